@@ -1,0 +1,101 @@
+"""What all documents share: frozen, strict about keys, written whole or not at all."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any, Self
+
+import yaml
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from kleiber.errors import KleiberError, RunFolderError, nearest
+from kleiber.runs.files import write_text
+
+__all__ = ["Document", "canonical_json", "explain", "hash_of"]
+
+
+class Document(BaseModel):
+    """A frozen value that a person can read on disk as JSON or YAML."""
+
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, use_attribute_docstrings=True, ser_json_inf_nan="null"
+    )
+
+    @classmethod
+    def read(cls, path: Path) -> Self:
+        """Return the document in `path`.
+
+        Raises:
+            RunFolderError: The file is missing, truncated, or does not hold such a document.
+        """
+        name = cls.__name__.lower()
+        try:
+            text = path.read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            raise RunFolderError(f"{path} cannot be read as a {name}: {error}.") from None
+        try:
+            raw = yaml.safe_load(text) if path.suffix in {".yaml", ".yml"} else json.loads(text)
+        except (yaml.YAMLError, json.JSONDecodeError) as error:
+            raise RunFolderError(
+                f"{path} is truncated or not valid {'YAML' if path.suffix in {'.yaml', '.yml'} else 'JSON'}: "
+                f"{str(error).splitlines()[0]}.",
+                hint="restore it from a copy, or run the command that wrote it again",
+            ) from None
+        return cls.of(raw, str(path), RunFolderError)
+
+    @classmethod
+    def of(cls, raw: object, where: str, error_type: type[KleiberError]) -> Self:
+        """Return the document that `raw` describes; errors name the key's path inside `where`."""
+        if not isinstance(raw, dict):
+            raise error_type(f"{where} must hold a mapping of keys to values.", got=type(raw).__name__)
+        try:
+            return cls.model_validate(raw)
+        except ValidationError as error:
+            raise error_type(f"{where}: {explain(error, cls)}") from None
+
+    def write(self, path: Path) -> None:
+        """Write the document to `path`, whole or not at all."""
+        write_text(path, self.to_yaml() if path.suffix in {".yaml", ".yml"} else self.to_json())
+
+    def to_json(self) -> str:
+        """Return indented JSON."""
+        return json.dumps(self.model_dump(mode="json"), indent=2, ensure_ascii=False) + "\n"
+
+    def to_yaml(self) -> str:
+        """Return YAML in the order of the fields."""
+        return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+
+
+def canonical_json(value: Any) -> str:
+    """Return JSON with sorted keys and no white space: the text that hashes are taken of."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+
+
+def hash_of(value: Any) -> str:
+    """Return the first 16 hexadecimal digits of the SHA-256 of a JSON value or document."""
+    raw = value.model_dump(mode="json") if isinstance(value, BaseModel) else value
+    return hashlib.sha256(canonical_json(raw).encode()).hexdigest()[:16]
+
+
+def explain(error: ValidationError, model: type[BaseModel]) -> str:
+    """Return the first violation as one sentence with the key's path, the constraint and what was got."""
+    first = error.errors()[0]
+    path = ".".join(str(part) for part in first["loc"])
+    if first["type"] == "extra_forbidden":
+        known = _fields_at(model, tuple(str(part) for part in first["loc"][:-1]))
+        return f"unknown key '{path}'. {nearest(str(first['loc'][-1]), known)}"
+    if first["type"] == "missing":
+        return f"the key '{path}' is missing."
+    return f"{path}: {first['msg'][0].lower()}{first['msg'][1:]}. Got {first['input']!r}."
+
+
+def _fields_at(model: type[BaseModel], path: tuple[str, ...]) -> list[str]:
+    for part in path:
+        field = model.model_fields.get(part)
+        annotation = field.annotation if field else None
+        if not (isinstance(annotation, type) and issubclass(annotation, BaseModel)):
+            break
+        model = annotation
+    return list(model.model_fields)

@@ -1,0 +1,114 @@
+"""Numbers with units: reading what people type, printing what people read."""
+
+from __future__ import annotations
+
+import math
+import re
+
+from kleiber.errors import UsageError
+
+__all__ = ["format_bytes", "format_count", "format_flops", "format_loss", "format_seconds", "parse_count"]
+
+_PREFIXES = (("", 1.0), ("K", 1e3), ("M", 1e6), ("B", 1e9), ("T", 1e12))
+_SI_PREFIXES = (
+    ("", 1.0),
+    ("k", 1e3),
+    ("M", 1e6),
+    ("G", 1e9),
+    ("T", 1e12),
+    ("P", 1e15),
+    ("E", 1e18),
+    ("Z", 1e21),
+    ("Y", 1e24),
+)
+_COUNT = re.compile(r"\s*([+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?)\s*([kKmMbBtT]?)\s*")
+
+
+def parse_count(text: str, name: str, *, maximum: float = 1e30) -> float:
+    """Return the positive number that a person typed as `2e9`, `2.6B`, `124M` or `512`.
+
+    Args:
+        text: What was typed.
+        name: The option's name, for the error.
+        maximum: Largest sensible value; above it the number is refused.
+
+    Raises:
+        UsageError: Not a number, not finite, not positive, or above `maximum`.
+
+    Example:
+        >>> parse_count("2.6B", "--tokens")
+        2600000000.0
+    """
+    match = _COUNT.fullmatch(text)
+    value = float(match[1]) * dict(_PREFIXES)[match[2].upper()] if match else math.nan
+    if not (math.isfinite(value) and value > 0):
+        raise UsageError(
+            f"{name} must be a positive number.", got=text, hint=f"{name} 2e9   (or 2B, 350M, 4096)"
+        )
+    if value > maximum:
+        raise UsageError(f"{name} must be at most {maximum:.3g}.", got=text, hint=f"{name} 2e9")
+    return value
+
+
+def _with_prefix(value: float, prefixes: tuple[tuple[str, float], ...]) -> str:
+    symbol, scale = next(((s, f) for s, f in reversed(prefixes) if abs(value) >= f), prefixes[0])
+    scaled = value / scale
+    digits = 0 if scale == 1.0 and scaled == int(scaled) else max(0, 2 - int(math.log10(max(abs(scaled), 1))))
+    return f"{scaled:.{digits}f} {symbol}".rstrip()
+
+
+def format_count(value: float) -> str:
+    """Return a count with three digits and a prefix.
+
+    Example:
+        >>> format_count(124_439_808), format_count(812)
+        ('124 M', '812')
+    """
+    return _with_prefix(value, _PREFIXES)
+
+
+def format_flops(value: float) -> str:
+    """Return a number of operations.
+
+    Example:
+        >>> format_flops(3.1e15)
+        '3.10 PFLOP'
+    """
+    text = _with_prefix(value, _SI_PREFIXES)
+    return f"{text}FLOP" if text[-1].isalpha() else f"{text} FLOP"
+
+
+def format_bytes(value: float) -> str:
+    """Return a number of bytes in decimal units.
+
+    Example:
+        >>> format_bytes(1_500_000), format_bytes(12)
+        ('1.50 MB', '12 B')
+    """
+    text = _with_prefix(value, _SI_PREFIXES)
+    return f"{text}B" if text[-1].isalpha() else f"{text} B"
+
+
+def format_seconds(value: float) -> str:
+    """Return a duration that a person reads at a glance.
+
+    Example:
+        >>> format_seconds(0.0123), format_seconds(75), format_seconds(7380), format_seconds(3e6)
+        ('12.3 ms', '1 min 15 s', '2 h 03 min', '34.7 days')
+    """
+    if value < 1:
+        return f"{value * 1e3:.3g} ms"
+    if value < 60:
+        return f"{value:.3g} s"
+    if value < 3600:
+        minutes, seconds = divmod(round(value), 60)
+        return f"{minutes} min {seconds:02d} s"
+    if value < 172_800:
+        hours, minutes = divmod(round(value / 60), 60)
+        return f"{hours} h {minutes:02d} min"
+    return f"{value / 86_400:.3g} days"
+
+
+def format_loss(value: float) -> str:
+    """Return a loss with four decimals, the digits that seed noise leaves meaningful."""
+    return f"{value:.4f}"
