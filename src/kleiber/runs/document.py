@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Self
 
 import yaml
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
 from kleiber.errors import KleiberError, RunFolderError, nearest
 from kleiber.runs.files import write_text
@@ -22,6 +22,15 @@ class Document(BaseModel):
     model_config = ConfigDict(
         extra="forbid", frozen=True, use_attribute_docstrings=True, ser_json_inf_nan="null"
     )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _without_derived(cls, raw: Any) -> Any:
+        # What was written out for readers and follows from the rest is computed again.
+        derived = cls.model_computed_fields
+        return (
+            {k: v for k, v in raw.items() if k not in derived} if isinstance(raw, dict) and derived else raw
+        )
 
     @classmethod
     def read(cls, path: Path) -> Self:

@@ -72,7 +72,5 @@ def read_ledger(path: Path) -> list[LedgerEntry]:
             raw = json.loads(line)
         except json.JSONDecodeError as error:
             raise RunFolderError(f"{path} line {number} is not valid JSON: {error.msg}.") from None
-        raw.pop("error_frac", None)
-        raw.pop("is_inside", None)
         entries.append(LedgerEntry.of(raw, f"{path} line {number}", RunFolderError))
     return entries
