@@ -97,6 +97,8 @@ def explain(error: ValidationError, model: type[BaseModel]) -> str:
         return f"unknown key '{path}'. {nearest(str(first['loc'][-1]), known)}"
     if first["type"] == "missing":
         return f"the key '{path}' is missing."
+    if first["type"] == "value_error":  # a rule of ours across several keys: its message says what was got
+        return f"{path}: {first['ctx']['error']}." if path else f"{first['ctx']['error']}."
     return f"{path}: {first['msg'][0].lower()}{first['msg'][1:]}. Got {first['input']!r}."
 
 

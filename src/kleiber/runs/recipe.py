@@ -116,7 +116,9 @@ class TrainRecipe(Document):
     @model_validator(mode="after")
     def _divisible(self) -> Self:
         if self.batch_size % self.accumulation:
-            raise ValueError(f"accumulation must divide batch_size {self.batch_size}")
+            raise ValueError(
+                f"accumulation must divide batch_size {self.batch_size}, got {self.accumulation}"
+            )
         return self
 
 

@@ -1,0 +1,169 @@
+"""Run folders: found, read, and refused when they are not one."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from kleiber.errors import RunFolderError
+from kleiber.runs import (
+    DataMeta,
+    LedgerEntry,
+    Lineage,
+    ParamCount,
+    Recipe,
+    Record,
+    Result,
+    RunFolder,
+    environment,
+    find_runs,
+    hash_of,
+    now,
+    read_ledger,
+    row_of,
+    write_ledger,
+)
+
+
+def make_record(name="small", status="finished", lineage=()):
+    recipe = Recipe()
+    return Record(
+        run=name, status=status, started_at=now(), recipe=recipe, recipe_hash=hash_of(recipe), seed=3,
+        environment=environment(1),
+        data=DataMeta(
+            source="stdlib", corpus_hash="c", python_version="3.12.0", tokenizer_hash="t", eval_hash="e",
+            vocab_size=1024, context=128, num_documents=9, num_train_tokens=5_000, num_val_tokens=512,
+            val_bytes_per_token=3.5,
+        ),
+        num_params=ParamCount(embedding=10, body=20, head=0, is_tied=True), train_flops=6e6,
+        flops_convention="matmul", lineage=lineage,
+        result=Result(
+            num_steps=10, num_tokens=20_000, loss=3.1, val_loss=3.2, val_loss_half_width=0.02,
+            val_bits_per_byte=1.3, tokens_per_s=9e3, step_time_s=0.05, mfu_frac=0.2, peak_flops_per_s=1e11,
+            total_time_s=1.0, peak_memory_bytes=10**6,
+        ) if status == "finished" else None,
+    )  # fmt: skip
+
+
+def make_run(path, **kwargs):
+    make_record(path.name, **kwargs).write(RunFolder(path).record_path)
+    return RunFolder(path)
+
+
+def test_a_copied_run_still_reads(tmp_path):
+    run = make_run(tmp_path / "a")
+    run.path.rename(tmp_path / "b")
+    assert RunFolder(tmp_path / "b").read_record().run == "a"
+
+
+def test_a_folder_without_a_record_is_not_a_run(tmp_path):
+    with pytest.raises(
+        RunFolderError, match=r"is not a run folder: it has no record\.json\.\n  try: kleiber train"
+    ):
+        RunFolder(tmp_path).read_record()
+
+
+def test_a_truncated_record_says_so(tmp_path):
+    run = make_run(tmp_path / "a")
+    text = run.record_path.read_text()
+    run.record_path.write_text(text[: len(text) // 2])
+    with pytest.raises(RunFolderError, match=r"record\.json is truncated or not valid JSON"):
+        run.read_record()
+
+
+def test_a_record_of_a_later_version_is_refused(tmp_path):
+    run = make_run(tmp_path / "a")
+    raw = json.loads(run.record_path.read_text()) | {"version": 2}
+    run.record_path.write_text(json.dumps(raw))
+    with pytest.raises(RunFolderError, match=r"record\.json: version: input should be 1\. Got 2\."):
+        run.read_record()
+
+
+def test_the_last_metrics_line_may_be_torn(tmp_path):
+    run = RunFolder(tmp_path)
+    run.metrics_path.write_text('{"step": 1}\n{"step": 2}\n{"ste')
+    assert [line["step"] for line in run.read_metrics()] == [1, 2]
+
+
+def test_a_torn_line_in_the_middle_is_an_error(tmp_path):
+    run = RunFolder(tmp_path)
+    run.metrics_path.write_text('{"step": 1}\n{"ste\n{"step": 3}\n')
+    with pytest.raises(RunFolderError, match=r"metrics\.jsonl line 2 is not valid JSON"):
+        run.read_metrics()
+
+
+def test_no_metrics_yet_is_no_error(tmp_path):
+    run = RunFolder(tmp_path)
+    assert run.read_metrics() == run.read_samples() == run.read_ledger() == []
+
+
+def test_find_runs_looks_two_levels_deep_in_order(tmp_path):
+    for name in ("ladder/b", "ladder/a", "target", "a/b/too-deep"):
+        make_run(tmp_path / name)
+    assert [run.name for run in find_runs([tmp_path])] == ["a", "b", "target"]
+    assert [run.name for run in find_runs([tmp_path / "target", tmp_path / "ladder"])] == ["target", "a", "b"]
+
+
+def test_find_runs_does_not_enter_a_run(tmp_path):
+    make_run(tmp_path / "outer")
+    make_run(tmp_path / "outer" / "inner")
+    assert [run.name for run in find_runs([tmp_path / "outer"])] == ["outer"]
+
+
+@pytest.mark.parametrize("name", ["", "nowhere"])
+def test_find_runs_refuses_a_path_without_any(tmp_path, name):
+    with pytest.raises(RunFolderError, match=r"is not a run folder and holds none\.\n  try: kleiber train"):
+        list(find_runs([tmp_path / name]))
+
+
+def test_a_branch_belongs_to_its_trunk():
+    branch = make_record("d2-s0-h100", lineage=(Lineage(run="d2-s0", operation="branch", step=80),))
+    assert branch.trunk == "d2-s0"
+    assert make_record("d2-s0").trunk == "d2-s0"
+
+
+def test_row_of_a_finished_run():
+    row = row_of(make_record())
+    assert row is not None
+    assert (row.loss, row.num_tokens, row.unique_tokens, row.trunk) == (3.2, 20_000, 5_000, "small")
+    assert (row.eval_hash, row.seed, row.num_params.total) == ("e", 3, 30)
+
+
+@pytest.mark.parametrize("status", ["running", "interrupted", "failed"])
+def test_an_unfinished_run_has_no_row(status):
+    assert row_of(make_record(status=status)) is None
+
+
+def make_entry(**changes):
+    return LedgerEntry(
+        **{
+            "quantity": "val_loss", "unit": "nats/token", "predicted": 2.1, "measured": 2.0, "predicted_at": "a",
+            "measured_at": "b", "method": "law", "interval_80": (1.9, 2.2), "skill": 0.1,
+        } | changes
+    )  # fmt: skip
+
+
+def test_the_ledger_comes_back(tmp_path):
+    entries = [make_entry(), make_entry(quantity="step_time_s", unit="s", interval_80=None, skill=None)]
+    write_ledger(tmp_path / "ledger.jsonl", entries)
+    assert read_ledger(tmp_path / "ledger.jsonl") == entries
+
+
+def test_ledger_arithmetic():
+    assert make_entry().error_frac == pytest.approx(0.05)
+    assert make_entry(predicted=1.9).error_frac == pytest.approx(-0.05)
+    assert make_entry().is_inside is True
+    assert make_entry(measured=2.3).is_inside is False
+    assert make_entry(interval_80=None).is_inside is None
+
+
+def test_a_ledger_line_that_does_not_parse_is_named(tmp_path):
+    path = tmp_path / "ledger.jsonl"
+    write_ledger(path, [make_entry()])
+    path.write_text(path.read_text() + "{oh\n")
+    with pytest.raises(RunFolderError, match=r"ledger\.jsonl line 2 is not valid JSON"):
+        read_ledger(path)
+    path.write_text('{"quantity": "happiness"}\n')
+    with pytest.raises(RunFolderError, match=r"ledger\.jsonl line 1: quantity: input should be 'val_loss'"):
+        read_ledger(path)
