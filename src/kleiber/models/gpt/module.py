@@ -1,0 +1,164 @@
+"""The `gpt` decoder.
+
+Legend: B sequences, T tokens, W width, N query heads, K key/value heads, H features of a head, V vocabulary.
+Small models on a CPU are bound by the number of operations, so projections that share an input are one matrix.
+"""
+
+from __future__ import annotations
+
+from typing import Self
+
+import torch
+import torch.nn.functional as F  # noqa: N812 - the field's own name for it
+from torch import Tensor, nn
+
+from kleiber.models.gpt.cache import KVCache
+from kleiber.models.gpt.spec import GPTSpec
+from kleiber.models.groups import HiddenMatrix, ParamGroups
+
+__all__ = ["EMBEDDING_STD", "GPT", "Block"]
+
+EMBEDDING_STD = 0.02
+"""Standard deviation of embedding and head at the start, as in GPT-2."""
+
+
+class Block(nn.Module):
+    """Attention and a gated MLP, each behind a norm and added to the residual stream."""
+
+    def __init__(self, spec: GPTSpec, device: torch.device | str) -> None:
+        super().__init__()
+        self.spec = spec
+        w, h = spec.width, spec.head_dim
+
+        def empty(*shape: int) -> nn.Parameter:
+            return nn.Parameter(torch.empty(shape, device=device))
+
+        self.attn_norm = empty(w)
+        self.qkv = empty(spec.attn_width + 2 * spec.kv_width, w)
+        self.q_norm = empty(h)
+        self.k_norm = empty(h)
+        self.attn_out = empty(w, spec.attn_width)
+        self.mlp_norm = empty(w)
+        self.gate_up = empty(2 * spec.mlp_width, w)
+        self.mlp_down = empty(w, spec.mlp_width)
+
+    def forward(
+        self, x_BTW: Tensor, rope: tuple[Tensor, Tensor], cache: tuple[KVCache, int] | None
+    ) -> Tensor:
+        """Return the residual stream after this block, [B, T, W]."""
+        spec = self.spec
+        B, T, W = x_BTW.shape
+        qkv = F.linear(F.rms_norm(x_BTW, (W,), self.attn_norm, spec.norm_eps), self.qkv)
+        qkv_BTJH = qkv.view(B, T, spec.num_heads + 2 * spec.num_kv_heads, spec.head_dim)
+        qk, v_BTKH = torch.split(qkv_BTJH, [spec.num_heads + spec.num_kv_heads, spec.num_kv_heads], 2)
+        qk = self._norm_and_rotate(qk, rope)
+        q_BTNH, k_BTKH = torch.split(qk, [spec.num_heads, spec.num_kv_heads], 2)
+        y = self._attend(q_BTNH, k_BTKH, v_BTKH, cache).transpose(1, 2).reshape(B, T, spec.attn_width)
+        x_BTW = x_BTW + F.linear(y, self.attn_out)
+        gate_up = F.linear(F.rms_norm(x_BTW, (W,), self.mlp_norm, spec.norm_eps), self.gate_up)
+        gate, up = gate_up.chunk(2, -1)
+        return x_BTW + F.linear(F.silu(gate) * up, self.mlp_down)
+
+    def _norm_and_rotate(self, qk: Tensor, rope: tuple[Tensor, Tensor]) -> Tensor:
+        """Normalize each head of q and k, then turn feature i with feature i + H/2 by the token's angle."""
+        spec = self.spec
+        gain = torch.cat((self.q_norm.expand(spec.num_heads, -1), self.k_norm.expand(spec.num_kv_heads, -1)))
+        first, second = (F.rms_norm(qk, (spec.head_dim,), None, spec.norm_eps) * gain).chunk(2, -1)
+        cos, sin = rope
+        return torch.cat((first * cos - second * sin, second * cos + first * sin), -1)
+
+    def _attend(self, q: Tensor, k: Tensor, v: Tensor, cache: tuple[KVCache, int] | None) -> Tensor:
+        """Return causal attention, [B, N, T, H]; q, k, v are [B, T, heads, H]."""
+        num_read = cache[0].length if cache else 0
+        keys, values = cache[0].extend(cache[1], k, v) if cache else (k.transpose(1, 2), v.transpose(1, 2))
+        T, is_grouped = q.shape[1], self.spec.num_heads != self.spec.num_kv_heads
+        mask = None
+        if num_read and T > 1:
+            mask = torch.ones(T, num_read + T, dtype=torch.bool, device=q.device).tril(num_read)
+        return F.scaled_dot_product_attention(
+            q.transpose(1, 2), keys, values, attn_mask=mask, is_causal=not num_read, enable_gqa=is_grouped
+        )
+
+
+class GPT(nn.Module):
+    """A decoder-only transformer in fp32; its weights are empty until `init_weights_` or `load`."""
+
+    def __init__(self, spec: GPTSpec, *, device: torch.device | str = "cpu") -> None:
+        super().__init__()
+        self.spec = spec
+        self.embedding = nn.Parameter(torch.empty(spec.vocab_size, spec.width, device=device))
+        self.blocks = nn.ModuleList(Block(spec, device) for _ in range(spec.depth))
+        self.final_norm = nn.Parameter(torch.empty(spec.width, device=device))
+        if not spec.is_tied:
+            self.head = nn.Parameter(torch.empty(spec.vocab_size, spec.width, device=device))
+        cos, sin = _rotations(spec, device)
+        self.register_buffer("cos", cos, persistent=False)
+        self.register_buffer("sin", sin, persistent=False)
+        groups = self.param_groups()
+        if sorted(groups.names) != sorted(name for name, _ in self.named_parameters()):
+            raise AssertionError("param_groups() must name every parameter exactly once")
+
+    def forward(self, tokens_BT: Tensor, cache: KVCache | None = None) -> Tensor:
+        """Return the logits of the next token after each token, [B, T, V].
+
+        Args:
+            tokens_BT: Token numbers, int64.
+            cache: Holds what was read before; these tokens follow it and are added to it.
+        """
+        start, T = (cache.length if cache else 0), tokens_BT.shape[1]
+        if cache is not None:
+            cache.require_room(T)
+        rope = (self.get_buffer("cos")[start : start + T], self.get_buffer("sin")[start : start + T])
+        x_BTW = F.embedding(tokens_BT, self.embedding)
+        for index, block in enumerate(self.blocks):
+            x_BTW = block(x_BTW, rope, (cache, index) if cache is not None else None)
+        if cache is not None:
+            cache.advance(T)
+        x_BTW = F.rms_norm(x_BTW, (self.spec.width,), self.final_norm, self.spec.norm_eps)
+        return F.linear(x_BTW, self.embedding if self.spec.is_tied else self.head)
+
+    @torch.no_grad()
+    def init_weights_(self, seed: int) -> Self:
+        """Fill the weights: norms 1, projections back into the residual stream 0, the rest normal.
+
+        With zero output projections every block starts as the identity; the variance 1 / fan-in keeps the
+        scale of what enters a matrix (Yang et al. 2022, arXiv:2203.03466).
+        """
+        generator = torch.Generator().manual_seed(seed)
+        for name, parameter in self.named_parameters():
+            if parameter.ndim == 1:
+                parameter.fill_(1.0)
+            elif name.endswith(("attn_out", "mlp_down")):
+                parameter.zero_()
+            elif name in {"embedding", "head"}:
+                parameter.normal_(0.0, EMBEDDING_STD, generator=generator)
+            else:
+                parameter.normal_(0.0, parameter.shape[1] ** -0.5, generator=generator)
+        return self
+
+    def param_groups(self) -> ParamGroups:
+        """Return the names of all parameters by how an optimizer treats them."""
+        spec, blocks = self.spec, range(self.spec.depth)
+        splits = {
+            "qkv": (spec.attn_width, spec.kv_width, spec.kv_width),
+            "attn_out": (spec.width,),
+            "gate_up": (spec.mlp_width, spec.mlp_width),
+            "mlp_down": (spec.width,),
+        }
+        norms = ("attn_norm", "q_norm", "k_norm", "mlp_norm")
+        return ParamGroups(
+            hidden=tuple(
+                HiddenMatrix(f"blocks.{i}.{name}", rows) for name, rows in splits.items() for i in blocks
+            ),
+            embedding=("embedding",),
+            head=() if spec.is_tied else ("head",),
+            norms=(*(f"blocks.{i}.{name}" for i in blocks for name in norms), "final_norm"),
+        )
+
+
+def _rotations(spec: GPTSpec, device: torch.device | str) -> tuple[Tensor, Tensor]:
+    """Return cosine and sine of each token's angles, [context, 1, H/2] each, to broadcast over heads."""
+    exponents = torch.arange(0, spec.head_dim, 2, dtype=torch.float32, device=device) / spec.head_dim
+    positions = torch.arange(spec.context, dtype=torch.float32, device=device)
+    angles = torch.outer(positions, 1.0 / spec.rope_theta**exponents)[:, None, :]
+    return angles.cos(), angles.sin()
