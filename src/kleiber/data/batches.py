@@ -1,0 +1,97 @@
+"""Packed sequences in a deterministic order, addressed by a cursor.
+
+Shapes: B sequences of a batch, T context.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+__all__ = ["Batch", "num_sequences", "ordered_batches", "sequence_order", "shuffled_batches"]
+
+Tokens = npt.NDArray[np.unsignedinteger]
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Sequences to learn from or to be measured on."""
+
+    tokens: npt.NDArray[np.int64]
+    """[B, T + 1]: inputs are `tokens[:, :-1]`, targets `tokens[:, 1:]`."""
+    cursor: int
+    """Sequences consumed once this batch is: where to go on."""
+
+
+def num_sequences(num_tokens: int, context: int) -> int:
+    """Return how many sequences of `context` targets fit; neighbours share one token.
+
+    Example:
+        >>> num_sequences(257, 128), num_sequences(256, 128)
+        (2, 1)
+    """
+    return max(0, num_tokens - 1) // context
+
+
+def sequence_order(num: int, seed: int, epoch: int) -> npt.NDArray[np.intp]:
+    """Return the order of `num` sequences in an epoch.
+
+    Sorts raw Philox numbers keyed by seed and epoch: NumPy keeps that stream the same for good, which it
+    does not promise of `Generator.permutation`.
+
+    Example:
+        >>> sequence_order(5, seed=0, epoch=0).tolist()
+        [0, 2, 1, 4, 3]
+    """
+    key = np.array([seed, epoch], np.uint64)
+    return np.argsort(np.random.Philox(key=key).random_raw(num), kind="stable")
+
+
+def shuffled_batches(
+    tokens: Tokens, *, context: int, seed: int, cursor: int, batch_size: int
+) -> Iterator[Batch]:
+    """Yield batches without end: epoch after epoch, each in its own order.
+
+    A batch is a pure function of the tokens, `seed` and the cursor before it, so a run that starts at a saved
+    cursor sees what an uninterrupted one would have seen.
+
+    Args:
+        tokens: The packed train split [num_tokens].
+        context: T.
+        seed: Of the order.
+        cursor: Sequences consumed so far, over all epochs.
+        batch_size: B.
+    """
+    num = num_sequences(len(tokens), context)
+    epoch, order = -1, np.empty(0, np.intp)
+    while True:
+        chosen: list[npt.NDArray[np.intp]] = []
+        missing = batch_size
+        while missing:
+            if cursor // num != epoch:
+                epoch = cursor // num
+                order = sequence_order(num, seed, epoch)
+            start = cursor % num
+            chosen.append(order[start : start + missing])
+            cursor += len(chosen[-1])
+            missing -= len(chosen[-1])
+        yield Batch(_gather(tokens, np.concatenate(chosen) * context, context), cursor)
+
+
+def ordered_batches(
+    tokens: Tokens, starts: npt.NDArray[np.intp], *, context: int, cursor: int, batch_size: int
+) -> Iterator[Batch]:
+    """Yield the sequences that begin at `starts` once, in that order; the last batch may be smaller."""
+    while cursor < len(starts):
+        chosen = starts[cursor : cursor + batch_size]
+        cursor += len(chosen)
+        yield Batch(_gather(tokens, chosen, context), cursor)
+
+
+def _gather(tokens: Tokens, starts: npt.NDArray[np.intp], context: int) -> npt.NDArray[np.int64]:
+    positions = starts[:, None] + np.arange(context + 1)
+    gathered: npt.NDArray[np.int64] = np.asarray(tokens)[positions].astype(np.int64)
+    return gathered

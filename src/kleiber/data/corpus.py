@@ -1,0 +1,190 @@
+"""From a source to tokens on disk, once: read, split, train the tokenizer, encode."""
+
+from __future__ import annotations
+
+import hashlib
+import platform
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+from tokenizers import Tokenizer
+
+from kleiber.data.cache import publish
+from kleiber.data.holdout import split
+from kleiber.data.passages import joined
+from kleiber.data.source_files import SourceFiles
+from kleiber.data.stdlib import stdlib_files
+from kleiber.data.text_files import text_files
+from kleiber.data.tokenizer import (
+    encode_texts,
+    load_tokenizer,
+    token_num_bytes,
+    tokenizer_hash,
+    train_tokenizer,
+)
+from kleiber.errors import DataError, RunFolderError, nearest
+from kleiber.runs.document import Document, hash_of
+from kleiber.runs.recipe import DataRecipe
+
+__all__ = ["Corpus", "CorpusMeta", "Progress", "open_corpus", "source_files"]
+
+Progress = Callable[[str], None]
+"""Is told the stage that begins, in a few words."""
+
+_VERSION: Literal[1] = 1
+"""Of the preparation below: raise it when the same files would give other tokens."""
+
+
+class CorpusMeta(Document):
+    """What was prepared: `meta.json` beside the tokens."""
+
+    version: Literal[1] = 1
+    source: str
+    corpus_hash: str
+    """Of the documents' names and texts in order."""
+    tokenizer_hash: str
+    num_documents: int
+    num_val_passages: int
+    """Documents, or parts of long ones, that are held out."""
+    num_lines_cut: int
+    """Boiler-plate lines that validation lost because train holds them too."""
+    num_train_tokens: int
+    num_val_tokens: int
+
+
+@dataclass(frozen=True)
+class Corpus:
+    """A prepared corpus; its tokens stay on disk until they are read."""
+
+    folder: Path
+    meta: CorpusMeta
+    train_tokens: npt.NDArray[np.unsignedinteger]
+    val_tokens: npt.NDArray[np.unsignedinteger]
+    token_num_bytes: npt.NDArray[np.int32]
+    """Bytes of text that each token of the vocabulary stands for."""
+
+
+def source_files(recipe: DataRecipe) -> SourceFiles:
+    """Return the files that a recipe's source names.
+
+    Raises:
+        DataError: The source is unknown, or nothing is there.
+    """
+    kind, colon, argument = recipe.source.partition(":")
+    if kind == "text" and colon:
+        return text_files(argument, recipe.field)
+    if recipe.source != "stdlib":
+        raise DataError(
+            f"data.source must be stdlib or text:PATH. {nearest(kind, ['stdlib', 'text:PATH'])}",
+            got=recipe.source,
+            hint="--set data.source=text:book.txt",
+        )
+    if recipe.field is not None:
+        raise DataError(
+            "data.field names a column of .jsonl and .parquet files, and 'stdlib' has none.",
+            got=recipe.field,
+            hint="--set data.field=null",
+        )
+    return stdlib_files()
+
+
+def open_corpus(recipe: DataRecipe, cache: Path, on_progress: Progress) -> Corpus:
+    """Return the prepared corpus of a recipe, from the cache when its files have not changed.
+
+    The key is of names, sizes and times of change, so that nothing need be read to find a corpus; touching a
+    file only costs another preparation. What a corpus *is* says `corpus_hash`, which is of its text.
+
+    Raises:
+        DataError: The source cannot be read, split or tokenized, or the cache is damaged.
+        StorageError: The cache cannot be written.
+    """
+    files = source_files(recipe)
+    key = hash_of(
+        {
+            "version": _VERSION,
+            "root": str(files.root.resolve()),
+            "files": files.stats(),
+            "recipe": recipe.model_dump(include={"source", "field", "vocab_size", "val_frac"}),
+            "python": platform.python_version(),
+            "tokenizers": metadata.version("tokenizers"),
+        }
+    )
+    folder = cache / "corpora" / key
+    if not folder.is_dir():
+        _prepare(files, recipe, cache, folder, on_progress)
+    return _load(folder)
+
+
+def _prepare(
+    files: SourceFiles, recipe: DataRecipe, cache: Path, folder: Path, on_progress: Progress
+) -> None:
+    on_progress("reading the text")
+    documents = files.read()
+    on_progress("grouping near-duplicates")
+    parts = split(documents, recipe.val_frac, source=recipe.source)
+    train, val = joined(parts.train), joined(parts.val)
+    on_progress("training the tokenizer")
+    tokenizer = _tokenizer(train, recipe, cache)
+    on_progress("encoding")
+    train_tokens, val_tokens = encode_texts(tokenizer, train), encode_texts(tokenizer, val)
+    meta = CorpusMeta(
+        source=recipe.source,
+        corpus_hash=_hash_texts(text for document in documents for text in (document.name, document.text)),
+        tokenizer_hash=tokenizer_hash(tokenizer),
+        num_documents=len(documents),
+        num_val_passages=len(parts.val),
+        num_lines_cut=parts.num_lines_cut,
+        num_train_tokens=len(train_tokens),
+        num_val_tokens=len(val_tokens),
+    )
+
+    def write(target: Path) -> None:
+        np.save(target / "train.npy", train_tokens)
+        np.save(target / "val.npy", val_tokens)
+        np.save(target / "token_num_bytes.npy", token_num_bytes(tokenizer))
+        tokenizer.save(str(target / "tokenizer.json"))
+        meta.write(target / "meta.json")
+
+    publish(folder, write)
+
+
+def _tokenizer(train: list[str], recipe: DataRecipe, cache: Path) -> Tokenizer:
+    """Return the tokenizer of a train split, trained unless the same text was seen before."""
+    version = metadata.version("tokenizers")
+    key = hash_of({"text": _hash_texts(train), "vocab_size": recipe.vocab_size, "tokenizers": version})
+    folder = cache / "tokenizers" / key
+    if folder.is_dir():
+        return load_tokenizer(folder)
+    tokenizer = train_tokenizer(train, recipe.vocab_size, source=recipe.source)
+    publish(folder, lambda target: tokenizer.save(str(target / "tokenizer.json")))
+    return tokenizer
+
+
+def _hash_texts(texts: Iterable[str]) -> str:
+    digest = hashlib.sha256()
+    for text in texts:
+        content = text.encode(errors="surrogateescape")
+        digest.update(len(content).to_bytes(8, "little"))  # else ("ab", "c") would be ("a", "bc")
+        digest.update(content)
+    return digest.hexdigest()[:16]
+
+
+def _load(folder: Path) -> Corpus:
+    try:
+        return Corpus(
+            folder=folder,
+            meta=CorpusMeta.read(folder / "meta.json"),
+            train_tokens=np.load(folder / "train.npy", mmap_mode="r"),
+            val_tokens=np.load(folder / "val.npy", mmap_mode="r"),
+            token_num_bytes=np.load(folder / "token_num_bytes.npy"),
+        )
+    except (OSError, ValueError, EOFError, RunFolderError) as error:
+        reason = str(error).splitlines()[0]
+        raise DataError(
+            f"the prepared corpus {folder} is damaged: {reason}", hint=f"rm -r {folder}   and run again"
+        ) from None

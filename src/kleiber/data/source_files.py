@@ -1,0 +1,53 @@
+"""Which files a source consists of, and how each is read."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from kleiber.data.passages import Passage
+from kleiber.errors import DataError
+
+__all__ = ["SourceFiles"]
+
+
+@dataclass(frozen=True)
+class SourceFiles:
+    """The files of a source in their fixed order; listing them reads none of them."""
+
+    source: str
+    """What the user typed."""
+    root: Path
+    names: tuple[str, ...]
+    """POSIX paths relative to `root`, sorted."""
+    read_file: Callable[[Path, str], Iterator[Passage]]
+    """From a path and its name to its documents."""
+
+    def stats(self) -> list[tuple[str, int, int]]:
+        """Return name, size [bytes] and time of change [ns] of every file: what tells that nothing changed."""
+        stats = ((name, (self.root / name).stat()) for name in self.names)
+        return [(name, stat.st_size, stat.st_mtime_ns) for name, stat in stats]
+
+    def read(self) -> list[Passage]:
+        """Return the documents that hold more than white space.
+
+        Raises:
+            DataError: There is none, or a file cannot be read.
+        """
+        documents = []
+        for name in self.names:
+            try:
+                documents += [
+                    p for p in self.read_file(self.root / name, name) if not p.text.isspace() and p.text
+                ]
+            except OSError as error:
+                raise DataError(
+                    f"data.source '{self.source}': {name} cannot be read: {error.strerror or error}."
+                ) from None
+        if not documents:
+            raise DataError(
+                f"data.source '{self.source}' is empty: it holds no text.",
+                hint="--set data.source=text:PATH   with a file that holds text, or data.source=stdlib",
+            )
+        return documents

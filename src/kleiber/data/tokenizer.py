@@ -1,0 +1,160 @@
+"""Byte-level BPE: trained on the train split, saved in the Hugging Face layout."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+
+from kleiber.data.passages import END_OF_TEXT
+from kleiber.errors import DataError
+from kleiber.runs.files import write_text
+
+__all__ = [
+    "END_OF_TEXT_ID",
+    "encode_texts",
+    "load_tokenizer",
+    "token_dtype",
+    "token_num_bytes",
+    "tokenizer_hash",
+    "train_tokenizer",
+    "write_tokenizer",
+]
+
+END_OF_TEXT_ID = 0
+"""The special token comes first in every vocabulary."""
+
+MIN_FREQUENCY = 2
+"""A pair that occurs once is no pattern; merging it would only learn the text by heart."""
+
+_TEXTS_A_BATCH = 256
+
+
+def train_tokenizer(texts: Sequence[str], vocab_size: int, *, source: str) -> Tokenizer:
+    """Return a byte-level BPE tokenizer of exactly `vocab_size` entries.
+
+    The vocabulary is `<|endoftext|>`, the 256 bytes, and merges of the most frequent pairs; words are split
+    as GPT-2 splits them. The merges do not depend on the number of threads.
+
+    Args:
+        texts: What it learns from: the train split.
+        vocab_size: Entries, at least 257.
+        source: What the user typed, for errors.
+
+    Raises:
+        DataError: The text has too few repeated pairs for so large a vocabulary.
+
+    Source:
+        Sennrich et al. 2016, arXiv:1508.07909; Radford et al. 2019 (bytes).
+
+    Example:
+        >>> tokenizer = train_tokenizer(["low lower lowest " * 3], 260, source="text:low.txt")
+        >>> tokenizer.encode("low").tokens
+        ['low']
+    """
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=vocab_size,
+        min_frequency=MIN_FREQUENCY,
+        special_tokens=[END_OF_TEXT],
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    tokenizer.train_from_iterator(texts, trainer=trainer, length=len(texts))
+    reached = tokenizer.get_vocab_size()
+    if reached < vocab_size:
+        raise DataError(
+            f"data.vocab_size {vocab_size} is too large for '{source}': its training text of "
+            f"{sum(map(len, texts))} characters gives {reached} entries.",
+            hint=f"--set data.vocab_size={reached}   or a longer text",
+        )
+    return tokenizer
+
+
+def encode_texts(tokenizer: Tokenizer, texts: Sequence[str]) -> npt.NDArray[np.unsignedinteger]:
+    """Return the tokens of the texts in one row, each text followed by the end-of-text token.
+
+    A text that itself spells `<|endoftext|>` is spelt out in bytes: only document ends get the token.
+
+    Args:
+        tokenizer: Of `train_tokenizer`.
+        texts: Documents, in order.
+
+    Returns:
+        Tokens [num_tokens], of the smallest unsigned type that holds the vocabulary.
+    """
+    plain = Tokenizer.from_str(tokenizer.to_str())
+    plain.encode_special_tokens = True
+    dtype = token_dtype(plain.get_vocab_size())
+    parts: list[npt.NDArray[np.unsignedinteger]] = [np.empty(0, dtype)]
+    for batch in _batched(texts):
+        encodings = plain.encode_batch_fast(batch, add_special_tokens=False)
+        parts += [np.array([*encoding.ids, END_OF_TEXT_ID], dtype) for encoding in encodings]
+    return np.concatenate(parts)
+
+
+def _batched(texts: Sequence[str]) -> Iterator[list[str]]:
+    # Small batches keep the encodings, many times the size of their text, out of memory.
+    for start in range(0, len(texts), _TEXTS_A_BATCH):
+        yield list(texts[start : start + _TEXTS_A_BATCH])
+
+
+def token_dtype(vocab_size: int) -> type[np.unsignedinteger]:
+    """Return the smallest unsigned type that holds every token.
+
+    Example:
+        >>> token_dtype(65_536).__name__, token_dtype(65_537).__name__
+        ('uint16', 'uint32')
+    """
+    return np.uint16 if vocab_size <= 2**16 else np.uint32
+
+
+def token_num_bytes(tokenizer: Tokenizer) -> npt.NDArray[np.int32]:
+    """Return how many bytes of text each token stands for [vocab_size]; end-of-text stands for none."""
+    # Byte-level tokens are spelt with one character a byte.
+    sizes = np.zeros(tokenizer.get_vocab_size(), np.int32)
+    for name, number in tokenizer.get_vocab().items():
+        sizes[number] = len(name)
+    sizes[END_OF_TEXT_ID] = 0
+    return sizes
+
+
+def tokenizer_hash(tokenizer: Tokenizer) -> str:
+    """Return the first 16 hexadecimal digits of the SHA-256 of the tokenizer's JSON."""
+    return hashlib.sha256(tokenizer.to_str().encode()).hexdigest()[:16]
+
+
+def write_tokenizer(tokenizer: Tokenizer, folder: Path, *, context: int) -> None:
+    """Write the files that `AutoTokenizer.from_pretrained` reads, each whole or not at all."""
+    config = {
+        "tokenizer_class": "PreTrainedTokenizerFast",
+        "bos_token": END_OF_TEXT,
+        "eos_token": END_OF_TEXT,
+        "pad_token": END_OF_TEXT,
+        "model_max_length": context,
+        "clean_up_tokenization_spaces": False,
+    }
+    write_text(folder / "tokenizer.json", tokenizer.to_str(pretty=True))
+    write_text(folder / "tokenizer_config.json", json.dumps(config, indent=2) + "\n")
+
+
+def load_tokenizer(folder: Path) -> Tokenizer:
+    """Return the tokenizer in `folder`: `encode(text).ids` and `decode(ids)`.
+
+    Raises:
+        DataError: There is no `tokenizer.json`, or it does not parse.
+    """
+    path = folder / "tokenizer.json"
+    if not path.is_file():
+        raise DataError(f"{folder} holds no tokenizer.json.", hint="a run's model/ folder holds one")
+    try:
+        return Tokenizer.from_str(path.read_text(encoding="utf-8"))
+    except Exception as error:  # noqa: BLE001 - tokenizers raises bare Exception
+        raise DataError(f"{path} is not a tokenizer: {error}.") from None
