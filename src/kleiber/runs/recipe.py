@@ -66,17 +66,20 @@ class DataRecipe(Document):
 class OptimizerRecipe(Document):
     """How a gradient becomes a step."""
 
-    name: Literal["adamw", "muon"] = "muon"
-    """`muon` takes the hidden matrices and leaves the rest to AdamW."""
+    name: Literal["adamw", "muon"] = "adamw"
+    """What moves the hidden matrices; embedding, head and norms are always AdamW's."""
     lr: float = Field(default=0.01, gt=0, lt=10)
-    """Peak learning rate of AdamW's parameters."""
-    muon_lr: float = Field(default=0.02, gt=0, lt=10)
-    """Peak learning rate of Muon's matrices, as the root-mean-square of a matrix's update."""
+    """Peak learning rate of embedding, head and norms."""
+    matrix_lr: float = Field(default=0.003, gt=0, lt=10)
+    """Peak learning rate of the hidden matrices: for either optimizer about the root-mean-square of a step."""
     weight_decay: float = Field(default=0.0, ge=0, lt=10)
-    """Decoupled decay of matrices; never of norms and embeddings."""
+    """Decoupled decay of the hidden matrices; never of norms and embeddings."""
     beta1: float = Field(default=0.9, ge=0, lt=1)
+    """AdamW's decay of the gradient's mean."""
     beta2: float = Field(default=0.99, ge=0, lt=1)
+    """AdamW's decay of the gradient's square."""
     eps: float = Field(default=1e-8, gt=0, lt=1)
+    """AdamW's addition to the denominator."""
     momentum: float = Field(default=0.95, ge=0, lt=1)
     """Muon's Nesterov momentum."""
 
@@ -112,6 +115,8 @@ class TrainRecipe(Document):
     checkpoint_every: int = Field(default=500, ge=1)
     keep_checkpoints: int = Field(default=2, ge=1)
     """The newest checkpoints that stay on disk."""
+    branch_steps: tuple[int, ...] = ()
+    """Steps whose checkpoints stay for good: where branches leave a trunk."""
 
     @model_validator(mode="after")
     def _divisible(self) -> Self:

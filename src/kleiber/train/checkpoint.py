@@ -1,0 +1,149 @@
+"""Checkpoints: written whole or not at all, verified when read, the newest kept.
+
+A checkpoint is a folder `step-00000120` with `tensors.safetensors` (weights, optimizer state, RNG) and
+`state.json` (counters, data cursor, a digest of the former). It is written under a temporary name, synced and
+renamed, so that a crash at any instant leaves the one before.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+import shutil
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from pydantic import ValidationError
+from safetensors import SafetensorError
+from safetensors.torch import load as load_tensors
+from safetensors.torch import save as save_tensors
+from torch import Tensor
+
+from kleiber.errors import CheckpointError
+from kleiber.runs import Document
+from kleiber.runs.files import storage_errors, sync_folder, write_bytes, write_text
+
+__all__ = [
+    "Checkpoint",
+    "Counters",
+    "list_checkpoints",
+    "prune",
+    "read_checkpoint",
+    "read_newest",
+    "write_checkpoint",
+]
+
+_NAME = re.compile(r"step-(\d{8,})")
+
+
+class Counters(Document):
+    """Where a run stands."""
+
+    step: int
+    """Optimizer steps done."""
+    cursor: int
+    """Training sequences consumed."""
+    elapsed_s: float
+    """Wall clock so far."""
+    peak_memory_bytes: int
+    num_threads: int
+    """Frozen: another number of threads sums in another order."""
+    recipe_hash: str
+    corpus_hash: str
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A checkpoint in memory."""
+
+    counters: Counters
+    tensors: dict[str, Tensor]
+
+
+def write_checkpoint(folder: Path, checkpoint: Checkpoint) -> Path:
+    """Write a checkpoint below `folder`; return its path.
+
+    Raises:
+        StorageError: The disk refused; earlier checkpoints are whole.
+    """
+    target = folder / f"step-{checkpoint.counters.step:08d}"
+    temporary = folder / f".{target.name}.tmp"
+    content = save_tensors(checkpoint.tensors)
+    state = {
+        "digest": hashlib.sha256(content).hexdigest(),
+        "counters": checkpoint.counters.model_dump(mode="json"),
+    }
+    try:
+        shutil.rmtree(temporary, ignore_errors=True)
+        write_bytes(temporary / "tensors.safetensors", content)
+        write_text(temporary / "state.json", json.dumps(state, indent=2) + "\n")
+        with storage_errors(target):
+            if target.exists():
+                shutil.rmtree(target)
+            temporary.replace(target)
+            sync_folder(folder)
+    except BaseException:
+        shutil.rmtree(temporary, ignore_errors=True)
+        raise
+    return target
+
+
+def read_checkpoint(path: Path) -> Checkpoint:
+    """Return the checkpoint in `path`.
+
+    Raises:
+        CheckpointError: A file is missing, truncated, or not what its digest says.
+    """
+    try:
+        state = json.loads((path / "state.json").read_text(encoding="utf-8"))
+        content = (path / "tensors.safetensors").read_bytes()
+        if hashlib.sha256(content).hexdigest() != state["digest"]:
+            raise CheckpointError(f"checkpoint {path} is corrupt: its tensors do not match their digest.")
+        return Checkpoint(Counters.model_validate(state["counters"]), load_tensors(content))
+    except (OSError, ValueError, KeyError, TypeError, ValidationError, SafetensorError) as error:
+        reason = str(error).splitlines()[0]
+        raise CheckpointError(f"checkpoint {path} is corrupt: {reason}.") from None
+
+
+def list_checkpoints(folder: Path) -> list[Path]:
+    """Return the checkpoints below `folder`, oldest first."""
+    found = [path for path in folder.glob("step-*") if _NAME.fullmatch(path.name) and path.is_dir()]
+    return sorted(found, key=_step_of)
+
+
+def read_newest(folder: Path) -> tuple[Checkpoint | None, list[str]]:
+    """Return the newest checkpoint that can be read, and what is wrong with newer ones.
+
+    Raises:
+        CheckpointError: There are checkpoints and none can be read.
+    """
+    complaints: list[str] = []
+    for path in reversed(list_checkpoints(folder)):
+        try:
+            return read_checkpoint(path), complaints
+        except CheckpointError as error:
+            complaints.append(error.message)
+    if complaints:
+        raise CheckpointError(
+            f"no checkpoint below {folder} can be read: {' '.join(complaints)}",
+            hint="the same command with --fresh starts again from step 0",
+        )
+    return None, []
+
+
+def prune(folder: Path, keep: int, keep_steps: Collection[int]) -> None:
+    """Remove all but the newest `keep` checkpoints and those of `keep_steps`."""
+    for path in _expendable(folder, keep, keep_steps):
+        shutil.rmtree(path)
+
+
+def _expendable(folder: Path, keep: int, keep_steps: Collection[int]) -> Iterator[Path]:
+    for path in list_checkpoints(folder)[:-keep]:
+        if _step_of(path) not in keep_steps:
+            yield path
+
+
+def _step_of(path: Path) -> int:
+    return int(path.name.removeprefix("step-"))

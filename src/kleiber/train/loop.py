@@ -1,0 +1,142 @@
+"""The training loop: steps, logs, validations, checkpoints."""
+
+from __future__ import annotations
+
+import math
+import statistics
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from kleiber.data import Batch, TextData
+from kleiber.errors import DivergedError, Interrupted
+from kleiber.runs import Recipe, RunFolder
+from kleiber.tasks import Metrics, Task
+from kleiber.train.checkpoint import prune, write_checkpoint
+from kleiber.train.interrupt import InterruptFlag
+from kleiber.train.journal import Journal
+from kleiber.train.measure import MemoryMeter
+from kleiber.train.schedule import rate
+from kleiber.train.state import TrainState
+
+__all__ = ["Loop", "Progress"]
+
+
+@dataclass(frozen=True)
+class Progress:
+    """What a progress bar shows."""
+
+    run: str
+    step: int
+    num_steps: int
+    loss: float
+    tokens_per_s: float
+
+
+@dataclass
+class Loop:
+    """One run in this process, from wherever its state stands to its last step."""
+
+    recipe: Recipe
+    folder: RunFolder
+    data: TextData
+    task: Task
+    state: TrainState
+    meter: MemoryMeter
+    flops_per_step: float
+    peak_flops_per_s: float
+    on_progress: Callable[[Progress], None] | None = None
+    _losses: list[float] = field(default_factory=list)
+    _times_s: list[float] = field(default_factory=list)
+    _started: float = field(default_factory=time.perf_counter)
+
+    def run(self) -> Metrics:
+        """Train to the last step; return the final metrics.
+
+        Raises:
+            DivergedError: A loss or gradient is not finite; the checkpoint before it stays.
+            Interrupted: SIGINT or SIGTERM came; a checkpoint was written first.
+        """
+        train, state = self.recipe.train, self.state
+        metrics = None
+        micro_batches = self.data.batches("train", state.cursor, train.batch_size // train.accumulation)
+        with Journal(self.folder, state.step) as journal, InterruptFlag() as interrupt:
+            while state.step < train.num_steps:
+                grad_norm = self._step([next(micro_batches) for _ in range(train.accumulation)])
+                is_last = state.step == train.num_steps
+                if is_last or state.step % train.val_every == 0:
+                    metrics = self.task.evaluate(state.module, self.data)
+                if is_last or state.step % train.log_every == 0 or state.step % train.val_every == 0:
+                    self._log(journal, grad_norm, metrics)
+                self._checkpoint(is_forced=is_last or interrupt.is_set)
+                if interrupt.is_set and not is_last:
+                    raise Interrupted(
+                        f"stopped at step {state.step} of {train.num_steps}; a checkpoint was written.",
+                        hint="run the same command again: it resumes",
+                    )
+        if metrics is None:
+            metrics = self.task.evaluate(state.module, self.data)
+        return metrics
+
+    def _step(self, micro_batches: list[Batch]) -> float:
+        """Do one optimizer step; return the gradient's norm before clipping."""
+        start = time.perf_counter()
+        train, state = self.recipe.train, self.state
+        loss = 0.0
+        for batch in micro_batches:
+            part = self.task.loss(state.module, batch) / len(micro_batches)
+            part.backward()  # type: ignore[no-untyped-call] # torch leaves it unannotated
+            loss += float(part.detach())
+        grad_norm = state.optimizer.clip_(train.clip_norm)
+        if not (math.isfinite(loss) and math.isfinite(grad_norm)):
+            raise DivergedError(
+                f"{self.folder.name}: the loss or its gradient is not finite at step {state.step + 1}.",
+                got=loss,
+                hint="a lower rate: --set train.optimizer.matrix_lr=... --fresh",
+            )
+        state.optimizer.step(rate(state.step, train.num_steps, train.schedule))
+        state.optimizer.zero_grad()
+        state.step += 1
+        state.cursor = micro_batches[-1].cursor
+        self._losses.append(loss)
+        self._times_s.append(time.perf_counter() - start)
+        return grad_norm
+
+    def _log(self, journal: Journal, grad_norm: float, metrics: Metrics | None) -> None:
+        """Write a line of metrics over the steps since the last."""
+        state, train = self.state, self.recipe.train
+        is_validated = state.step == train.num_steps or state.step % train.val_every == 0
+        median_s = statistics.median(self._times_s)
+        loss = statistics.fmean(self._losses)
+        state.peak_memory_bytes = max(state.peak_memory_bytes, self.meter.peak_bytes())
+        tokens_per_s = self.recipe.tokens_per_step / median_s
+        line = {
+            "step": state.step,
+            "tokens": state.step * self.recipe.tokens_per_step,
+            "loss": loss,
+            "val_loss": metrics.loss if metrics and is_validated else None,
+            "grad_norm": grad_norm,
+            "lr": train.optimizer.lr * rate(state.step - 1, train.num_steps, train.schedule),
+            "tokens_per_s": tokens_per_s,
+            "mfu_frac": self.flops_per_step / median_s / self.peak_flops_per_s,
+            "peak_memory_bytes": state.peak_memory_bytes,
+            "time_s": time.time(),
+        }
+        journal.write(line)
+        self._losses.clear()
+        self._times_s.clear()
+        if self.on_progress:
+            self.on_progress(Progress(self.folder.name, state.step, train.num_steps, loss, tokens_per_s))
+
+    def _checkpoint(self, *, is_forced: bool) -> None:
+        state, train = self.state, self.recipe.train
+        is_due = state.step % train.checkpoint_every == 0 or state.step in train.branch_steps
+        if not (is_due or is_forced):
+            return
+        now = time.perf_counter()
+        state.elapsed_s += now - self._started
+        self._started = now
+        write_checkpoint(
+            self.folder.checkpoints_path, state.to_checkpoint(self.recipe, self.data.meta.corpus_hash)
+        )
+        prune(self.folder.checkpoints_path, train.keep_checkpoints, train.branch_steps)
