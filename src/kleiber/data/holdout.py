@@ -16,7 +16,9 @@ from kleiber.errors import DataError
 
 __all__ = ["Split", "split"]
 
-MAX_PASSAGE_CHARS = 8192
+MIN_PASSAGE_CHARS, MAX_PASSAGE_CHARS = 256, 4096
+MIN_HELD_OUT_PASSAGES = 8
+"""Long documents are cut so finely that what is held out comes from about this many places, or more."""
 
 
 @dataclass(frozen=True)
@@ -71,7 +73,8 @@ def split(documents: Sequence[Passage], val_frac: float, *, source: str) -> Spli
 def _cut(document: Passage, budget: float) -> list[Passage]:
     if len(document.text) <= budget / 2:
         return [document]
-    return cut_document(document, max(1, min(MAX_PASSAGE_CHARS, int(budget / 2))))
+    num_chars = min(MAX_PASSAGE_CHARS, int(budget / MIN_HELD_OUT_PASSAGES))
+    return cut_document(document, max(MIN_PASSAGE_CHARS, num_chars))
 
 
 def _choose(passages: Sequence[Passage], groups: Sequence[list[int]], budget: float) -> set[int]:

@@ -12,7 +12,7 @@ END_OF_TEXT = "<|endoftext|>"
 """Stands between documents, in files as in tokens."""
 
 _SEPARATOR = re.compile(rf"^[ \t]*{re.escape(END_OF_TEXT)}[ \t]*$", re.MULTILINE)
-_PARAGRAPH_END = re.compile(r"\n[ \t]*\n\s*")
+_PARAGRAPH_END = re.compile(r"\n(?:[ \t]*\n)+")
 
 
 @dataclass(frozen=True)

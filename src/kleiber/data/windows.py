@@ -6,13 +6,12 @@ Windows are compared by 64-bit hashes: among a million of them, the chance that 
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["NUM_LINES", "Windows", "overlap_frac"]
+__all__ = ["NUM_LINES", "Windows"]
 
 NUM_LINES = 5
 
@@ -48,24 +47,17 @@ class Windows:
         return self.line_numbers.setdefault(line, len(self.line_numbers))
 
     def without(self, text: str, hashes: npt.NDArray[np.uint64]) -> tuple[str, int]:
-        """Return the text without the lines of the windows in `hashes`, and how many lines that cost."""
+        """Return the text without the lines of the windows in `hashes`, and how many lines that cost.
+
+        No window of what is left is in `hashes`.
+        """
         found = np.flatnonzero(np.isin(self.of(text), hashes)).tolist()
         if not found:
             return text, 0
         lines = text.split("\n")
         filled = [number for number, line in enumerate(lines) if line.strip()]
-        cut = {filled[i] for start in found for i in range(start, min(start + NUM_LINES, len(filled)))}
-        return "\n".join(line for number, line in enumerate(lines) if number not in cut), len(cut)
-
-
-def overlap_frac(texts: Iterable[str], others: Iterable[str]) -> float:
-    """Return the fraction of the windows of `texts` that occur in `others`.
-
-    Example:
-        >>> overlap_frac(["a", "b"], ["b", "c"])
-        0.5
-    """
-    windows = Windows()
-    known = np.unique(np.concatenate([np.empty(0, np.uint64), *map(windows.of, others)]))
-    found = [np.isin(windows.of(text), known) for text in texts]
-    return float(np.concatenate(found).mean()) if found else 0.0
+        cut = {number for start in found for number in filled[start : start + NUM_LINES]}
+        left = "\n".join(line for number, line in enumerate(lines) if number not in cut)
+        # Lines that were apart are neighbours now and make new windows.
+        left, num_more = self.without(left, hashes)
+        return left, len(cut) + num_more

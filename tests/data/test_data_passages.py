@@ -1,0 +1,53 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from kleiber.data.passages import Passage, cut_document, joined, split_documents
+
+
+@given(st.text(alphabet="ab \n\t中", max_size=300), st.integers(1, 40))
+def test_parts_join_to_the_text_and_are_short(text: str, num_chars: int) -> None:
+    parts = cut_document(Passage("a.txt", text), num_chars)
+    assert "".join(part.text for part in parts) == text
+    assert all(0 < len(part.text) <= num_chars for part in parts)
+    assert [part.part for part in parts] == list(range(len(parts)))
+    assert joined(parts) == ([text] if text else [])
+
+
+def test_a_part_ends_with_the_last_paragraph_that_fits() -> None:
+    text = "one one\n\ntwo two\n\nthree three three\nfour\n"
+    assert [part.text for part in cut_document(Passage("a", text), 20)] == [
+        "one one\n\ntwo two\n\n",
+        "three three three\n",
+        "four\n",
+    ]
+
+
+def test_a_text_without_spaces_is_cut_anywhere() -> None:
+    assert [part.text for part in cut_document(Passage("a", "abcdefg"), 3)] == ["abc", "def", "g"]
+
+
+def test_real_modules_are_cut_between_paragraphs(modules_folder: Path) -> None:
+    text = (modules_folder / "textwrap.py").read_text()
+    parts = cut_document(Passage("textwrap.py", text), 4096)
+    assert "".join(part.text for part in parts) == text
+    assert len(text) / 4096 < len(parts) < len(text) / 2048
+    assert all(part.text.endswith("\n\n") for part in parts[:-1])
+
+
+def test_only_a_line_of_its_own_separates_documents() -> None:
+    text = (
+        "first\nsays <|endoftext|> inline\n  <|endoftext|>  \n\nsecond\n<|endoftext|>\n\n<|endoftext|>\nthird"
+    )
+    assert [(p.document, p.text) for p in split_documents("a.txt", text)] == [
+        ("a.txt#0", "first\nsays <|endoftext|> inline"),
+        ("a.txt#1", "second"),
+        ("a.txt#3", "third"),
+    ]
+
+
+def test_a_file_without_separators_is_one_document() -> None:
+    assert list(split_documents("a.txt", "one\n\ntwo\n")) == [Passage("a.txt", "one\n\ntwo\n")]
