@@ -1,0 +1,33 @@
+"""Scaling laws: rows to a law, a law to a forecast, a forecast to its score. NumPy, no torch."""
+
+from kleiber.scaling.backtest import Cell, coverage_frac, leave_one_out
+from kleiber.scaling.fit import FORMS, fit
+from kleiber.scaling.forecast import Forecast, Naive, forecast, naive_forecasts
+from kleiber.scaling.form import COEFFICIENTS
+from kleiber.scaling.law import Interval, Law, Prediction
+from kleiber.scaling.noise import Noise
+from kleiber.scaling.rows import read_points, read_rows
+from kleiber.scaling.table import Columns
+from kleiber.scaling.verify import skill, verify
+
+__all__ = [
+    "COEFFICIENTS",
+    "FORMS",
+    "Cell",
+    "Columns",
+    "Forecast",
+    "Interval",
+    "Law",
+    "Naive",
+    "Noise",
+    "Prediction",
+    "coverage_frac",
+    "fit",
+    "forecast",
+    "leave_one_out",
+    "naive_forecasts",
+    "read_points",
+    "read_rows",
+    "skill",
+    "verify",
+]

@@ -1,0 +1,110 @@
+"""A prediction that is written before the run it is about."""
+
+from __future__ import annotations
+
+import math
+from typing import Literal
+
+import numpy as np
+
+from kleiber.runs import Convention, Document, ParamCount, Row, hash_of, now
+from kleiber.scaling.law import Interval, Law
+
+__all__ = ["Forecast", "Naive", "forecast", "naive_forecasts"]
+
+
+class Naive(Document):
+    """What one would say without a law [nats/token]."""
+
+    last_rung_loss: float
+    """The lowest loss of the largest size: "it will be as good"."""
+    log_log_line_loss: float
+    """A straight line of log loss against log compute through the best rung of each size."""
+
+
+class Forecast(Document):
+    """The loss of one run to come, as `forecast.json`."""
+
+    version: Literal[1] = 1
+    loss: float
+    """[nats/token] on the law's evaluation set."""
+    interval_80: Interval
+    interval_95: Interval
+    loss_unit: Literal["nats/token"] = "nats/token"
+    num_params: float
+    """N, by `convention`."""
+    param_count: ParamCount | None
+    """By group, when the model is known exactly."""
+    num_tokens: float
+    """D, repeats included."""
+    convention: Convention
+    law_hash: str
+    eval_hash: str | None
+    best_rung_loss: float
+    """The lowest loss among the law's rows."""
+    naive: Naive
+    created_at: str
+    hash: str
+    """Of everything above: it shows an altered forecast, and stands in the record of the run."""
+
+    def expected_hash(self) -> str:
+        """Return the hash that the other keys give; it equals `hash` unless one was altered."""
+        return hash_of(self.model_dump(mode="json", exclude={"hash"}))
+
+
+def forecast(law: Law, num_params: ParamCount | float, num_tokens: float) -> Forecast:
+    """Return what `law` says of a run, dated and sealed.
+
+    Args:
+        law: Fitted to smaller runs.
+        num_params: The model's count by group, or N by the law's convention.
+        num_tokens: D, repeats included.
+
+    Raises:
+        UsageError: A number is not positive and finite.
+    """
+    count = num_params if isinstance(num_params, ParamCount) else None
+    size = float(num_params.by(law.convention) if isinstance(num_params, ParamCount) else num_params)
+    prediction = law.predict(size, num_tokens)
+    unsealed = Forecast(
+        loss=prediction.loss,
+        interval_80=prediction.interval_80,
+        interval_95=prediction.interval_95,
+        num_params=size,
+        param_count=count,
+        num_tokens=num_tokens,
+        convention=law.convention,
+        law_hash=law.hash,
+        eval_hash=law.eval_hash,
+        best_rung_loss=min(row.loss for row in law.rows),
+        naive=naive_forecasts(law.rows, law.convention, size, num_tokens),
+        created_at=now(),
+        hash="",
+    )
+    return unsealed.model_copy(update={"hash": unsealed.expected_hash()})
+
+
+def naive_forecasts(
+    rows: tuple[Row, ...], convention: Convention, num_params: float, num_tokens: float
+) -> Naive:
+    """Return the forecasts that a law has to beat.
+
+    The line counts compute as 6 N D and goes through the horizon of the lowest loss of each size, seeds averaged.
+    """
+    sizes = sorted({row.num_params.by(convention) for row in rows})
+    best = [_best_rung([row for row in rows if row.num_params.by(convention) == size]) for size in sizes]
+    log_compute = [math.log(6.0 * size * tokens) for size, (tokens, _) in zip(sizes, best, strict=True)]
+    slope, level = np.polyfit(log_compute, [math.log(loss) for _, loss in best], 1)
+    return Naive(
+        last_rung_loss=min(row.loss for row in rows if row.num_params.by(convention) == sizes[-1]),
+        log_log_line_loss=math.exp(level + slope * math.log(6.0 * num_params * num_tokens)),
+    )
+
+
+def _best_rung(rows: list[Row]) -> tuple[float, float]:
+    """Return tokens and loss, averaged over seeds, of the horizon with the lowest such loss."""
+    horizons: dict[float, list[float]] = {}
+    for row in rows:
+        horizons.setdefault(row.num_tokens, []).append(row.loss)
+    means = {tokens: math.fsum(losses) / len(losses) for tokens, losses in horizons.items()}
+    return min(means.items(), key=lambda item: item[1])

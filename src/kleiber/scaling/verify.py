@@ -1,0 +1,127 @@
+"""A forecast scored against the run it was about."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from kleiber.errors import ConventionError, UsageError
+from kleiber.runs import CONVENTIONS, LedgerEntry, Record, Result
+from kleiber.scaling.forecast import Forecast
+from kleiber.units import format_count
+
+__all__ = ["skill", "verify"]
+
+_ROUNDING_FRAC = 0.005
+"""How far a size or a number of tokens typed as `1.2B` may be from the run's; a size known by group must be equal."""
+
+
+def verify(forecast: Forecast, record: Record) -> tuple[LedgerEntry, ...]:
+    """Return the ledger of the loss: the law's forecast, then the naive ones, beside what was measured.
+
+    Raises:
+        ConventionError: The forecast was altered, was not written before the run, or is about another size,
+            horizon, evaluation set or counting convention.
+        UsageError: The run has not finished.
+    """
+    result = _result(record)
+    _check_seal(forecast, record)
+    _check_size(forecast, record)
+    if not _is_same(forecast.num_tokens, result.num_tokens):
+        raise ConventionError(
+            f"The forecast is about {format_count(forecast.num_tokens)} tokens, and run {record.run!r} "
+            f"trained on {format_count(result.num_tokens)}.",
+            hint=f"kleiber forecast law.json --params {forecast.num_params:g} --tokens {result.num_tokens}",
+        )
+    if forecast.eval_hash is not None and forecast.eval_hash != record.data.eval_hash:
+        raise ConventionError(
+            f"The law's losses are of evaluation set {forecast.eval_hash}, and run {record.run!r} was evaluated "
+            "on another.",
+            got=record.data.eval_hash,
+        )
+    predictions = (
+        ("law", forecast.loss, forecast.interval_80),
+        ("last_rung", forecast.naive.last_rung_loss, None),
+        ("log_log_line", forecast.naive.log_log_line_loss, None),
+    )
+    return tuple(
+        LedgerEntry(
+            quantity="val_loss",
+            unit=forecast.loss_unit,
+            predicted=predicted,
+            measured=result.val_loss,
+            predicted_at=forecast.created_at,
+            measured_at=record.ended_at or record.started_at,
+            method=method,
+            interval_80=interval,
+            skill=skill(predicted, result.val_loss, forecast.best_rung_loss),
+        )
+        for method, predicted, interval in predictions
+    )
+
+
+def skill(predicted: float, measured: float, best_rung_loss: float) -> float | None:
+    """Return |error| / (loss of the best rung - measured loss); None when the run is no better than that rung.
+
+    Example:
+        >>> skill(2.0, 2.5, 3.5)
+        0.5
+    """
+    gain = best_rung_loss - measured
+    return abs(predicted - measured) / gain if gain > 0 else None
+
+
+def _result(record: Record) -> Result:
+    if record.status != "finished" or record.result is None:
+        raise UsageError(
+            f"run {record.run!r} has not finished, so there is no loss to compare.", got=record.status
+        )
+    return record.result
+
+
+def _check_seal(forecast: Forecast, record: Record) -> None:
+    if forecast.hash != forecast.expected_hash():
+        raise ConventionError(
+            "The forecast was altered after it was written: its hash is not that of its content.",
+            got=forecast.hash,
+            hint="restore forecast.json from a copy",
+        )
+    named = record.predicted.forecast_hash
+    if named is not None and named != forecast.hash:
+        raise ConventionError(
+            f"run {record.run!r} started from another forecast, {named}.", got=forecast.hash
+        )
+    if datetime.fromisoformat(record.started_at) < datetime.fromisoformat(forecast.created_at):
+        raise ConventionError(
+            f"run {record.run!r} started at {record.started_at}, before the forecast was written.",
+            got=forecast.created_at,
+            hint="write the forecast first: kleiber forecast law.json, then kleiber train",
+        )
+
+
+def _check_size(forecast: Forecast, record: Record) -> None:
+    count, counted = record.num_params, record.num_params.by(forecast.convention)
+    known = forecast.param_count
+    if known is not None and known.by(forecast.convention) != forecast.num_params:
+        raise ConventionError(
+            f"The forecast says that it counts N as {forecast.convention!r}, and its N is counted otherwise.",
+            got=forecast.num_params,
+        )
+    if (count == known) if known is not None else _is_same(forecast.num_params, counted):
+        return
+    other = next((name for name in CONVENTIONS if _is_same(forecast.num_params, count.by(name))), None)
+    if other is not None and known is None:
+        raise ConventionError(
+            f"The forecast counts N as {forecast.convention!r}, by which run {record.run!r} has {counted} "
+            f"parameters; its N is the run's {other!r} count.",
+            got=forecast.num_params,
+            hint=f"kleiber forecast law.json --params {counted} --tokens {forecast.num_tokens:g}",
+        )
+    raise ConventionError(
+        f"The forecast is about {forecast.num_params:g} parameters, and run {record.run!r} has {counted} "
+        f"({forecast.convention}).",
+        hint=f"kleiber forecast law.json --params {counted} --tokens {forecast.num_tokens:g}",
+    )
+
+
+def _is_same(typed: float, exact: float) -> bool:
+    return abs(typed - exact) <= _ROUNDING_FRAC * exact
