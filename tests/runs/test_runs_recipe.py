@@ -89,7 +89,7 @@ def test_read_recipe(tmp_path):
     ("content", "message"),
     [
         (b"train: {num_stps: 3}", r"unknown key 'train\.num_stps'\. Did you mean 'num_steps'\?"),
-        (b"a: [", "cannot be read as a recipe"),
+        (b"a: [", "is truncated or not valid YAML"),
         (b"\xff\xfe\xfa", "cannot be read as a recipe"),
         (b"", r"must hold a mapping of keys to values\. Got 'NoneType'\."),
     ],

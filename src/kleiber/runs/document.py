@@ -33,26 +33,25 @@ class Document(BaseModel):
         )
 
     @classmethod
-    def read(cls, path: Path) -> Self:
-        """Return the document in `path`.
+    def read(cls, path: Path, error_type: type[KleiberError] = RunFolderError) -> Self:
+        """Return the document in `path`, JSON or YAML by its ending.
 
         Raises:
-            RunFolderError: The file is missing, truncated, or does not hold such a document.
+            KleiberError: Of `error_type`: the file is missing, truncated, or does not hold such a document.
         """
-        name = cls.__name__.lower()
         try:
             text = path.read_text(encoding="utf-8")
         except (OSError, UnicodeDecodeError) as error:
-            raise RunFolderError(f"{path} cannot be read as a {name}: {error}.") from None
+            raise error_type(f"{path} cannot be read as a {cls.__name__.lower()}: {error}.") from None
+        is_yaml = path.suffix in {".yaml", ".yml"}
         try:
-            raw = yaml.safe_load(text) if path.suffix in {".yaml", ".yml"} else json.loads(text)
+            raw = yaml.safe_load(text) if is_yaml else json.loads(text)
         except (yaml.YAMLError, json.JSONDecodeError) as error:
-            raise RunFolderError(
-                f"{path} is truncated or not valid {'YAML' if path.suffix in {'.yaml', '.yml'} else 'JSON'}: "
-                f"{str(error).splitlines()[0]}.",
+            raise error_type(
+                f"{path} is truncated or not valid {'YAML' if is_yaml else 'JSON'}: {str(error).splitlines()[0]}.",
                 hint="restore it from a copy, or run the command that wrote it again",
             ) from None
-        return cls.of(raw, str(path), RunFolderError)
+        return cls.of(raw, str(path), error_type)
 
     @classmethod
     def of(cls, raw: object, where: str, error_type: type[KleiberError]) -> Self:

@@ -208,8 +208,4 @@ def read_recipe(path: Path) -> Recipe:
     Raises:
         RecipeError: The file is missing, is not YAML, has an unknown key or breaks a constraint.
     """
-    try:
-        raw = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise RecipeError(f"{path} cannot be read as a recipe: {str(error).splitlines()[0]}.") from None
-    return Recipe.of(raw, str(path), RecipeError)
+    return Recipe.read(path, RecipeError)

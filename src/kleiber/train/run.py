@@ -17,6 +17,7 @@ from kleiber.models import Spec, resolve_spec, save
 from kleiber.runs import Lineage, Predicted, Recipe, Record, Result, RunFolder, environment, hash_of, now
 from kleiber.tasks import Metrics, task_of
 from kleiber.train.checkpoint import Checkpoint, read_checkpoint, read_newest
+from kleiber.train.lock import exclusive
 from kleiber.train.loop import Loop, Progress
 from kleiber.train.measure import MemoryMeter, peak_flops_per_s
 from kleiber.train.state import TrainState
@@ -73,43 +74,76 @@ def train(
         StorageError: The disk refused.
     """
     run = RunFolder(folder)
-    if not resume and folder.exists():
-        shutil.rmtree(folder)
-    recipe = _resolve(recipe, run)
-    if run.exists() and (record := run.read_record()).status == "finished":
+    with exclusive(folder):
+        if not resume:
+            _forget(run)
+        recipe = _resolve(recipe, run)
+        if run.exists() and (record := run.read_record()).status == "finished":
+            return record
+        torch.set_num_threads(recipe.parallel.num_threads or 1)
+        spec = resolve_spec(recipe)
+        data = open_data(recipe.data, seed=recipe.train.seed)
+        require_tokens(data.meta, recipe.num_tokens)
+        record = _open_record(recipe, run, spec=spec, data=data, branch=branch, predicted=predicted)
+        try:
+            result = _work(
+                record,
+                run,
+                spec,
+                data,
+                branch=branch,
+                on_progress=on_progress,
+                notice=on_notice or _to_stderr,
+            )
+        except KleiberError as error:
+            status = "interrupted" if isinstance(error, Interrupted) else "failed"
+            ended = {"status": status, "ended_at": now(), "error": error.message}
+            record.model_copy(update=ended).write(run.record_path)
+            raise
+        record = record.model_copy(update={"status": "finished", "ended_at": now(), "result": result})
+        record.write(run.record_path)
         return record
-    torch.set_num_threads(recipe.parallel.num_threads or 1)
-    spec = resolve_spec(recipe)
-    data = open_data(recipe.data, seed=recipe.train.seed)
-    require_tokens(data.meta, recipe.num_tokens)
-    record = _open_record(recipe, run, spec=spec, data=data, branch=branch, predicted=predicted)
+
+
+def _work(
+    record: Record,
+    run: RunFolder,
+    spec: Spec,
+    data: TextData,
+    *,
+    branch: Branch | None,
+    on_progress: Callable[[Progress], None] | None,
+    notice: Callable[[str], None],
+) -> Result:
+    """Train to the last step and write the model."""
+    recipe = record.recipe
+    peak = peak_flops_per_s(torch.get_num_threads())
     meter = MemoryMeter()
     state = TrainState.start(recipe, spec)
-    try:
-        _take_up(state, run, recipe=recipe, data=data, branch=branch, notice=on_notice or _to_stderr)
-        loop = Loop(
-            recipe=recipe,
-            folder=run,
-            data=data,
-            task=task_of(recipe.task),
-            state=state,
-            meter=meter,
-            flops_per_step=record.train_flops / recipe.train.num_steps,
-            peak_flops_per_s=peak_flops_per_s(torch.get_num_threads()),
-            on_progress=on_progress,
-        )
-        metrics = loop.run()
-    except KleiberError as error:
-        status = "interrupted" if isinstance(error, Interrupted) else "failed"
-        ended = {"status": status, "ended_at": now(), "error": error.message}
-        record.model_copy(update=ended).write(run.record_path)
-        raise
-    save(state.module, spec, run.model_path)  # type: ignore[arg-type] # `build` of this spec made the module
+    _take_up(state, run, recipe=recipe, data=data, branch=branch, notice=notice)
+    loop = Loop(
+        recipe=recipe,
+        folder=run,
+        data=data,
+        task=task_of(recipe.task),
+        state=state,
+        meter=meter,
+        flops_per_step=record.train_flops / recipe.train.num_steps,
+        peak_flops_per_s=peak,
+        on_progress=on_progress,
+    )
+    metrics = loop.run()
+    save(state.module, spec, run.model_path)
     save_tokenizer(data, run.model_path)
-    result = _result(loop, metrics)
-    record = record.model_copy(update={"status": "finished", "ended_at": now(), "result": result})
-    record.write(run.record_path)
-    return record
+    return _result(loop, metrics)
+
+
+def _forget(run: RunFolder) -> None:
+    """Remove what a run left behind, the lock excepted."""
+    for path in (run.checkpoints_path, run.model_path, run.path / "events"):
+        shutil.rmtree(path, ignore_errors=True)
+    for path in (run.record_path, run.recipe_path, run.metrics_path, run.ledger_path, run.samples_path):
+        path.unlink(missing_ok=True)
 
 
 def _resolve(recipe: Recipe, run: RunFolder) -> Recipe:

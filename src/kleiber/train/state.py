@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from kleiber.errors import CheckpointError
 from kleiber.models import Spec, build
-from kleiber.models.groups import ParamGroups
+from kleiber.models.gpt.module import GPT
 from kleiber.runs import Recipe, hash_of
 from kleiber.train.checkpoint import Checkpoint, Counters
 from kleiber.train.optimizer import Optimizer
@@ -21,7 +21,7 @@ __all__ = ["TrainState"]
 class TrainState:
     """The module, its optimizer and where the run stands."""
 
-    module: nn.Module
+    module: GPT
     optimizer: Optimizer
     step: int = 0
     """Optimizer steps done."""
@@ -36,8 +36,7 @@ class TrainState:
         """Return the state before the first step."""
         torch.manual_seed(recipe.train.seed)
         module = build(spec, seed=recipe.train.seed)
-        groups: ParamGroups = module.param_groups()
-        return cls(module, Optimizer(module, groups, recipe.train.optimizer))
+        return cls(module, Optimizer(module, module.param_groups(), recipe.train.optimizer))
 
     def to_checkpoint(self, recipe: Recipe, corpus_hash: str) -> Checkpoint:
         """Return the state as tensors and counters; the tensors are the state itself."""

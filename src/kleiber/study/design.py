@@ -1,0 +1,146 @@
+"""The design of a ladder: which sizes, seeds and horizons it trains, and the target it is for."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+from typing import Self
+
+from pydantic import Field, model_validator
+
+from kleiber.errors import RecipeError
+from kleiber.models import Spec, resolve_spec
+from kleiber.runs import Convention, Document, ModelRecipe, ParallelRecipe, Recipe
+from kleiber.train.schedule import cooldown_start
+
+__all__ = ["LadderDesign", "Rung", "TargetDesign", "read_design", "rungs_of", "target_recipe"]
+
+
+class TargetDesign(Document):
+    """The bigger run that the ladder is for."""
+
+    model: ModelRecipe
+    num_steps: int = Field(ge=1)
+    seed: int = Field(default=0, ge=0, lt=2**31)
+    num_threads: int | None = Field(default=None, ge=1)
+    """CPU threads; None takes all cores."""
+
+
+class LadderDesign(Document):
+    """What a ladder trains."""
+
+    base: Recipe = Recipe()
+    """What all runs share; `model`, `train.num_steps` and `train.seed` are replaced by each run's own."""
+    sizes: tuple[ModelRecipe, ...] = Field(min_length=1)
+    """Size of each rung, smallest first."""
+    seeds: tuple[int, ...] = Field(default=(0, 1), min_length=1)
+    """Every size is trained with each."""
+    horizons: tuple[int, ...] = Field(min_length=1)
+    """Steps at which a branch ends, shortest first."""
+    target: TargetDesign
+    rate_width: int | None = Field(default=None, ge=1)
+    """Width at which `base.train.optimizer.matrix_lr` was tuned; other widths scale it. None leaves it alone."""
+    num_workers: int = Field(default=2, ge=1)
+    """Rungs trained side by side, one thread each."""
+    count: Convention = "total"
+    """Which parameters the law's N counts."""
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Self:
+        if any(a >= b for a, b in pairwise(self.horizons)):
+            raise ValueError(f"horizons must rise, got {list(self.horizons)}")
+        if len(set(self.seeds)) != len(self.seeds):
+            raise ValueError(f"seeds must differ, got {list(self.seeds)}")
+        return self
+
+
+@dataclass(frozen=True)
+class Rung:
+    """One size with one seed: a trunk and the branches that leave it."""
+
+    trunk: str
+    trunk_recipe: Recipe
+    branches: tuple[tuple[str, Recipe], ...]
+    """Name and recipe of each branch, shortest first; it leaves the trunk where its cool-down starts."""
+    spec: Spec
+
+    @property
+    def num_steps(self) -> int:
+        """Steps trained in all: the trunk once, and every branch's cool-down."""
+        cooldowns = (r.train.num_steps - branch_step(r) for _, r in self.branches)
+        return self.trunk_recipe.train.num_steps + sum(cooldowns)
+
+
+def branch_step(recipe: Recipe) -> int:
+    """Return the step at which a branch leaves its trunk."""
+    return cooldown_start(recipe.train.num_steps, recipe.train.schedule)
+
+
+def read_design(path: Path) -> LadderDesign:
+    """Return the design in a YAML file.
+
+    Raises:
+        RecipeError: It is missing, not YAML, has an unknown key or breaks a constraint.
+    """
+    return LadderDesign.read(path, RecipeError)
+
+
+def rungs_of(design: LadderDesign) -> list[Rung]:
+    """Return the rungs, sizes first, then seeds.
+
+    Raises:
+        RecipeError: Two sizes are the same, or a horizon is too short for warm-up and cool-down.
+    """
+    rungs = [_rung(design, size, seed) for size in design.sizes for seed in design.seeds]
+    names = [rung.trunk for rung in rungs]
+    if doubled := sorted({name for name in names if names.count(name) > 1}):
+        raise RecipeError("the sizes of a ladder must differ in depth or width.", got=", ".join(doubled))
+    return rungs
+
+
+def target_recipe(design: LadderDesign) -> Recipe:
+    """Return the recipe of the target: the base's, with its own size, steps and seed."""
+    target = design.target
+    recipe = _sized(design, target.model, target.seed, target.num_steps)
+    return recipe.model_copy(update={"parallel": ParallelRecipe(num_threads=target.num_threads)})
+
+
+def _rung(design: LadderDesign, size: ModelRecipe, seed: int) -> Rung:
+    recipes = [_sized(design, size, seed, steps) for steps in design.horizons]
+    spec = resolve_spec(recipes[0])
+    trunk = f"d{spec.depth}-w{spec.width}-s{seed}"
+    starts = [branch_step(recipe) for recipe in recipes]
+    schedule = design.base.train.schedule
+    if starts[0] <= schedule.warmup_steps or starts[0] == design.horizons[0]:
+        raise RecipeError(
+            f"the shortest horizon of {design.horizons[0]} steps must hold the warm-up of {schedule.warmup_steps} "
+            "steps and a cool-down.",
+            got=f"cooldown_frac {schedule.cooldown_frac}",
+            hint="horizons: [1000, 1800, 3200]",
+        )
+    train = recipes[0].train.model_copy(
+        update={
+            "num_steps": starts[-1],
+            "branch_steps": tuple(starts),
+            "schedule": schedule.model_copy(update={"cooldown_frac": 0.0}),
+            # A trunk is not a row of the law: one validation at its end is enough.
+            "val_every": starts[-1],
+        }
+    )
+    branches = tuple((f"{trunk}-h{recipe.train.num_steps}", recipe) for recipe in recipes)
+    return Rung(trunk, recipes[0].model_copy(update={"train": train}), branches, spec)
+
+
+def _sized(design: LadderDesign, size: ModelRecipe, seed: int, num_steps: int) -> Recipe:
+    base = design.base
+    recipe = base.model_copy(update={"model": size, "parallel": ParallelRecipe(num_threads=1)})
+    optimizer = base.train.optimizer
+    if design.rate_width:
+        scale = design.rate_width / resolve_spec(recipe).width
+        # Adam: hidden rates fall as 1/width (Yang et al. 2022, arXiv:2203.03466, table 3). Muon: a step of
+        # constant spectral norm has entries that fall as 1/sqrt(width) (Bernstein 2024).
+        factor = scale if optimizer.name == "adamw" else scale**0.5
+        optimizer = optimizer.model_copy(update={"matrix_lr": optimizer.matrix_lr * factor})
+    changes = {"num_steps": num_steps, "seed": seed, "optimizer": optimizer}
+    return recipe.model_copy(update={"train": base.train.model_copy(update=changes)})
