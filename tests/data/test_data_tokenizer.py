@@ -13,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tokenizers import Tokenizer
 
+from kleiber.data import tokenizer as tokenizer_module
 from kleiber.data.tokenizer import (
     END_OF_TEXT_ID,
     encode_texts,
@@ -46,6 +47,19 @@ def test_tokens_give_the_texts_back(tokenizer: Tokenizer, texts: list[str]) -> N
     parts = np.split(tokens, ends + 1)[:-1]
     assert [tokenizer.decode(part[:-1].tolist()) for part in parts] == texts
     assert token_num_bytes(tokenizer)[tokens].sum() == sum(len(text.encode()) for text in texts)
+
+
+def test_a_long_text_is_encoded_in_pieces_without_a_seam(
+    modules_folder: Path, tokenizer: Tokenizer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    texts = [(modules_folder / name).read_text() for name in ("textwrap.py", "calendar.py")]
+    whole = encode_texts(tokenizer, texts)
+    monkeypatch.setattr(tokenizer_module, "_CHARS_A_PIECE", 2000)
+    monkeypatch.setattr(tokenizer_module, "_CHARS_A_BATCH", 5000)
+    pieces = encode_texts(tokenizer, texts)
+    assert tokenizer.decode(pieces.tolist()) == tokenizer.decode(whole.tolist()) == "".join(texts)
+    assert (pieces == END_OF_TEXT_ID).sum() == 2
+    assert len(whole) <= len(pieces) < 1.02 * len(whole)
 
 
 def test_a_large_vocabulary_takes_four_bytes_a_token(

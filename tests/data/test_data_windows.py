@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -25,7 +26,7 @@ def test_hashes_agree_with_tuples_of_lines(first: str, second: str) -> None:
 @given(LINES, LINES)
 def test_without_leaves_no_window_of_the_other(text: str, other: str) -> None:
     windows = Windows()
-    left, num_lines = windows.without(text, windows.of(other))
+    left, num_lines = windows.without(text, np.sort(windows.of(other)))
     assert set(reference_windows(left)).isdisjoint(reference_windows(other))
     lines, kept = ([line for line in part.split("\n") if line.strip()] for part in (text, left))
     assert len(lines) - len(kept) == num_lines
@@ -36,7 +37,7 @@ def test_without_leaves_no_window_of_the_other(text: str, other: str) -> None:
 def test_without_cuts_the_lines_of_shared_windows_and_no_others() -> None:
     windows = Windows()
     licence = "L1\nL2\n\nL3\nL4\nL5\nL6"
-    text, num_lines = windows.without(f"{licence}\n\nimport a\nL1\n", windows.of(licence))
+    text, num_lines = windows.without(f"{licence}\n\nimport a\nL1\n", np.sort(windows.of(licence)))
     assert (text, num_lines) == ("\n\nimport a\nL1\n", 6)
 
 

@@ -63,6 +63,8 @@ def cut_document(passage: Passage, num_chars: int) -> list[Passage]:
         >>> [part.text for part in cut_document(Passage("a", "To be, or not to be."), 8)]
         ['To be, ', 'or not ', 'to be.']
     """
+    if 0 < len(passage.text) <= num_chars:
+        return [passage]
     text, start = passage.text, 0
     parts: list[Passage] = []
     paragraph_ends = [match.end() for match in _PARAGRAPH_END.finditer(text)][::-1]

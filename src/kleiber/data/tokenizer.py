@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
-from kleiber.data.passages import END_OF_TEXT
+from kleiber.data.passages import END_OF_TEXT, Passage, cut_document
 from kleiber.errors import DataError
 from kleiber.runs.files import write_text
 
@@ -32,7 +32,8 @@ END_OF_TEXT_ID = 0
 MIN_FREQUENCY = 2
 """A pair that occurs once is no pattern; merging it would only learn the text by heart."""
 
-_TEXTS_A_BATCH = 256
+_CHARS_A_PIECE = 2**18
+_CHARS_A_BATCH = 2**22
 
 
 def train_tokenizer(texts: Sequence[str], vocab_size: int, *, source: str) -> Tokenizer:
@@ -94,16 +95,32 @@ def encode_texts(tokenizer: Tokenizer, texts: Sequence[str]) -> npt.NDArray[np.u
     plain.encode_special_tokens = True
     dtype = token_dtype(plain.get_vocab_size())
     parts: list[npt.NDArray[np.unsignedinteger]] = [np.empty(0, dtype)]
-    for batch in _batched(texts):
-        encodings = plain.encode_batch_fast(batch, add_special_tokens=False)
-        parts += [np.array([*encoding.ids, END_OF_TEXT_ID], dtype) for encoding in encodings]
+    for batch in _batched(_pieces(texts)):
+        encodings = plain.encode_batch_fast([piece for piece, _ in batch], add_special_tokens=False)
+        for encoding, (_, is_end) in zip(encodings, batch, strict=True):
+            parts.append(np.array(encoding.ids + [END_OF_TEXT_ID] * is_end, dtype))
     return np.concatenate(parts)
 
 
-def _batched(texts: Sequence[str]) -> Iterator[list[str]]:
-    # Small batches keep the encodings, many times the size of their text, out of memory.
-    for start in range(0, len(texts), _TEXTS_A_BATCH):
-        yield list(texts[start : start + _TEXTS_A_BATCH])
+def _pieces(texts: Iterable[str]) -> Iterator[tuple[str, bool]]:
+    """Yield the texts, long ones in pieces that end where a paragraph does, and whether a piece ends its text."""
+    for text in texts:
+        *parts, last = cut_document(Passage("", text), _CHARS_A_PIECE) or [Passage("", "")]
+        yield from ((part.text, False) for part in parts)
+        yield last.text, True
+
+
+def _batched(pieces: Iterable[tuple[str, bool]]) -> Iterator[list[tuple[str, bool]]]:
+    """Yield the pieces in batches: an encoding is many times the size of its text."""
+    batch: list[tuple[str, bool]] = []
+    num_chars = 0
+    for piece in pieces:
+        batch.append(piece)
+        num_chars += len(piece[0])
+        if num_chars >= _CHARS_A_BATCH:
+            yield batch
+            batch, num_chars = [], 0
+    yield batch
 
 
 def token_dtype(vocab_size: int) -> type[np.unsignedinteger]:

@@ -46,12 +46,18 @@ class Windows:
     def _number(self, line: str) -> int:
         return self.line_numbers.setdefault(line, len(self.line_numbers))
 
-    def without(self, text: str, hashes: npt.NDArray[np.uint64]) -> tuple[str, int]:
-        """Return the text without the lines of the windows in `hashes`, and how many lines that cost.
+    def without(self, text: str, known: npt.NDArray[np.uint64]) -> tuple[str, int]:
+        """Return the text without the lines of known windows, and how many lines that cost.
 
-        No window of what is left is in `hashes`.
+        No window of what is left is known.
+
+        Args:
+            text: What to cut lines from.
+            known: Hashes of windows, sorted.
         """
-        found = np.flatnonzero(np.isin(self.of(text), hashes)).tolist()
+        hashes = self.of(text)
+        places = np.searchsorted(known, hashes, side="right") - np.searchsorted(known, hashes)
+        found = np.flatnonzero(places).tolist()
         if not found:
             return text, 0
         lines = text.split("\n")
@@ -59,5 +65,5 @@ class Windows:
         cut = {number for start in found for number in filled[start : start + NUM_LINES]}
         left = "\n".join(line for number, line in enumerate(lines) if number not in cut)
         # Lines that were apart are neighbours now and make new windows.
-        left, num_more = self.without(left, hashes)
+        left, num_more = self.without(left, known)
         return left, len(cut) + num_more
