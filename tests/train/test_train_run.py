@@ -1,0 +1,206 @@
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from kleiber.errors import DataError, Interrupted, RecipeError, RunFolderError, UsageError
+from kleiber.runs import METRIC_KEYS, Predicted, RunFolder, read_recipe
+from kleiber.train import Branch, train
+from kleiber.train.lock import exclusive
+from kleiber.train.schedule import cooldown_start
+
+
+def _weights(folder):
+    return load_file(RunFolder(folder).model_path / "model.safetensors")
+
+
+def _same(a, b):
+    a, b = _weights(a), _weights(b)
+    return a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a)
+
+
+@pytest.fixture
+def whole(recipe, tmp_path):
+    """An uninterrupted run."""
+    train(recipe, tmp_path / "whole")
+    return tmp_path / "whole"
+
+
+def test_a_run_leaves_a_whole_folder(recipe, tmp_path):
+    record = train(recipe, tmp_path / "a", predicted=Predicted(forecast_hash="f", total_time_s=1.0))
+    run = RunFolder(tmp_path / "a")
+    assert run.read_record() == record
+    assert record.status == "finished"
+    assert record.predicted.forecast_hash == "f"
+    assert record.result.num_tokens == 20 * 4 * 32
+    assert record.num_params.total == sum(t.numel() for t in _weights(run.path).values())
+    assert read_recipe(run.recipe_path) == record.recipe
+    lines = run.read_metrics()
+    assert [line["step"] for line in lines] == [5, 10, 15, 20]
+    assert all(tuple(line) == METRIC_KEYS for line in lines)
+    assert [line["val_loss"] is not None for line in lines] == [False, True, False, True]
+    assert lines[-1]["val_loss"] == record.result.val_loss
+    assert record.result.val_loss < lines[1]["val_loss"]
+    assert {path.name for path in run.model_path.iterdir()} >= {"config.json", "model.safetensors", "tokenizer.json"}
+    assert list((run.path / "events").glob("events.out.tfevents.*"))
+    assert [path.name for path in sorted(run.checkpoints_path.iterdir())] == ["step-00000015", "step-00000020"]
+
+
+def test_a_finished_run_is_not_trained_again(recipe, whole):
+    before = _weights(whole)
+    assert train(recipe, whole) == RunFolder(whole).read_record()
+    assert all(torch.equal(before[name], value) for name, value in _weights(whole).items())
+
+
+def test_the_same_recipe_gives_the_same_bits_and_another_seed_others(recipe, whole, tmp_path):
+    train(recipe, tmp_path / "again")
+    assert _same(whole, tmp_path / "again")
+    train(recipe.with_values(["train.seed=1"]), tmp_path / "other")
+    assert not _same(whole, tmp_path / "other")
+
+
+def test_interrupt_writes_a_checkpoint_and_resumes_bit_identically(recipe, whole, tmp_path):
+    def interrupt(progress):
+        if progress.step == 10:
+            os.kill(os.getpid(), signal.SIGINT)
+
+    with pytest.raises(Interrupted, match=r"stopped at step 1[01] of 20; a checkpoint was written\.[\s\S]*resumes"):
+        train(recipe, tmp_path / "cut", on_progress=interrupt)
+    assert RunFolder(tmp_path / "cut").read_record().status == "interrupted"
+    train(recipe, tmp_path / "cut")
+    assert _same(whole, tmp_path / "cut")
+    assert [line["step"] for line in RunFolder(tmp_path / "cut").read_metrics()] == [5, 10, 15, 20]
+
+
+def test_killed_at_a_random_moment_and_resumed_equals_the_uninterrupted(recipe, tmp_path):
+    recipe = recipe.with_values(["train.num_steps=150", "train.optimizer.name=muon"])
+    train(recipe, tmp_path / "whole")
+    recipe.write(tmp_path / "r.yaml")
+    code = (
+        "import sys; from pathlib import Path; from kleiber.runs import read_recipe; from kleiber.train import train;"
+        "train(read_recipe(Path(sys.argv[1])), Path(sys.argv[2]))"
+    )
+    command = [sys.executable, "-c", code, str(tmp_path / "r.yaml"), str(tmp_path / "cut")]
+    steps_at_death = []
+    for _ in range(2):
+        process = subprocess.Popen(command, stderr=subprocess.DEVNULL)
+        while process.poll() is None and not RunFolder(tmp_path / "cut").read_metrics()[len(steps_at_death) :]:
+            time.sleep(0.01)
+        time.sleep(random.uniform(0, 0.3))
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+        lines = RunFolder(tmp_path / "cut").read_metrics()
+        steps_at_death.append(lines[-1]["step"] if lines else 0)
+    assert 0 < steps_at_death[0] < 150
+    record = train(recipe, tmp_path / "cut")
+    assert record.result.num_steps == 150
+    assert _same(tmp_path / "whole", tmp_path / "cut"), f"killed after steps {steps_at_death}"
+
+
+def test_a_corrupt_newest_checkpoint_is_passed_over_and_said(recipe, whole, tmp_path):
+    def interrupt(progress):
+        if progress.step == 15:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    with pytest.raises(Interrupted):
+        train(recipe, tmp_path / "cut", on_progress=interrupt)
+    newest = sorted((tmp_path / "cut" / "checkpoints").iterdir())[-1]
+    (newest / "tensors.safetensors").write_bytes(b"torn")
+    notices = []
+    train(recipe, tmp_path / "cut", on_notice=notices.append)
+    assert len(notices) == 1
+    assert "is corrupt" in notices[0]
+    assert notices[0].endswith("The one before is used.")
+    assert _same(whole, tmp_path / "cut")
+
+
+def test_a_branch_equals_a_separate_run_of_its_horizon(recipe, whole, tmp_path):
+    start = cooldown_start(20, recipe.train.schedule)
+    trunk = recipe.with_values(
+        [f"train.num_steps={start}", f"train.branch_steps=[{start}]", "train.schedule.cooldown_frac=0"]
+    )
+    train(trunk, tmp_path / "trunk")
+    record = train(recipe, tmp_path / "branch", branch=Branch(tmp_path / "trunk", start))
+    assert _same(whole, tmp_path / "branch")
+    assert record.lineage[0].step == start
+    assert record.trunk == "trunk"
+    assert RunFolder(tmp_path / "branch").read_metrics()[0]["step"] > start
+
+
+def test_accumulation_equals_the_large_batch(recipe, whole, tmp_path):
+    train(recipe.with_values(["train.accumulation=4"]), tmp_path / "parts")
+    large, parts = _weights(whole), _weights(tmp_path / "parts")
+    for name, value in large.items():
+        torch.testing.assert_close(parts[name], value, rtol=1e-3, atol=1e-4)
+
+
+def test_golden_curve(recipe, whole):
+    """Cross-entropy starts at log(vocabulary) and falls; a change of these figures is a change of training."""
+    losses = [line["loss"] for line in RunFolder(whole).read_metrics()]
+    assert losses[0] == pytest.approx(5.6, abs=0.12)
+    assert losses == sorted(losses, reverse=True)
+    assert losses[-1] == pytest.approx(4.36, abs=0.15)
+
+
+def test_another_recipe_in_the_folder_is_refused(recipe, whole):
+    with pytest.raises(RecipeError, match=r"holds a run of another recipe[\s\S]*--fresh"):
+        train(recipe.with_values(["train.num_steps=30"]), whole)
+    record = train(recipe.with_values(["train.num_steps=30"]), whole, resume=False)
+    assert record.result.num_steps == 30
+
+
+def test_a_text_too_small_for_the_steps_is_refused_before_anything_runs(recipe, tmp_path):
+    with pytest.raises(DataError, match="tokens"):
+        train(recipe.with_values(["train.num_steps=1000000"]), tmp_path / "a")
+    assert not RunFolder(tmp_path / "a").exists()
+
+
+def test_divergence_is_said_and_recorded(recipe, tmp_path, monkeypatch):
+    from kleiber.errors import DivergedError
+    from kleiber.tasks import LanguageModelling
+
+    real = LanguageModelling.loss
+    monkeypatch.setattr(LanguageModelling, "loss", lambda *args: real(*args) * float("nan"))
+    with pytest.raises(DivergedError, match=r"not finite at step 1\. Got nan"):
+        train(recipe, tmp_path / "a")
+    assert RunFolder(tmp_path / "a").read_record().status == "failed"
+
+
+def test_two_processes_do_not_train_one_folder(recipe, tmp_path):
+    with exclusive(tmp_path / "a"), pytest.raises(UsageError, match="is being trained by another process"):
+        train(recipe, tmp_path / "a")
+
+
+def test_a_truncated_record_is_said(recipe, whole):
+    record = RunFolder(whole).record_path
+    record.write_text(record.read_text()[:100])
+    with pytest.raises(RunFolderError, match="is truncated or not valid JSON"):
+        train(recipe, whole)
+
+
+def test_a_changed_text_is_refused(recipe, small_text, tmp_path):
+    import shutil
+
+    shutil.copytree(small_text, tmp_path / "text")
+    recipe = recipe.with_values([f"data.source=text:{tmp_path / 'text'}"])
+
+    def interrupt(progress):
+        os.kill(os.getpid(), signal.SIGINT)
+
+    with pytest.raises(Interrupted):
+        train(recipe, tmp_path / "a", on_progress=interrupt)
+    (tmp_path / "text" / "csv.py").write_text("x = 1\n" * 2000)
+    with pytest.raises(RecipeError, match="was trained on another text"):
+        train(recipe, tmp_path / "a")
+
+
+def test_metrics_are_json_lines(whole):
+    for line in RunFolder(whole).metrics_path.read_text().splitlines():
+        assert json.loads(line)["tokens_per_s"] > 0
