@@ -32,6 +32,14 @@ def test_an_epoch_sees_every_sequence_once(seed: int, batch_size: int) -> None:
         assert sorted(seen[7 * epoch : 7 * epoch + 7]) == list(range(7))
 
 
+def test_each_epoch_has_the_order_of_its_number() -> None:
+    batches = shuffled_batches(TOKENS, context=CONTEXT, seed=3, cursor=0, batch_size=5)
+    seen = [start for batch in islice(batches, 5) for start in starts_of(batch.tokens)]
+    orders = [sequence_order(7, seed=3, epoch=epoch).tolist() for epoch in range(4)]
+    assert seen == [start for order in orders for start in order][:25]
+    assert orders[0] != orders[1] != orders[2]
+
+
 @given(st.integers(0, 100), st.integers(1, 10), st.integers(1, 9))
 def test_a_saved_cursor_goes_on_where_it_stopped(cursor: int, batch_size: int, num_batches: int) -> None:
     whole = list(
