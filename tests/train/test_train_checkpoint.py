@@ -27,7 +27,9 @@ def _checkpoint(step):
         recipe_hash="r",
         corpus_hash="c",
     )
-    return Checkpoint(counters, {"weights.a": torch.arange(6.0).view(2, 3) + step, "rng": torch.get_rng_state()})
+    return Checkpoint(
+        counters, {"weights.a": torch.arange(6.0).view(2, 3) + step, "rng": torch.get_rng_state()}
+    )
 
 
 def test_what_is_written_is_read(tmp_path):

@@ -22,7 +22,9 @@ def test_equals_torchs_muon_to_bf16_tolerance():
     ours = _step_ours(weights, gradients, [(s[0],) for s in shapes], lr=0.02, weight_decay=0.1)
     theirs = [torch.nn.Parameter(w.clone()) for w in weights]
     # Their rate is 5 times ours, and so is what their weight decay is multiplied by.
-    optimizer = torch.optim.Muon(theirs, lr=0.1, weight_decay=0.02, momentum=0.95, adjust_lr_fn="match_rms_adamw")
+    optimizer = torch.optim.Muon(
+        theirs, lr=0.1, weight_decay=0.02, momentum=0.95, adjust_lr_fn="match_rms_adamw"
+    )
     for step_gradients in gradients:
         for param, gradient in zip(theirs, step_gradients, strict=True):
             param.grad = gradient.clone()

@@ -6,7 +6,9 @@ from kleiber.models.groups import HiddenMatrix, ParamGroups
 from kleiber.runs import OptimizerRecipe
 from kleiber.train.optimizer import Optimizer
 
-GROUPS = ParamGroups(hidden=(HiddenMatrix("matrix", (6,)),), embedding=("embedding",), head=(), norms=("norm",))
+GROUPS = ParamGroups(
+    hidden=(HiddenMatrix("matrix", (6,)),), embedding=("embedding",), head=(), norms=("norm",)
+)
 
 
 class Toy(nn.Module):

@@ -14,7 +14,6 @@ from kleiber.errors import DataError, Interrupted, RecipeError, RunFolderError, 
 from kleiber.runs import METRIC_KEYS, Predicted, RunFolder, read_recipe
 from kleiber.train import Branch, train
 from kleiber.train.lock import exclusive
-from kleiber.train.schedule import cooldown_start
 
 
 def _weights(folder):
@@ -48,9 +47,16 @@ def test_a_run_leaves_a_whole_folder(recipe, tmp_path):
     assert [line["val_loss"] is not None for line in lines] == [False, True, False, True]
     assert lines[-1]["val_loss"] == record.result.val_loss
     assert record.result.val_loss < lines[1]["val_loss"]
-    assert {path.name for path in run.model_path.iterdir()} >= {"config.json", "model.safetensors", "tokenizer.json"}
+    assert {path.name for path in run.model_path.iterdir()} >= {
+        "config.json",
+        "model.safetensors",
+        "tokenizer.json",
+    }
     assert list((run.path / "events").glob("events.out.tfevents.*"))
-    assert [path.name for path in sorted(run.checkpoints_path.iterdir())] == ["step-00000015", "step-00000020"]
+    assert [path.name for path in sorted(run.checkpoints_path.iterdir())] == [
+        "step-00000015",
+        "step-00000020",
+    ]
 
 
 def test_a_finished_run_is_not_trained_again(recipe, whole):
@@ -71,7 +77,9 @@ def test_interrupt_writes_a_checkpoint_and_resumes_bit_identically(recipe, whole
         if progress.step == 10:
             os.kill(os.getpid(), signal.SIGINT)
 
-    with pytest.raises(Interrupted, match=r"stopped at step 1[01] of 20; a checkpoint was written\.[\s\S]*resumes"):
+    with pytest.raises(
+        Interrupted, match=r"stopped at step 1[01] of 20; a checkpoint was written\.[\s\S]*resumes"
+    ):
         train(recipe, tmp_path / "cut", on_progress=interrupt)
     assert RunFolder(tmp_path / "cut").read_record().status == "interrupted"
     train(recipe, tmp_path / "cut")
@@ -91,7 +99,9 @@ def test_killed_at_a_random_moment_and_resumed_equals_the_uninterrupted(recipe, 
     steps_at_death = []
     for _ in range(2):
         process = subprocess.Popen(command, stderr=subprocess.DEVNULL)
-        while process.poll() is None and not RunFolder(tmp_path / "cut").read_metrics()[len(steps_at_death) :]:
+        while (
+            process.poll() is None and not RunFolder(tmp_path / "cut").read_metrics()[len(steps_at_death) :]
+        ):
             time.sleep(0.01)
         time.sleep(random.uniform(0, 0.3))
         process.send_signal(signal.SIGKILL)
@@ -122,7 +132,7 @@ def test_a_corrupt_newest_checkpoint_is_passed_over_and_said(recipe, whole, tmp_
 
 
 def test_a_branch_equals_a_separate_run_of_its_horizon(recipe, whole, tmp_path):
-    start = cooldown_start(20, recipe.train.schedule)
+    start = recipe.train.schedule.cooldown_start(20)
     trunk = recipe.with_values(
         [f"train.num_steps={start}", f"train.branch_steps=[{start}]", "train.schedule.cooldown_frac=0"]
     )

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kleiber.runs import ScheduleRecipe
-from kleiber.train.schedule import cooldown_start, rate
+from kleiber.train.schedule import rate
 
 
 def test_rate_of_1_sqrt_by_hand():
@@ -24,7 +24,7 @@ def test_rate_of_1_sqrt_by_hand():
 )
 def test_runs_of_any_horizon_share_their_trunk(horizon, extra, frac, warmup, shape):
     schedule = ScheduleRecipe(warmup_steps=warmup, cooldown_frac=frac, cooldown_shape=shape)
-    start = cooldown_start(horizon, schedule)
+    start = schedule.cooldown_start(horizon)
     for step in {0, start // 2, max(start - 1, 0)} - ({0} if start == 0 else set()):
         assert rate(step, horizon, schedule) == rate(step, horizon + extra, schedule)
 
@@ -34,5 +34,5 @@ def test_rate_stays_in_its_bounds_and_falls_to_the_end(num_steps, frac, warmup, 
     schedule = ScheduleRecipe(warmup_steps=warmup, cooldown_frac=frac, cooldown_shape=shape)
     rates = [rate(step, num_steps, schedule) for step in range(num_steps)]
     assert all(0 < value <= 1 for value in rates)
-    fall = rates[max(cooldown_start(num_steps, schedule), warmup) :]
+    fall = rates[max(schedule.cooldown_start(num_steps), warmup) :]
     assert fall == sorted(fall, reverse=True)

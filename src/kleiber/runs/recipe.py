@@ -93,6 +93,15 @@ class ScheduleRecipe(Document):
     cooldown_shape: Literal["linear", "1-sqrt"] = "1-sqrt"
     """Shape of the fall (Hägele et al. 2024, arXiv:2405.18392)."""
 
+    def cooldown_start(self, num_steps: int) -> int:
+        """Return the first step of the cool-down: what a branch of this horizon starts from.
+
+        Example:
+            >>> ScheduleRecipe(cooldown_frac=0.2).cooldown_start(1000)
+            800
+        """
+        return num_steps - round(num_steps * self.cooldown_frac)
+
 
 class TrainRecipe(Document):
     """The loop."""

@@ -12,7 +12,6 @@ from pydantic import Field, model_validator
 from kleiber.errors import RecipeError
 from kleiber.models import Spec, resolve_spec
 from kleiber.runs import Convention, Document, ModelRecipe, ParallelRecipe, Recipe
-from kleiber.train.schedule import cooldown_start
 
 __all__ = ["LadderDesign", "Rung", "TargetDesign", "read_design", "rungs_of", "target_recipe"]
 
@@ -74,7 +73,7 @@ class Rung:
 
 def branch_step(recipe: Recipe) -> int:
     """Return the step at which a branch leaves its trunk."""
-    return cooldown_start(recipe.train.num_steps, recipe.train.schedule)
+    return recipe.train.schedule.cooldown_start(recipe.train.num_steps)
 
 
 def read_design(path: Path) -> LadderDesign:

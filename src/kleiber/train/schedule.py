@@ -6,17 +6,7 @@ import math
 
 from kleiber.runs import ScheduleRecipe
 
-__all__ = ["cooldown_start", "rate"]
-
-
-def cooldown_start(num_steps: int, schedule: ScheduleRecipe) -> int:
-    """Return the first step of the cool-down: what a branch of this horizon starts from.
-
-    Example:
-        >>> cooldown_start(1000, ScheduleRecipe(cooldown_frac=0.2))
-        800
-    """
-    return num_steps - round(num_steps * schedule.cooldown_frac)
+__all__ = ["rate"]
 
 
 def rate(step: int, num_steps: int, schedule: ScheduleRecipe) -> float:
@@ -39,7 +29,7 @@ def rate(step: int, num_steps: int, schedule: ScheduleRecipe) -> float:
         [0.25, 0.5, 0.75, 1.0, 0.8, 0.6, 0.4, 0.2]
     """
     warmup = min(1.0, (step + 1) / schedule.warmup_steps) if schedule.warmup_steps else 1.0
-    start = cooldown_start(num_steps, schedule)
+    start = schedule.cooldown_start(num_steps)
     if step < start:
         return warmup
     done = (step + 1 - start) / (num_steps + 1 - start)

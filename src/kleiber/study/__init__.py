@@ -1,0 +1,1 @@
+"""What needs several rooms: ladders, plans of measured machines, the demo."""
