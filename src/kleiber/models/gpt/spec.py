@@ -83,19 +83,19 @@ class GPTSpec(Document):
         """Features of all key heads, and of all value heads."""
         return self.num_kv_heads * self.head_dim
 
-    @property
-    def block_matrix_params(self) -> int:
-        """Weights of a block that multiply activations: q, k, v, attention output, gate, up, down."""
-        attention = self.width * (2 * self.attn_width + 2 * self.kv_width)
-        return attention + 3 * self.width * self.mlp_width
+    def hidden_shapes(self) -> list[tuple[int, int]]:
+        """Return rows and columns of every matrix between embedding and head: q, k, v, output, gate, up, down."""
+        w, m = self.width, self.mlp_width
+        a_block = [(self.attn_width, w), (self.kv_width, w), (self.kv_width, w), (w, self.attn_width)]
+        return [*a_block, (m, w), (m, w), (w, m)] * self.depth
 
     def count(self) -> ParamCount:
         """Return the parameters by group; equal to what the built module holds."""
-        norms_a_block = 2 * self.width + 2 * self.head_dim
+        norms = self.depth * (2 * self.width + 2 * self.head_dim) + self.width
         table = self.vocab_size * self.width
         return ParamCount(
             embedding=table,
-            body=self.depth * (self.block_matrix_params + norms_a_block) + self.width,
+            body=self._num_hidden() + norms,
             head=0 if self.is_tied else table,
             is_tied=self.is_tied,
         )
@@ -115,8 +115,12 @@ class GPTSpec(Document):
         Source:
             Hoffmann et al. 2022, arXiv:2203.15556, appendix F; the embedding look-up is left out here.
         """
-        weights = self.depth * self.block_matrix_params + self.vocab_size * self.width
+        weights = self._num_hidden() + self.vocab_size * self.width
         square = 4 * self.depth * self.attn_width * context * context
         attention = square if convention == "full" else square // 2
         forward = batch * (2 * weights * context + attention)
         return FlopCount(forward=forward, backward=2 * forward, convention=convention)
+
+    def _num_hidden(self) -> int:
+        attention = self.width * 2 * (self.attn_width + self.kv_width)
+        return self.depth * (attention + 3 * self.width * self.mlp_width)
