@@ -1,0 +1,190 @@
+"""The whole loop on real text: plan, ladder, fit, forecast, train, verify, generate."""
+
+from __future__ import annotations
+
+import functools
+import json
+import shutil
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeAlias
+
+from kleiber.cost import save_calibration
+from kleiber.data import open_data
+from kleiber.errors import RecipeError
+from kleiber.fleet import Job, JobEvent, LocalExecutor
+from kleiber.infer import TorchEngine, generate
+from kleiber.models import resolve_spec
+from kleiber.runs import DataMeta, LedgerEntry, Predicted, Recipe, Record, Row, RunFolder, write_ledger
+from kleiber.runs.files import write_text
+from kleiber.scaling import Forecast, Law, fit, forecast, verify
+from kleiber.study.demo_design import demo_design, fit_to_machine
+from kleiber.study.design import LadderDesign, rungs_of, target_recipe
+from kleiber.study.ladder import DESIGN_FILE, open_ladder, run_ladder
+from kleiber.study.ladder_plan import LadderPlan
+from kleiber.study.ledger import plan_entries
+from kleiber.study.probe import calibrate
+from kleiber.train import Progress, train
+
+__all__ = ["DemoEvent", "Prepared", "Sample", "Verified", "run_demo"]
+
+PROMPTS = ("def __init__(self, ", "import os\n", "class ")
+"""What the target goes on from."""
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """The text is ready."""
+
+    meta: DataMeta
+
+
+@dataclass(frozen=True)
+class Verified:
+    """The target is trained and the forecast scored."""
+
+    entries: tuple[LedgerEntry, ...]
+
+
+@dataclass(frozen=True)
+class Sample:
+    """What the target wrote."""
+
+    prompt: str
+    text: str
+
+
+DemoEvent: TypeAlias = str | Prepared | LadderPlan | JobEvent | Law | Forecast | Verified | Sample
+"""What happens, in order; a `str` says what begins."""
+
+
+def run_demo(
+    folder: Path, *, seed: int = 0, fresh: bool = False, on_event: Callable[[DemoEvent], None] | None = None
+) -> tuple[LedgerEntry, ...]:
+    """Run the loop in `folder` and return the ledger.
+
+    What is finished is skipped and what was killed goes on, so the same command can be given again at any time.
+
+    Args:
+        folder: The study.
+        seed: Of the ladder's runs and the target.
+        fresh: Forget what stands in the folder.
+        on_event: Called with everything that a person would see.
+
+    Raises:
+        KleiberError: What a step raised.
+        Interrupted: SIGINT or SIGTERM, after checkpoints.
+    """
+    tell = on_event or (lambda _: None)
+    if fresh:
+        _forget(folder)
+    tell("Preparing the text of this Python's standard library")
+    recipe = demo_design(seed).base
+    tell(Prepared(open_data(recipe.data, seed=seed, on_progress=tell).meta))
+    design, planned = _plan(folder, seed, tell)
+    tell(planned)
+    tell("Training the ladder")
+    rows = run_ladder(design, folder, on_event=tell)
+    tell("Fitting the law")
+    law = _fit(folder, design, rows)
+    tell(law)
+    foretold = _forecast(folder, design, law)
+    tell(foretold)
+    tell("Training the target")
+    record = _train_target(folder, design, foretold, planned, tell)
+    entries = _verify(folder, foretold, record)
+    tell(Verified(entries))
+    for sample in _generate(folder / "target"):
+        tell(sample)
+    return entries
+
+
+def _forget(folder: Path) -> None:
+    """Remove what an earlier demo left in `folder`, and nothing else."""
+    for name in ("ladder", "target"):
+        shutil.rmtree(folder / name, ignore_errors=True)
+    for name in (DESIGN_FILE, "plan.json", "law.json", "forecast.json", "report.html"):
+        (folder / name).unlink(missing_ok=True)
+
+
+def _plan(folder: Path, seed: int, tell: Callable[[DemoEvent], None]) -> tuple[LadderDesign, LadderPlan]:
+    """Return design and plan: those in `folder`, or new ones for this machine."""
+    path = folder / "plan.json"
+    if path.is_file() and (folder / DESIGN_FILE).is_file():
+        design = open_ladder(folder)
+        if design.target.seed != seed:
+            raise RecipeError(
+                f"{folder} holds the demo with seed {design.target.seed}.",
+                got=seed,
+                hint=f"kleiber demo --seed {seed} -o {folder.parent / f'demo-{seed}'}   (or --fresh to start again)",
+            )
+        return design, LadderPlan.read(path)
+    tell("Measuring this machine")
+    trial = demo_design(seed)
+    sizes = {rung.spec.width: rung.trunk_recipe for rung in rungs_of(trial)}
+    calibration = calibrate(list(sizes.values()), [target_recipe(trial)], trial.num_workers)
+    save_calibration(calibration)
+    design, planned = fit_to_machine(seed, calibration)
+    planned.write(path)
+    return open_ladder(folder, design), planned
+
+
+def _fit(folder: Path, design: LadderDesign, rows: Sequence[Row]) -> Law:
+    law = fit(rows, convention=design.count)
+    law.write(folder / "law.json")
+    return law
+
+
+def _forecast(folder: Path, design: LadderDesign, law: Law) -> Forecast:
+    """Return the forecast in `folder` when it is of this law, or write a new one: before the target starts."""
+    path = folder / "forecast.json"
+    if path.is_file() and (known := Forecast.read(path)).law_hash == law.hash:
+        return known
+    recipe = target_recipe(design)
+    foretold = forecast(law, resolve_spec(recipe).count(), recipe.num_tokens)
+    foretold.write(path)
+    return foretold
+
+
+def _train_target(
+    folder: Path,
+    design: LadderDesign,
+    foretold: Forecast,
+    planned: LadderPlan,
+    tell: Callable[[DemoEvent], None],
+) -> Record:
+    target = planned.target
+    predicted = Predicted(
+        forecast_hash=foretold.hash,
+        total_time_s=target.total_time_s,
+        step_time_s=target.step_time_s,
+        peak_memory_bytes=target.memory_bytes.peak,
+        at=foretold.created_at,
+    )
+    job = Job("target", functools.partial(_train, target_recipe(design), folder / "target", predicted))
+    for event in LocalExecutor(1).run([job]):
+        tell(event)
+    return RunFolder(folder / "target").read_record()
+
+
+def _train(recipe: Recipe, folder: Path, predicted: Predicted, report: Callable[[Progress], None]) -> None:
+    train(recipe, folder, predicted=predicted, on_progress=report)
+
+
+def _verify(folder: Path, foretold: Forecast, record: Record) -> tuple[LedgerEntry, ...]:
+    entries = (*verify(foretold, record), *plan_entries(record))
+    write_ledger(folder / "target" / "ledger.jsonl", list(entries))
+    return entries
+
+
+def _generate(folder: Path) -> list[Sample]:
+    """Return what the target writes, after storing it."""
+    engine = TorchEngine.load(folder)
+    samples = [
+        Sample(prompt, "".join(generate(engine, prompt, max_tokens=80, temperature=0.7, seed=0)))
+        for prompt in PROMPTS
+    ]
+    lines = (json.dumps({"prompt": sample.prompt, "text": sample.text}) + "\n" for sample in samples)
+    write_text(RunFolder(folder).samples_path, "".join(lines))
+    return samples
