@@ -1,0 +1,51 @@
+"""People read one stream, programs the last line of the other."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from kleiber.cli.output import Output, finite
+
+
+def test_for_people_everything_goes_to_stdout(capsys):
+    out = Output(is_json=False)
+    out.say("a [bold]line[/bold]")
+    out.document({"a": 1})
+    captured = capsys.readouterr()
+    assert captured.out == "a [bold]line[/bold]\n"
+    assert captured.err == ""
+
+
+def test_for_programs_stdout_is_one_json_line(capsys):
+    out = Output(is_json=True)
+    out.say("for people")
+    out.table(["x", "y"], [["[1]", "2"]])
+    out.document({"a": float("inf"), "é": [1.5, (float("nan"),)]})
+    captured = capsys.readouterr()
+    assert captured.out == '{"a": null, "é": [1.5, [null]]}\n'
+    assert "for people" in captured.err
+    assert "[1]" in captured.err
+
+
+def test_long_lines_are_not_broken(capsys):
+    Output(is_json=False).say("x" * 500)
+    assert capsys.readouterr().out == "x" * 500 + "\n"
+
+
+def test_notices_go_to_stderr(capsys):
+    Output(is_json=False).notice("a checkpoint was passed over.")
+    assert capsys.readouterr().err == "note: a checkpoint was passed over.\n"
+
+
+def test_progress_is_silent_away_from_a_terminal(capsys):
+    with Output(is_json=False).progress() as bar:
+        bar.update(bar.add_task("run", total=2, note="loss 3"), completed=1)
+    captured = capsys.readouterr()
+    assert captured.out == captured.err == ""
+
+
+@pytest.mark.parametrize("value", [None, True, 3, "x", [1, 2.5], {"a": {"b": []}}])
+def test_finite_leaves_json_as_it_is(value):
+    assert json.loads(json.dumps(finite(value))) == value

@@ -1,0 +1,111 @@
+import functools
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+
+import pytest
+from fleet_jobs import crash, die, fail, square
+
+from kleiber.errors import DataError, Interrupted, KleiberError
+from kleiber.fleet import Done, Job, LocalExecutor, Progressed
+
+
+def test_jobs_run_in_several_processes_and_report():
+    jobs = [Job(f"j{i}", functools.partial(square, i)) for i in range(4)]
+    events = list(LocalExecutor(2).run(jobs))
+    done = {event.job: event.result[0] for event in events if isinstance(event, Done)}
+    assert done == {"j0": 0, "j1": 1, "j2": 4, "j3": 9}
+    assert {event.value for event in events if isinstance(event, Progressed)} == {
+        f"squaring {i}" for i in range(4)
+    }
+    pids = {event.result[1] for event in events if isinstance(event, Done)}
+    assert os.getpid() not in pids
+    assert len(pids) <= 2
+
+
+def test_no_jobs_are_no_events():
+    assert list(LocalExecutor(2).run([])) == []
+
+
+def test_an_error_arrives_whole_after_the_other_jobs_have_ended():
+    jobs = [Job("bad", fail), Job("good", functools.partial(square, 2))]
+    done = []
+    with pytest.raises(DataError, match=r"no text\. Got 3\.\n  try: some text") as caught:
+        done.extend(event for event in LocalExecutor(2).run(jobs) if isinstance(event, Done))
+    assert caught.value.exit_code == 2
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (die, r"the process of job died with exit code -9\.[\s\S]*it resumes"),
+        (crash, r"job failed: ZeroDivisionError: by hand\."),
+    ],
+)
+def test_a_broken_job_is_said(call, message):
+    with pytest.raises(KleiberError, match=message):
+        list(LocalExecutor(1).run([Job("job", call)]))
+
+
+_SCRIPT = """
+import pathlib, sys, time
+from kleiber.fleet import Job, LocalExecutor
+from kleiber.errors import Interrupted
+
+def wait(report):
+    try:
+        pathlib.Path(sys.argv[1]).write_text(str(__import__("os").getpid()))
+        time.sleep(60)
+    except KeyboardInterrupt:
+        pathlib.Path(sys.argv[1] + ".told").touch()
+        raise
+
+if __name__ == "__main__":
+    try:
+        list(LocalExecutor(1).run([Job("wait", wait)]))
+    except Interrupted as error:
+        print(error.message)
+        sys.exit(error.exit_code)
+"""
+
+
+def _start(tmp_path):
+    script, mark = tmp_path / "wait.py", tmp_path / "pid"
+    script.write_text(textwrap.dedent(_SCRIPT))
+    process = subprocess.Popen([sys.executable, str(script), str(mark)], stdout=subprocess.PIPE, text=True)
+    deadline = time.monotonic() + 60
+    while not (mark.exists() and mark.read_text()):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    return process, int(mark.read_text()), tmp_path / "pid.told"
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupt_reaches_the_jobs_once_and_is_raised(tmp_path, number):
+    process, _, told = _start(tmp_path)
+    process.send_signal(number)
+    output, _ = process.communicate(timeout=30)
+    assert process.returncode == Interrupted.exit_code
+    assert "stopped; every run wrote a checkpoint." in output
+    assert told.exists()
+
+
+def test_jobs_end_when_their_parent_is_killed(tmp_path):
+    process, worker, _ = _start(tmp_path)
+    process.kill()
+    process.communicate()
+    deadline = time.monotonic() + 10
+    while _is_alive(worker):
+        assert time.monotonic() < deadline, "the worker outlived its parent"
+        time.sleep(0.1)
+
+
+def _is_alive(pid):
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return True

@@ -1,0 +1,88 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from kleiber.scaling.bootstrap import MANY_TRUNKS, bootstrap, estimate
+from kleiber.scaling.form import Design, coefficients_of, log_loss_and_jacobian, predict_loss
+from kleiber.scaling.noise import Groups, Noise, measure_noise
+
+
+def arrays(rows):
+    num_params = np.array([float(row.num_params.total) for row in rows])
+    num_tokens = np.array([row.num_tokens for row in rows])
+    groups = Groups(num_params, num_tokens, [row.trunk for row in rows])
+    return Design.of(num_params, num_tokens), np.log([row.loss for row in rows]), groups
+
+
+def spread_at_the_target(theta, design):
+    return float(np.log(predict_loss(coefficients_of(theta, design), 8e5, 3.3e6)).std())
+
+
+def test_few_trunks_spread_as_refits_of_fresh_ladders_do(ladder):
+    """The reference: 150 ladders drawn anew, each fitted once."""
+    noise = Noise(trunk_frac=0.004, run_frac=0.0015, misfit_frac=0.0, num_repeats=4)
+    fresh = []
+    for seed in range(150):
+        design, log_loss, groups = arrays(ladder(trunk_frac=0.004, run_frac=0.0015, seed=seed))
+        fresh.append(estimate(design, log_loss)[0][0])
+    design, log_loss, groups = arrays(ladder())
+    refits = bootstrap(
+        design, log_loss, estimate(design, log_loss)[0], groups, noise, num_samples=400, seed=0
+    )
+    assert spread_at_the_target(refits, design) == pytest.approx(
+        spread_at_the_target(np.array(fresh), design), rel=0.2
+    )
+
+
+def test_every_kind_of_noise_spreads_the_refits(ladder):
+    design, log_loss, groups = arrays(ladder())
+    theta, _ = estimate(design, log_loss)
+
+    def spread(**scales):
+        noise = Noise(**{"trunk_frac": 0.0, "run_frac": 0.0, "misfit_frac": 0.0, "num_repeats": 4, **scales})
+        return spread_at_the_target(
+            bootstrap(design, log_loss, theta, groups, noise, num_samples=300, seed=0), design
+        )
+
+    for name in ("trunk_frac", "run_frac", "misfit_frac"):
+        assert spread(**{name: 0.004}) == pytest.approx(2 * spread(**{name: 0.002}), rel=0.15)
+    # Misfit is the same for every seed, so seeds do not average it away.
+    assert spread(misfit_frac=0.004) > 1.2 * spread(run_frac=0.004) > 0.004
+
+
+def test_many_trunks_are_drawn_whole(monkeypatch, ladder):
+    rows = ladder(sizes=[round(4e4 * 1.15**k) for k in range(MANY_TRUNKS)], num_seeds=1, run_frac=0.004)
+    design, log_loss, groups = arrays(rows)
+    theta, _ = estimate(design, log_loss)
+    seen = []
+    monkeypatch.setattr(
+        "kleiber.scaling.bootstrap._refit", lambda design, targets, weights: seen.append((targets, weights))
+    )
+    noise = measure_noise(log_loss, log_loss_and_jacobian(theta, design)[0][0], groups)
+    bootstrap(design, log_loss, theta, groups, noise, num_samples=100, seed=0)
+    targets, weights = seen[0]
+    assert (targets == log_loss).all()
+    by_trunk = weights.reshape(100, MANY_TRUNKS, 3)
+    assert (by_trunk == by_trunk[:, :, :1]).all()
+    assert (by_trunk[:, :, 0].sum(axis=1) == MANY_TRUNKS).all()
+    assert by_trunk.max() > 1
+
+
+def test_many_trunks_spread_as_refits_of_fresh_rows_do(ladder):
+    def rows(seed):
+        sizes = [round(4e4 * 1.2**k) for k in range(24)]
+        return ladder(sizes=sizes, num_seeds=2, horizons=[5e5, 1e6, 2e6], run_frac=0.01, seed=seed)
+
+    fresh = []
+    for seed in range(100):
+        design, log_loss, groups = arrays(rows(seed))
+        fresh.append(estimate(design, log_loss)[0][0])
+    design, log_loss, groups = arrays(rows(1000))
+    noise = Noise(trunk_frac=0.0, run_frac=0.0, misfit_frac=0.0, num_repeats=0)
+    refits = bootstrap(
+        design, log_loss, estimate(design, log_loss)[0], groups, noise, num_samples=300, seed=0
+    )
+    assert spread_at_the_target(refits, design) == pytest.approx(
+        spread_at_the_target(np.array(fresh), design), rel=0.35
+    )
