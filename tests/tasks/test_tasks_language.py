@@ -3,7 +3,7 @@ import math
 import numpy as np
 import pytest
 import torch
-import torch.nn.functional as F
+import torch.nn.functional as F  # noqa: N812 - the field's own name for it
 from torch import nn
 
 from kleiber.data import Batch, open_data

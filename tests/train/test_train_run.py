@@ -1,6 +1,7 @@
 import json
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -10,8 +11,9 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from kleiber.errors import DataError, Interrupted, RecipeError, RunFolderError, UsageError
+from kleiber.errors import DataError, DivergedError, Interrupted, RecipeError, RunFolderError, UsageError
 from kleiber.runs import METRIC_KEYS, Predicted, RunFolder, read_recipe
+from kleiber.tasks import LanguageModelling
 from kleiber.train import Branch, train
 from kleiber.train.lock import exclusive
 
@@ -103,7 +105,7 @@ def test_killed_at_a_random_moment_and_resumed_equals_the_uninterrupted(recipe, 
             process.poll() is None and not RunFolder(tmp_path / "cut").read_metrics()[len(steps_at_death) :]
         ):
             time.sleep(0.01)
-        time.sleep(random.uniform(0, 0.3))
+        time.sleep(random.uniform(0, 0.3))  # noqa: S311 - a moment, not a secret
         process.send_signal(signal.SIGKILL)
         process.wait()
         lines = RunFolder(tmp_path / "cut").read_metrics()
@@ -121,7 +123,7 @@ def test_a_corrupt_newest_checkpoint_is_passed_over_and_said(recipe, whole, tmp_
 
     with pytest.raises(Interrupted):
         train(recipe, tmp_path / "cut", on_progress=interrupt)
-    newest = sorted((tmp_path / "cut" / "checkpoints").iterdir())[-1]
+    newest = max((tmp_path / "cut" / "checkpoints").iterdir())
     (newest / "tensors.safetensors").write_bytes(b"torn")
     notices = []
     train(recipe, tmp_path / "cut", on_notice=notices.append)
@@ -173,9 +175,6 @@ def test_a_text_too_small_for_the_steps_is_refused_before_anything_runs(recipe, 
 
 
 def test_divergence_is_said_and_recorded(recipe, tmp_path, monkeypatch):
-    from kleiber.errors import DivergedError
-    from kleiber.tasks import LanguageModelling
-
     real = LanguageModelling.loss
     monkeypatch.setattr(LanguageModelling, "loss", lambda *args: real(*args) * float("nan"))
     with pytest.raises(DivergedError, match=r"not finite at step 1\. Got nan"):
@@ -196,8 +195,6 @@ def test_a_truncated_record_is_said(recipe, whole):
 
 
 def test_a_changed_text_is_refused(recipe, small_text, tmp_path):
-    import shutil
-
     shutil.copytree(small_text, tmp_path / "text")
     recipe = recipe.with_values([f"data.source=text:{tmp_path / 'text'}"])
 
