@@ -16,7 +16,8 @@ from kleiber.scaling.noise import Noise
 __all__ = ["check_rows", "check_spread", "is_determined", "notes_on"]
 
 _MIN_CELLS = len(COEFFICIENTS) + 1
-_MOST = 2 / 3
+_ZERO, _MOST = 0.05, 0.5
+"""Parts of the lowest loss, which E cannot exceed: what is as good as 0, and what width says nothing."""
 
 
 def check_rows(rows: Sequence[Row], convention: Convention) -> None:
@@ -44,7 +45,9 @@ def check_rows(rows: Sequence[Row], convention: Convention) -> None:
 
 def _check_evaluation(rows: Sequence[Row]) -> None:
     """Losses on different texts are different quantities."""
-    by_set = {row.eval_hash: row.run for row in reversed(rows)}
+    by_set: dict[str | None, str] = {}
+    for row in rows:
+        by_set.setdefault(row.eval_hash, row.run)
     if len(by_set) > 1:
         found = ", ".join(f"{run!r} on {digest or 'an unnamed set'}" for digest, run in by_set.items())
         raise ConventionError(
@@ -99,7 +102,7 @@ def is_determined(interval_80: Interval, lowest_loss: float) -> bool:
         (True, False, False)
     """
     low, high = interval_80
-    return low > 1e-3 * lowest_loss and high - low < _MOST * lowest_loss
+    return low > _ZERO * lowest_loss and high - low < _MOST * lowest_loss
 
 
 def notes_on(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal
 
 import numpy as np
 
@@ -11,8 +10,8 @@ from kleiber.errors import UsageError, nearest
 from kleiber.runs import CONVENTIONS, Convention, Row
 from kleiber.scaling.bootstrap import bootstrap, estimate
 from kleiber.scaling.checks import check_rows, check_spread, is_determined, notes_on
-from kleiber.scaling.form import COEFFICIENTS, Array, Design, coefficients_of, log_loss_and_jacobian
-from kleiber.scaling.law import Interval, Law, interval_of
+from kleiber.scaling.form import COEFFICIENTS, Design, coefficients_of, log_loss_and_jacobian
+from kleiber.scaling.law import Law, intervals_of
 from kleiber.scaling.noise import Groups, measure_noise
 
 __all__ = ["FORMS", "fit"]
@@ -63,7 +62,7 @@ def fit(
     noise = measure_noise(log_loss, log_loss_and_jacobian(theta, design)[0][0], groups)
     refits = bootstrap(design, log_loss, theta, groups, noise, num_samples=num_bootstrap, seed=seed)
     samples = coefficients_of(refits, design)
-    intervals = _intervals(samples)
+    intervals = {name: intervals_of(samples[:, k]) for k, name in enumerate(COEFFICIENTS)}
     e_determined = is_determined(intervals["E"]["80"], min(row.loss for row in rows))
     return Law(
         convention=convention,
@@ -78,13 +77,6 @@ def fit(
         rows=tuple(rows),
         samples=tuple(tuple(_short(value) for value in sample) for sample in samples.tolist()),
     )
-
-
-def _intervals(samples: Array) -> dict[str, dict[Literal["80", "95"], Interval]]:
-    return {
-        name: {"80": interval_of(samples[:, k], 0.80), "95": interval_of(samples[:, k], 0.95)}
-        for k, name in enumerate(COEFFICIENTS)
-    }
 
 
 def _short(value: float) -> float:

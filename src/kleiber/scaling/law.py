@@ -14,9 +14,10 @@ from kleiber.runs import Convention, Document, Row, hash_of
 from kleiber.scaling.form import COEFFICIENTS, Array, predict_loss
 from kleiber.scaling.noise import Noise
 
-__all__ = ["Interval", "Law", "Prediction", "interval_of"]
+__all__ = ["Interval", "Intervals", "Law", "Prediction", "intervals_of"]
 
 Interval = tuple[float, float]
+Intervals = dict[Literal["80", "95"], Interval]
 
 _NUM_QUANTILES = 101
 _NORMAL = np.array([NormalDist().inv_cdf((k + 0.5) / _NUM_QUANTILES) for k in range(_NUM_QUANTILES)])
@@ -42,7 +43,7 @@ class Law(Document):
     loss_unit: Literal["nats/token"] = "nats/token"
     coefficients: dict[str, float]
     """`E A B alpha beta`."""
-    intervals: dict[str, dict[Literal["80", "95"], Interval]]
+    intervals: dict[str, Intervals]
     """Of each coefficient."""
     objective: float
     """Huber loss of log loss with delta 0.001, summed over the rows."""
@@ -82,19 +83,20 @@ class Law(Document):
         point = np.array([[self.coefficients[name] for name in COEFFICIENTS]])
         log_loss_B = np.log(predict_loss(np.array(self.samples), num_params, num_tokens)[:, 0])
         new_runs = np.exp(log_loss_B[:, None] + self.noise.total_frac * _NORMAL)
+        intervals = intervals_of(new_runs)
         return Prediction(
             loss=float(predict_loss(point, num_params, num_tokens)[0, 0]),
-            interval_80=interval_of(new_runs, 0.80),
-            interval_95=interval_of(new_runs, 0.95),
+            interval_80=intervals["80"],
+            interval_95=intervals["95"],
         )
 
 
-def interval_of(values: Array, level: float) -> Interval:
-    """Return the central interval that holds `level` of the values.
+def intervals_of(values: Array) -> Intervals:
+    """Return the central intervals that hold 80% and 95% of the values.
 
     Example:
-        >>> interval_of(np.arange(101.0), 0.8)
-        (10.0, 90.0)
+        >>> intervals_of(np.arange(81.0))["80"]
+        (8.0, 72.0)
     """
-    low, high = np.quantile(values, [(1 - level) / 2, (1 + level) / 2])
-    return float(round(low, 12)), float(round(high, 12))
+    low_95, low_80, high_80, high_95 = np.quantile(values, [0.025, 0.1, 0.9, 0.975]).tolist()
+    return {"80": (low_80, high_80), "95": (low_95, high_95)}

@@ -1,0 +1,125 @@
+from __future__ import annotations
+
+import pytest
+
+from kleiber.errors import DataError, RunFolderError, UsageError
+from kleiber.runs import ParamCount
+from kleiber.scaling import Columns, read_points, read_rows
+
+
+@pytest.fixture
+def table(tmp_path):
+    path = tmp_path / "rows.csv"
+
+    def write(text: str):
+        path.write_text(text)
+        return path
+
+    return write
+
+
+def test_a_table_becomes_rows(table):
+    path = table(
+        "run,params,params_non_embedding,tokens,unique_tokens,loss,seed,eval_hash\na,1e6,9e5,2e9,1e9,3.5,4,e7\n"
+    )
+    (row,) = read_rows([path])
+    assert (row.run, row.trunk, row.seed, row.eval_hash) == ("a", "a", 4, "e7")
+    assert row.num_params == ParamCount(embedding=100_000, body=900_000, head=0)
+    assert (row.num_tokens, row.unique_tokens, row.loss) == (2e9, 1e9, 3.5)
+
+
+def test_rows_without_a_name_stand_for_themselves(table):
+    rows = read_rows([table("params,tokens,loss\n1e6,1e9,3\n1e6,1e9,3\n")])
+    assert rows[0].trunk != rows[1].trunk
+    assert rows[0].run.endswith("rows.csv line 2")
+    assert rows[0].num_params == ParamCount(embedding=0, body=1_000_000, head=0)
+
+
+def test_lines_of_one_run_or_trunk_share_it(table):
+    by_run = read_rows([table("run,params,tokens,loss\na,1e6,1e9,3\na,1e6,2e9,2.9\nb,1e6,1e9,3\n")])
+    assert [row.trunk for row in by_run] == ["a", "a", "b"]
+    by_trunk = read_rows([table("run,trunk,params,tokens,loss\na1,a,1e6,1e9,3\na2,a,1e6,2e9,2.9\n")])
+    assert [row.trunk for row in by_trunk] == ["a", "a"]
+
+
+def test_the_highest_losses_can_be_dropped(table):
+    path = table("params,tokens,loss\n1,1,3\n2,1,9\n3,1,2\n4,1,8\n5,1,8\n")
+    assert [row.num_params.total for row in read_rows([path], drop_highest=2)] == [1, 3, 5]
+    for count in (5, -1):
+        with pytest.raises(UsageError, match="drop_highest must be from 0 to 4"):
+            read_rows([path], drop_highest=count)
+
+
+def test_bad_cells_are_refused(table):
+    with pytest.raises(DataError, match=r"line 2: loss must be a positive number\. Got 'nan'"):
+        read_rows([table("params,tokens,loss\n1,1,nan\n")])
+    with pytest.raises(DataError, match=r"line 2: body must be at most params \(10\)\. Got 11"):
+        read_rows([table("params,params_non_embedding,tokens,loss\n10,11,1,1\n")])
+    with pytest.raises(DataError, match=r"line 2: seed must be a whole number\. Got 'x'"):
+        read_rows([table("params,tokens,loss,seed\n1,1,1,x\n")])
+
+
+def test_columns_are_mapped(table):
+    (row,) = read_rows([table("a,b,c\n1,2,3\n")], Columns(params="c", tokens="a", loss="b"))
+    assert (row.num_params.total, row.num_tokens, row.loss) == (3, 1, 2)
+
+
+def test_branches_and_whole_runs_count_and_trunks_do_not(tmp_path, write_run):
+    ladder = tmp_path / "ladder"
+    write_run(ladder / "d2-s0", cooldown_frac=0.0)
+    write_run(ladder / "d2-s0-h1000", trunk="d2-s0", num_tokens=512_000, val_loss=4.0)
+    write_run(ladder / "d2-s0-h2000", trunk="d2-s0", num_tokens=2_048_000, val_loss=3.8)
+    write_run(ladder / "d3", num_tokens=512_000)
+    write_run(ladder / "d4", status="interrupted", result=None)
+    rows = read_rows([ladder])
+    assert [(row.run, row.trunk) for row in rows] == [
+        ("d2-s0-h1000", "d2-s0"),
+        ("d2-s0-h2000", "d2-s0"),
+        ("d3", "d3"),
+    ]
+    assert [(row.num_tokens, row.unique_tokens, row.loss) for row in rows[:2]] == [
+        (512_000, 512_000, 4.0), (2_048_000, 2_000_000, 3.8),
+    ]  # fmt: skip
+    assert rows[0].eval_hash == "e1"
+
+
+def test_a_run_named_twice_is_one_row(tmp_path, write_run):
+    write_run(tmp_path / "ladder" / "a")
+    assert len(read_rows([tmp_path / "ladder", tmp_path / "ladder" / "a"])) == 1
+
+
+def test_trunks_of_two_ladders_do_not_mix(tmp_path, write_run):
+    for ladder in ("one", "two"):
+        write_run(tmp_path / ladder / "d2-h1", trunk="d2")
+        write_run(tmp_path / ladder / "d2-h2", trunk="d2")
+    assert len({row.trunk for row in read_rows([tmp_path / "one", tmp_path / "two"])}) == 2
+
+
+def test_tables_and_folders_are_read_together(tmp_path, table, write_run):
+    write_run(tmp_path / "ladder" / "a")
+    assert len(read_rows([tmp_path / "ladder", table("params,tokens,loss\n1,1,1\n")])) == 2
+
+
+def test_folders_without_a_finished_run_are_refused(tmp_path, write_run):
+    write_run(tmp_path / "ladder" / "a", status="failed", result=None)
+    with pytest.raises(DataError, match=r"No finished run with a cool-down in .*ladder"):
+        read_rows([tmp_path / "ladder"])
+    with pytest.raises(DataError, match="No finished run with a cool-down in no path"):
+        read_rows([])
+    with pytest.raises(RunFolderError, match="is not a run folder and holds none"):
+        read_rows([tmp_path / "nowhere"])
+
+
+def test_other_files_are_refused(tmp_path):
+    path = tmp_path / "rows.parquet"
+    path.write_bytes(b"PAR1")
+    with pytest.raises(DataError, match=r"run folders or to tables \(\.csv, \.tsv\)\. Got .*rows\.parquet"):
+        read_rows([path])
+
+
+def test_points_keep_the_order_of_the_file(table):
+    assert read_points(table("tokens,params,note\n2e9,1e6,x\n1B,3M,y\n")) == [(1e6, 2e9), (3e6, 1e9)]
+    with pytest.raises(DataError, match="has no line below its first"):
+        read_points(table("params,tokens\n"))
+    with pytest.raises(DataError, match="no column for tokens"):
+        read_points(table("params,loss\n1,2\n"))
