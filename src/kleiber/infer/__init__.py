@@ -1,7 +1,7 @@
 """Running a trained model: engines, sampling, streaming text."""
 
 from kleiber.infer.engine import Engine
-from kleiber.infer.generate import generate
+from kleiber.infer.generation import generate
 from kleiber.infer.sampling import Sampling, pick
 from kleiber.infer.text import TextStream
 from kleiber.infer.torch_engine import TorchEngine

@@ -70,7 +70,7 @@ def test_the_seed_decides_the_text() -> None:
 
 
 def test_text_goes_on_past_the_context(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("kleiber.infer.generate.END_OF_TEXT", "a word that is no token")
+    monkeypatch.setattr("kleiber.infer.generation.END_OF_TEXT", "a word that is no token")
     pieces = list(generate(ENGINE, "def read", max_tokens=3 * CONTEXT, temperature=0.5, seed=1))
     assert 3 * CONTEXT <= len(pieces) <= 3 * CONTEXT + 1
 
