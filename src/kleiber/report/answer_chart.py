@@ -1,0 +1,61 @@
+"""The answer as a strip: the target's loss by each forecast, with the measurement across it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import altair as alt
+
+from kleiber.report.charts import finish, inline, loss_scale
+from kleiber.report.sources import Sources
+from kleiber.report.words import Words
+from kleiber.scaling import Forecast
+from kleiber.units import format_loss
+
+__all__ = ["answer_chart"]
+
+_ROW_HEIGHT = 32
+
+
+def answer_chart(sources: Sources, words: Words) -> dict[str, Any] | None:
+    """Return the forecasts of the target's loss, the law's with its intervals; None without a forecast."""
+    if sources.forecast is None:
+        return None
+    rows = _rows(sources.forecast, words)
+    truth = next((entry.measured for entry in sources.ledger if entry.quantity == "val_loss"), None)
+    losses = [value for row in rows for value in row.values() if isinstance(value, float)]
+    losses += [] if truth is None else [truth]
+    scale, axis = loss_scale(losses, room_frac=0.1), alt.Axis(tickCount=5)
+    x = alt.X("loss:Q", title=words("loss_axis"), scale=scale, axis=axis)
+    layers = [*_forecasts(rows, x, words), *([] if truth is None else _truth(truth, x, words))]
+    return finish(alt.layer(*layers), height=_ROW_HEIGHT * len(rows), description=words("answer_chart"))
+
+
+def _rows(forecast: Forecast, words: Words) -> list[dict[str, Any]]:
+    (low, high), (low95, high95) = forecast.interval_80, forecast.interval_95
+    intervals = {"low": low, "high": high, "low95": low95, "high95": high95}
+    return [
+        {"method": words("method_law"), "loss": forecast.loss} | intervals,
+        {"method": words("method_log_log_line"), "loss": forecast.naive.log_log_line_loss},
+        {"method": words("method_last_rung"), "loss": forecast.naive.last_rung_loss},
+    ]
+
+
+def _forecasts(rows: list[dict[str, Any]], x: alt.X, words: Words) -> Iterator[alt.Chart]:
+    order = [row["method"] for row in rows]
+    y = alt.Y("method:N", title=None, sort=order, axis=alt.Axis(grid=False, labelLimit=160))
+    method = alt.Tooltip("method:N", title=words("col_method"))
+    tooltip = [method, alt.Tooltip("loss:Q", title=words("loss_axis"), format=".4f")]
+    law, naive = alt.Chart(inline(rows[:1])), alt.Chart(inline(rows[1:]))
+    yield law.mark_rule(style="whisker").encode(alt.X("low95:Q"), y, x2="high95:Q")
+    yield law.mark_rule(style="interval").encode(alt.X("low:Q"), y, x2="high:Q")
+    yield law.mark_point(style="forecast", filled=False).encode(x, y, tooltip=tooltip)
+    yield naive.mark_point(style="naive", filled=True).encode(x, y, tooltip=tooltip)
+
+
+def _truth(loss: float, x: alt.X, words: Words) -> Iterator[alt.Chart]:
+    mark = alt.Chart(inline([{"loss": loss, "text": f"{words('key_truth')} {format_loss(loss)}"}]))
+    yield mark.mark_rule(style="truth-rule").encode(x)
+    text = mark.mark_text(style="truth-note", dy=-8, baseline="bottom")
+    yield text.encode(x, y=alt.value(0), text="text:N")

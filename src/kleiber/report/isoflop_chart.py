@@ -1,0 +1,70 @@
+"""The isoFLOP view: what one budget of compute buys when it is spent on models of different sizes."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import altair as alt
+
+from kleiber.report.charts import finish, inline, log_axis, loss_scale
+from kleiber.report.law_points import budgets, isoflop_curve, rung_point, study_exchange
+from kleiber.report.sources import Sources
+from kleiber.report.words import Words
+
+__all__ = ["isoflop_chart"]
+
+_ROOM = 1.02
+"""Lines end a little above the highest row: what is beyond was never near a run."""
+
+
+def isoflop_chart(sources: Sources, words: Words) -> tuple[dict[str, Any], int] | None:
+    """Return loss against parameters at constant compute, and how many budgets it shows; None without a law."""
+    law = sources.law
+    if law is None:
+        return None
+    exchange, convention = study_exchange(sources), law.convention
+    shown = budgets(law.rows, exchange, convention)
+    sizes = [float(row.num_params.by(convention)) for row in law.rows]
+    span = (min(sizes) / 3, max(sizes) * 6)
+    top = _ROOM * max(row.loss for row in law.rows)
+    lines = [isoflop_curve(law, exchange, budget.flops, span, top) for budget in shown]
+    points = [
+        rung_point(row, exchange, convention) | {"budget": budget.label}
+        for budget in shown
+        for row in budget.rows
+    ]
+    labels = list(dict.fromkeys(budget.label for budget in shown))
+    chart = _layers(lines, points, labels, span, words)
+    spec = finish(chart, title=words("loss_axis"), height=340, description=words("isoflop_chart"))
+    return spec, len(labels)
+
+
+def _layers(
+    lines: list[list[dict[str, Any]]],
+    points: list[dict[str, Any]],
+    labels: list[str],
+    span: tuple[float, float],
+    words: Words,
+) -> alt.LayerChart | alt.FacetChart:
+    rows = [row for line in lines for row in line]
+    best = [lowest for line in lines if (lowest := _interior_minimum(line))]
+    scale = alt.Scale(domain=labels, range="category")
+    colour = alt.Color("budget:O", scale=scale, legend=alt.Legend(title=words("budget_legend")))
+    x = log_axis("params", words("params_axis"), *span)
+    y = alt.Y("loss:Q", scale=loss_scale([row["loss"] for row in [*rows, *points]]), title=None)
+    run, loss = alt.Tooltip("run:N", title=words("col_run")), alt.Tooltip("loss:Q", title=words("loss_axis"))
+    size = alt.Tooltip("params:Q", title=words("params_axis"), format=".3~s")
+    tokens = alt.Tooltip("tokens:N", title=words("tokens_axis"))
+    return alt.layer(
+        alt.Chart(inline(rows)).mark_line(style="curve").encode(x, y, colour),
+        alt.Chart(inline(points))
+        .mark_circle(style="rung")
+        .encode(x, y, colour, tooltip=[run, size, tokens, loss]),
+        alt.Chart(inline(best)).mark_point(style="optimum", filled=True).encode(x, y, tooltip=[size, tokens]),
+    )
+
+
+def _interior_minimum(line: list[dict[str, Any]]) -> dict[str, Any] | None:
+    """Return the lowest point of a line, None when the line still falls at one of its ends."""
+    lowest = min(line, key=lambda row: row["loss"], default=None)
+    return None if lowest is None or lowest in (line[0], line[-1]) else lowest

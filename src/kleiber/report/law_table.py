@@ -1,0 +1,68 @@
+"""The law as a reader sees it: the formula with its coefficients, their intervals and what they mean."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from kleiber.report.tables import EMPTY, Cell, Table
+from kleiber.report.words import Words
+from kleiber.scaling import Law
+
+__all__ = ["LawView", "law_view"]
+
+_SYMBOLS = {"E": "E", "A": "A", "B": "B", "alpha": "α", "beta": "β"}
+
+
+@dataclass(frozen=True)
+class LawView:
+    """The law as text."""
+
+    formula: dict[str, str]
+    """Coefficients as the formula shows them; E is its letter when the rows do not determine it."""
+    is_floor_known: bool
+    about: str
+    notes: tuple[str, ...]
+    table: Table
+
+
+def law_view(law: Law, words: Words) -> LawView:
+    """Return what the page says of a law; an E that the rows do not determine is not printed as a number."""
+    formula = {name: _short(law.coefficients[name]) for name in _SYMBOLS}
+    about = words(
+        "law_about",
+        count=law.num_rows,
+        trunks=len({row.trunk for row in law.rows}),
+        convention=words(f"law_source_convention_{law.convention}"),
+    )
+    head = ("coefficient", "value", "interval_80", "interval_95", "meaning")
+    rows = tuple(_coefficient_row(name, law, words) for name in _SYMBOLS)
+    return LawView(
+        formula=formula | ({} if law.e_determined else {"E": "E"}),
+        is_floor_known=law.e_determined,
+        about=about,
+        notes=law.notes,
+        table=Table(tuple(words(key) for key in head), rows, frozenset({4})),
+    )
+
+
+def _coefficient_row(name: str, law: Law, words: Words) -> tuple[Cell, ...]:
+    intervals = law.intervals[name]
+    shown = name != "E" or law.e_determined
+    value = _short(law.coefficients[name]) if shown else EMPTY
+    ranges = (f"{_short(low)} – {_short(high)}" for low, high in (intervals["80"], intervals["95"]))
+    return (
+        Cell(_SYMBOLS[name]),
+        Cell(value),
+        *(Cell(text) for text in ranges),
+        Cell(words(f"meaning_{name}")),
+    )
+
+
+def _short(value: float) -> str:
+    """Return three significant digits, without an exponent where it reads well.
+
+    Example:
+        >>> _short(0.34821), _short(2085.4), _short(3.14e7)
+        ('0.348', '2,090', '3.14e+07')
+    """
+    return f"{float(f'{value:.3g}'):,g}"

@@ -1,0 +1,201 @@
+"""The page: one HTML file with everything in it, from template, style, script and charts."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from collections.abc import Sequence
+from functools import cache
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import jinja2
+import vl_convert
+from markupsafe import Markup
+
+from kleiber.report import facts, tables
+from kleiber.report.answer_chart import answer_chart
+from kleiber.report.isoflop_chart import isoflop_chart
+from kleiber.report.law_points import BUDGET_TOLERANCE
+from kleiber.report.law_table import law_view
+from kleiber.report.run_charts import curves_chart, rate_chart
+from kleiber.report.scaling_chart import scaling_chart
+from kleiber.report.sources import RunView, Sources, read_sources
+from kleiber.report.theme import DARK, LIGHT, chart_config, css_variables
+from kleiber.report.words import Language, Words, read_words
+from kleiber.runs import now
+from kleiber.runs.files import write_text
+from kleiber.units import format_seconds
+
+__all__ = ["write_report"]
+
+_HERE = Path(__file__).parent
+_MAX_SAMPLES = 6
+"""Samples shown of a run."""
+
+
+def write_report(paths: Sequence[Path], output: Path, *, lang: Language = "en") -> Path:
+    """Write one HTML file about the runs in `paths`, which opens from disk with no network.
+
+    Args:
+        paths: A study folder, folders of runs or run folders; `law.json`, `forecast.json` and `plan.json` in
+            them or beside them are read too.
+        output: The file to write, whole or not at all.
+        lang: Language of the text.
+
+    Returns:
+        `output`.
+
+    Raises:
+        RunFolderError: A path holds no run, a document does not parse, or the paths hold two studies.
+        UsageError: There is no such language.
+        StorageError: The file cannot be written.
+    """
+    words = read_words(lang)
+    sources = read_sources(paths, output=output)
+    name = (paths[0].resolve() if len(paths) == 1 else output.resolve().parent).name
+    charts, num_budgets = _charts(sources, words)
+    context = _frame(sources, words, name) | _scale(sources, words) | _training(sources, words)
+    context |= _inference(sources, words) | _trust(sources, words)
+    themes = {
+        name: chart_config(palette, num_sizes=len(sources.size_labels), num_budgets=num_budgets)
+        for name, palette in (("light", LIGHT), ("dark", DARK))
+    }
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(_HERE),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+    )
+    template = environment.get_template("template.html.j2")
+    parts = _parts(context, charts)
+    write_text(output, template.render(context, charts=charts, parts=parts, themes=themes))
+    return output
+
+
+def _charts(sources: Sources, words: Words) -> tuple[dict[str, Any], int]:
+    """Return the charts that have something to show, and the number of budgets in the isoFLOP view."""
+    isoflop, num_budgets = isoflop_chart(sources, words) or (None, 1)
+    charts = {
+        "answer": answer_chart(sources, words),
+        "scaling": scaling_chart(sources, words),
+        "isoflop": isoflop,
+        "curves": curves_chart(sources, words),
+        "rate": rate_chart(sources, words),
+    }
+    return {name: chart for name, chart in charts.items() if chart}, num_budgets
+
+
+def _parts(context: dict[str, Any], charts: dict[str, Any]) -> list[str]:
+    """Return the parts that have content, in the order every page has."""
+    content = {
+        "scale": context["law"] or context["plan"] or "scaling" in charts,
+        "training": context["runs"],
+        "inference": context["sample_groups"],
+        "trust": context["ledger"] or context["hashes"],
+    }
+    return [part for part, filled in content.items() if filled]
+
+
+def _frame(sources: Sources, words: Words, name: str) -> dict[str, Any]:
+    script = _asset("page.js")
+    return {
+        "t": words,
+        "name": name,
+        "style": Markup(_style()),  # noqa: S704 - our own files, as are the scripts
+        "bundle": Markup(_bundle()),  # noqa: S704
+        "script": Markup(script),  # noqa: S704
+        "policy": _policy(_bundle(), script),
+        "answer": facts.answer(sources, words),
+        "figures": facts.figures(sources, words),
+        "written_at": f"{now()[:16].replace('T', ' ')} UTC",
+        "version": metadata.version("kleiber"),
+    }
+
+
+def _scale(sources: Sources, words: Words) -> dict[str, Any]:
+    table, total = tables.plan_table(sources.plan, words), sources.plan.get("total_time_s")
+    caption = words("prediction_caption")
+    if isinstance(total, int | float):
+        caption = f"{caption} {words('prediction_total', total=format_seconds(total))}"
+    return {
+        "law": law_view(sources.law, words) if sources.law else None,
+        "has_forecast": sources.forecast is not None,
+        "is_measured": bool(sources.target and sources.target.record.result),
+        "tolerance": f"{BUDGET_TOLERANCE:.0%}",
+        "plan": {"table": table, "caption": caption} if table else None,
+    }
+
+
+def _training(sources: Sources, words: Words) -> dict[str, Any]:
+    failed = [run.record for run in sources.runs if run.record.error]
+    return {
+        "runs": tables.runs_table(sources, words),
+        "recipes": [(run.record.run, run.record.recipe.to_yaml()) for run in sources.runs],
+        "failures": [words("failed_because", run=record.run, error=record.error) for record in failed],
+    }
+
+
+def _inference(sources: Sources, words: Words) -> dict[str, Any]:
+    shown = [sources.target] if sources.target and sources.target.samples else list(sources.runs)
+    return {"sample_groups": [_sample_group(run, sources, words) for run in shown if run.samples]}
+
+
+def _sample_group(run: RunView, sources: Sources, words: Words) -> tuple[str, list[dict[str, str]]]:
+    """Return a title and samples whose text is what follows the prompt, whether it was stored with it or not."""
+    samples = [
+        (str(sample.get("prompt") or ""), str(sample.get("text") or ""))
+        for sample in run.samples[:_MAX_SAMPLES]
+    ]
+    title = (
+        words("samples_title") if run is sources.target else words("samples_title_run", run=run.record.run)
+    )
+    return title, [{"prompt": prompt, "text": text.removeprefix(prompt)} for prompt, text in samples]
+
+
+def _trust(sources: Sources, words: Words) -> dict[str, Any]:
+    owner = sources.target or (sources.runs[0] if sources.runs else None)
+    counted_as = words("flops_convention", convention=owner.record.flops_convention) if owner else None
+    return {
+        "ledger": tables.ledger_table(sources.ledger, words),
+        "counted": tables.counted_table(sources, words),
+        "flops_convention": counted_as,
+        "environment": facts.environment_facts(sources, words) if sources.runs else [],
+        "hashes": facts.provenance(sources, words),
+        "proof": facts.order_proof(sources, words),
+    }
+
+
+def _asset(name: str) -> str:
+    return (_HERE / name).read_text(encoding="utf-8")
+
+
+@cache
+def _bundle() -> str:
+    """Return Vega, Vega-Lite and vega-embed in one script; no tag in it may end the script's element."""
+    return str(vl_convert.javascript_bundle("window.vegaEmbed = vegaEmbed;")).replace(
+        "</script", "<\\/script"
+    )
+
+
+def _style() -> str:
+    light, dark = css_variables(LIGHT), css_variables(DARK)
+    themes = (
+        f":root {{ {light} color-scheme: light; }}\n"
+        f"@media (prefers-color-scheme: dark) {{ :root:not([data-theme=light]) {{ {dark} color-scheme: dark; }} }}\n"
+        f":root[data-theme=dark] {{ {dark} color-scheme: dark; }}\n"
+    )
+    return themes + _asset("style.css")
+
+
+def _policy(*scripts: str) -> str:
+    """Return a policy under which the page runs these scripts and nothing else, and fetches nothing at all.
+
+    Were a text to slip through the escaping, the browser would still not run it.
+    """
+    digests = (base64.b64encode(hashlib.sha256(script.encode()).digest()).decode() for script in scripts)
+    allowed = " ".join(f"'sha256-{digest}'" for digest in digests)
+    return (
+        f"default-src 'none'; script-src {allowed}; style-src 'unsafe-inline'; img-src data:; base-uri 'none'"
+    )

@@ -1,0 +1,174 @@
+"""Tables as text: what was planned, every run, the ledger, what was counted."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from kleiber.report.sources import RunView, Sources
+from kleiber.report.words import Words
+from kleiber.runs import LedgerEntry
+from kleiber.units import format_bytes, format_count, format_flops, format_loss, format_seconds
+
+__all__ = [
+    "EMPTY",
+    "Cell",
+    "Table",
+    "counted_table",
+    "format_frac",
+    "ledger_table",
+    "plan_table",
+    "runs_table",
+]
+
+EMPTY = "–"
+"""What stands where nothing is known."""
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One value as text, and its tone: `good`, `bad`, `accent`, `truth`, `empty` or none."""
+
+    text: str
+    tone: str = ""
+
+
+@dataclass(frozen=True)
+class Table:
+    """A head and rows of as many cells; the first names the row."""
+
+    head: tuple[str, ...]
+    rows: tuple[tuple[Cell, ...], ...]
+    text: frozenset[int] = frozenset()
+    """Columns of words, set to the left; the others are numbers, set to the right."""
+
+
+_TEXT_KEYS = {"method", "status"}
+
+
+def _table(words: Words, keys: tuple[str, ...], rows: Iterator[tuple[str | Cell, ...]]) -> Table | None:
+    cells = tuple(tuple(cell if isinstance(cell, Cell) else Cell(cell) for cell in row) for row in rows)
+    text = frozenset(index for index, key in enumerate(keys) if key in _TEXT_KEYS)
+    return Table(tuple(words(f"col_{key}") for key in keys), cells, text) if cells else None
+
+
+def format_frac(value: float, *, signed: bool = False) -> str:
+    """Return a fraction as a percentage with two or three digits.
+
+    Example:
+        >>> format_frac(0.0123, signed=True), format_frac(0.4), format_frac(-0.0004, signed=True)
+        ('+1.23%', '40.0%', '−0.04%')
+    """
+    digits = 2 if abs(value) < 0.1 else 1 if abs(value) < 10 else 0
+    return f"{value:{'+' if signed else ''}.{digits}%}".replace("-", "−")
+
+
+def _shown(value: object, formatter: Callable[[float], str]) -> str:
+    return formatter(value) if isinstance(value, int | float) and not isinstance(value, bool) else EMPTY
+
+
+def plan_table(plan: Mapping[str, Any], words: Words) -> Table | None:
+    """Return what was planned for each rung and the target; keys that the plan lacks stay empty."""
+    rungs = plan.get("rungs")
+    target = plan.get("target")
+    entries = [rung for rung in rungs if isinstance(rung, dict)] if isinstance(rungs, list) else []
+    entries += [{"name": words("target_name")} | target] if isinstance(target, dict) else []
+    keys = (
+        "run",
+        "params",
+        "embedding",
+        "body",
+        "head",
+        "tokens",
+        "flops",
+        "peak_memory",
+        "step_time",
+        "total_time",
+    )
+    return _table(words, keys, (_plan_row(entry) for entry in entries))
+
+
+def _plan_row(entry: dict[str, Any]) -> tuple[str, ...]:
+    params = entry["num_params"] if isinstance(entry.get("num_params"), dict) else {}
+    memory = entry["memory_bytes"] if isinstance(entry.get("memory_bytes"), dict) else {}
+    return (
+        str(entry.get("name", EMPTY)),
+        *(_shown(params.get(group), format_count) for group in ("total", "embedding", "body", "head")),
+        _shown(entry.get("num_tokens"), format_count),
+        _shown(entry.get("train_flops"), format_flops),
+        _shown(memory.get("peak"), format_bytes),
+        _shown(entry.get("step_time_s"), format_seconds),
+        _shown(entry.get("total_time_s"), format_seconds),
+    )
+
+
+def runs_table(sources: Sources, words: Words) -> Table | None:
+    """Return every run: what came out, how fast, with how much memory."""
+    keys = (
+        "run", "status", "params", "tokens", "val_loss", "bits", "tokens_per_s", "mfu", "peak_memory", "total_time",
+    )  # fmt: skip
+    return _table(words, keys, (_run_row(run, words) for run in sources.runs))
+
+
+def _run_row(run: RunView, words: Words) -> tuple[str | Cell, ...]:
+    record, result = run.record, run.record.result
+    tone = {"failed": "bad", "finished": ""}.get(record.status, "accent")
+    head = (record.run, Cell(words(f"status_{record.status}"), tone), format_count(record.num_params.total))
+    if result is None:
+        tokens = max((line.get("tokens") or 0 for line in run.metrics), default=0)
+        return (*head, format_count(tokens), *(EMPTY,) * 6)
+    return (
+        *head,
+        format_count(result.num_tokens),
+        f"{format_loss(result.val_loss)} ± {result.val_loss_half_width:.3f}",
+        f"{result.val_bits_per_byte:.3f}",
+        format_count(result.tokens_per_s),
+        format_frac(result.mfu_frac),
+        format_bytes(result.peak_memory_bytes),
+        format_seconds(result.total_time_s),
+    )
+
+
+_FORMATS: dict[str, Callable[[float], str]] = {
+    "val_loss": format_loss,
+    "total_time_s": format_seconds,
+    "step_time_s": format_seconds,
+    "peak_memory_bytes": format_bytes,
+}
+
+
+def ledger_table(entries: list[LedgerEntry], words: Words) -> Table | None:
+    """Return the ledger: predicted beside measured, with the error; the naive forecasts stand among them."""
+    keys = ("quantity", "method", "predicted", "measured", "error", "skill", "held")
+    return _table(words, keys, (_ledger_row(entry, words) for entry in entries))
+
+
+def _ledger_row(entry: LedgerEntry, words: Words) -> tuple[str | Cell, ...]:
+    text = _FORMATS[entry.quantity]
+    method = f"method_{entry.method}"
+    held = {
+        None: Cell(EMPTY, "empty"),
+        True: Cell(words("held"), "good"),
+        False: Cell(words("missed"), "bad"),
+    }
+    return (
+        words(f"quantity_{entry.quantity}"),
+        words(method) if method in words.texts else entry.method,
+        Cell(text(entry.predicted), "accent"),
+        Cell(text(entry.measured), "truth"),
+        format_frac(entry.error_frac, signed=True),
+        Cell(EMPTY, "empty") if entry.skill is None else f"{entry.skill:.2f}",
+        held[entry.is_inside],
+    )
+
+
+def counted_table(sources: Sources, words: Words) -> Table | None:
+    """Return what follows from the architecture, of the target or of the only run."""
+    run = sources.target or (sources.runs[0] if len(sources.runs) == 1 else None)
+    if run is None:
+        return None
+    count, flops = run.record.num_params, run.record.train_flops
+    groups = (format_count(value) for value in (count.total, count.embedding, count.body, count.head))
+    keys = ("run", "params", "embedding", "body", "head", "flops")
+    return _table(words, keys, iter([(run.record.run, *groups, format_flops(flops))]))

@@ -1,0 +1,52 @@
+"""The page's text: one file a language, looked up by key."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Literal, get_args
+
+import yaml
+
+from kleiber.errors import UsageError
+
+__all__ = ["LANGUAGES", "Language", "Words", "read_words"]
+
+Language = Literal["en", "zh"]
+LANGUAGES: tuple[Language, ...] = get_args(Language)
+
+
+@dataclass(frozen=True)
+class Words:
+    """The text of one language."""
+
+    lang: Language
+    texts: dict[str, str]
+
+    def __call__(self, key: str, **values: object) -> str:
+        """Return the text of `key` with `{name}` replaced by the values.
+
+        Example:
+            >>> read_words("en")("num_runs", count=3)
+            '3 runs'
+        """
+        return self.texts[key].format(**values)
+
+
+@cache
+def read_words(lang: str) -> Words:
+    """Return the text of a language.
+
+    Raises:
+        UsageError: There is no such language.
+    """
+    known = next((name for name in LANGUAGES if name == lang), None)
+    if known is None:
+        raise UsageError(
+            f"--lang must be one of {', '.join(LANGUAGES)}.",
+            got=lang,
+            hint="kleiber report runs/demo --lang zh",
+        )
+    path = Path(__file__).parent / "strings" / f"{known}.yaml"
+    return Words(known, yaml.safe_load(path.read_text(encoding="utf-8")))

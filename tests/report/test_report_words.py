@@ -1,0 +1,63 @@
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import get_args
+
+import pytest
+
+import kleiber.report
+from kleiber.errors import UsageError
+from kleiber.report.words import read_words
+from kleiber.runs import CONVENTIONS, LedgerEntry, Record
+from kleiber.scaling import COEFFICIENTS
+
+ROOM = Path(kleiber.report.__file__).parent
+SOURCES = "\n".join(path.read_text() for path in [*ROOM.glob("*.py"), *ROOM.glob("*.j2")])
+LITERALS = set(re.findall(r"""["'](\w+)["']""", SOURCES))
+CALLED = set(re.findall(r"""\b(?:words|t)\(\s*["'](\w+)["']""", SOURCES))
+PREFIXES = set(re.findall(r"""words\(f"(\w+_)\{""", SOURCES))
+VALUES = {
+    *get_args(LedgerEntry.model_fields["quantity"].annotation),
+    *get_args(Record.model_fields["status"].annotation),
+    *CONVENTIONS,
+    *COEFFICIENTS,
+    "law",
+    "plan",
+}
+
+
+def is_used(key: str) -> bool:
+    rests = [key.removeprefix(prefix) for prefix in [*PREFIXES, "method_"] if key.startswith(prefix)]
+    return key in LITERALS or any(rest in LITERALS | VALUES for rest in rests)
+
+
+def test_languages_have_the_same_keys_and_blanks() -> None:
+    en, zh = read_words("en").texts, read_words("zh").texts
+    assert list(en) == list(zh)
+    for key, text in en.items():
+        assert sorted(re.findall(r"\{\w+\}", text)) == sorted(re.findall(r"\{\w+\}", zh[key])), key
+
+
+def test_every_key_is_used_and_every_used_key_is_there() -> None:
+    texts = read_words("en").texts
+    assert [key for key in texts if not is_used(key)] == []
+    assert [key for key in CALLED if key not in texts] == []
+    assert not is_used("col_nothing_of_the_kind")
+
+
+def test_values_of_documents_have_a_text() -> None:
+    texts = read_words("en").texts
+    statuses = get_args(Record.model_fields["status"].annotation)
+    quantities = get_args(LedgerEntry.model_fields["quantity"].annotation)
+    wanted = [f"status_{status}" for status in statuses] + [f"quantity_{quantity}" for quantity in quantities]
+    wanted += [f"law_source_convention_{name}" for name in CONVENTIONS]
+    wanted += [f"meaning_{name}" for name in COEFFICIENTS]
+    assert len(wanted) == 4 + 4 + 3 + 5
+    assert [key for key in wanted if key not in texts] == []
+
+
+def test_blanks_are_filled_and_other_languages_are_refused() -> None:
+    assert read_words("zh")("num_runs", count=3) == "3 次运行"
+    with pytest.raises(UsageError, match=r"--lang must be one of en, zh\. Got 'fr'"):
+        read_words("fr")
