@@ -1,0 +1,117 @@
+"""`kleiber forecast`: a law and a size into a loss with its interval, before the run."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from kleiber.cli.options import Json, parse_positive
+from kleiber.cli.output import Output
+from kleiber.errors import UsageError
+from kleiber.units import format_count, format_loss
+
+if TYPE_CHECKING:
+    from kleiber.scaling import Forecast
+
+__all__ = ["EXAMPLE", "forecast", "print_forecasts"]
+
+EXAMPLE = "kleiber forecast law.json --params 1.2e9 --tokens 30e9 -o forecast.json"
+_KEYS = ("loss", "interval_80", "interval_95", "hash")
+
+
+def forecast(
+    law: Annotated[Path, typer.Argument(help="A law that kleiber fit has written.")],
+    *,
+    params: Annotated[
+        str | None, typer.Option("--params", metavar="NUMBER", help="Size, counted as the law counts it.")
+    ] = None,
+    tokens: Annotated[str | None, typer.Option("--tokens", metavar="NUMBER", help="Training tokens.")] = None,
+    rows: Annotated[
+        Path | None,
+        typer.Option("--rows", help="A table with a line for each size and tokens, in place of the two."),
+    ] = None,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="Write the forecast here, before its run.")
+    ] = None,
+    json_: Json = False,
+) -> None:
+    """Say what loss a bigger run will reach, with its interval.
+
+    With --json: loss (nats a token), interval_80, interval_95, hash; with --rows a list predictions of these, in
+    the file's order, each beside its num_params and num_tokens.
+    """
+    command = f"kleiber forecast {law}"
+    points = _points(params, tokens, rows, output, command)
+    from kleiber import scaling
+
+    known = scaling.Law.read(law)
+    if rows:
+        points = scaling.read_points(rows)
+    found = [scaling.forecast(known, size, num_tokens) for size, num_tokens in points]
+    out = Output(json_)
+    print_forecasts(out, found)
+    if rows:
+        predictions = (
+            {"num_params": one.num_params, "num_tokens": one.num_tokens} | _document(one) for one in found
+        )
+        out.document({"predictions": list(predictions)})
+        return
+    if output:
+        found[0].write(output)
+    out.say(
+        f"Written to {output}, hash {found[0].hash}." if output else "Add -o forecast.json to be held to it."
+    )
+    out.document(_document(found[0]))
+
+
+def _points(
+    params: str | None, tokens: str | None, rows: Path | None, output: Path | None, command: str
+) -> list[tuple[float, float]]:
+    """Return the size and tokens that were typed; none when a table has them."""
+    if rows:
+        if params or tokens or output:
+            raise UsageError(
+                "--rows stands in place of --params, --tokens and -o.", hint=f"{command} --rows {rows} --json"
+            )
+        return []
+    if params is None or tokens is None:
+        missing = "--params" if params is None else "--tokens"
+        raise UsageError(f"A forecast needs {missing}.", hint=f"{command} --params 1.2e9 --tokens 30e9")
+    return [
+        (
+            parse_positive(params, "--params", f"{command} --tokens 30e9"),
+            parse_positive(tokens, "--tokens", f"{command} --params 1.2e9"),
+        )
+    ]
+
+
+def print_forecasts(out: Output, found: Sequence[Forecast]) -> None:
+    """Print one line a forecast; for a single one, what would be said without a law."""
+    out.table(
+        [f"N ({found[0].convention})", "tokens", "loss", "80% interval", "95% interval"],
+        (
+            [
+                format_count(one.num_params),
+                format_count(one.num_tokens),
+                format_loss(one.loss),
+                *(
+                    f"{format_loss(low)} to {format_loss(high)}"
+                    for low, high in (one.interval_80, one.interval_95)
+                ),
+            ]
+            for one in found
+        ),
+    )
+    if len(found) == 1:
+        naive = found[0].naive
+        out.say(
+            f"Without a law: {format_loss(naive.last_rung_loss)} as the last rung, "
+            f"{format_loss(naive.log_log_line_loss)} by a straight log-log line."
+        )
+
+
+def _document(one: Forecast) -> dict[str, Any]:
+    return {key: getattr(one, key) for key in _KEYS}

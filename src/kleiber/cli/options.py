@@ -1,0 +1,96 @@
+"""Options that several commands share, and how their text becomes numbers.
+
+Numbers arrive as text so that a wrong one is refused in our own words, with a line that would work.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+from typing import Annotated
+
+import typer
+
+from kleiber.errors import UsageError
+from kleiber.units import parse_count
+
+__all__ = ["Json", "Seed", "Sets", "parse_positive", "parse_real", "parse_whole"]
+
+Json = Annotated[bool, typer.Option("--json", help="Make the last line of stdout one JSON document.")]
+Sets = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", help="Change a key of the recipe; may be given again."),
+]
+Seed = Annotated[str, typer.Option("--seed", metavar="WHOLE", help="Of everything random.")]
+
+MAX_SEED = 2**31 - 1
+
+
+def parse_positive(text: str, name: str, command: str) -> float:
+    """Return the positive number that was typed as `2e9`, `2.6B` or `512`.
+
+    Args:
+        text: What was typed.
+        name: The option, with its dashes.
+        command: A command that works with this option added.
+
+    Raises:
+        UsageError: Not a positive number.
+
+    Example:
+        >>> parse_positive("-2e9", "--tokens", "kleiber plan gpt:depth=12")
+        Traceback (most recent call last):
+        kleiber.errors.UsageError: --tokens must be a positive number. Got '-2e9'.
+          try: kleiber plan gpt:depth=12 --tokens 2e9
+    """
+    try:
+        return parse_count(text, name)
+    except UsageError as error:
+        raise UsageError(error.message, got=error.got, hint=f"{command} {name} 2e9") from None
+
+
+def parse_whole(text: str, name: str, command: str, *, minimum: int = 0, maximum: int = MAX_SEED) -> int:
+    """Return the whole number that was typed as `512`, `4K` or `1e3`.
+
+    Raises:
+        UsageError: Not a whole number, or outside `minimum` to `maximum`.
+
+    Example:
+        >>> parse_whole("4K", "--context", "kleiber plan gpt:depth=12")
+        4000
+    """
+    value = _number(text)
+    if not (value.is_integer() and minimum <= value <= maximum):
+        raise UsageError(
+            f"{name} must be a whole number from {minimum} to {maximum}.",
+            got=text,
+            hint=f"{command} {name} {max(minimum, 1)}",
+        )
+    return int(value)
+
+
+def parse_real(text: str, name: str, command: str, *, maximum: float) -> float:
+    """Return the number from 0 to `maximum` that was typed.
+
+    Raises:
+        UsageError: Not a number, or outside 0 to `maximum`.
+
+    Example:
+        >>> parse_real("0.8", "--temperature", "kleiber generate runs/demo/target", maximum=10)
+        0.8
+    """
+    value = _number(text)
+    if not 0 <= value <= maximum:
+        raise UsageError(f"{name} must be from 0 to {maximum:g}.", got=text, hint=f"{command} {name} 1")
+    return value
+
+
+def _number(text: str) -> float:
+    """Return a number from 0 up; NaN for anything else."""
+    with contextlib.suppress(ValueError):
+        if float(text) == 0:
+            return 0.0
+    try:
+        return parse_count(text, "")
+    except UsageError:
+        return math.nan

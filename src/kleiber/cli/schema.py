@@ -1,0 +1,65 @@
+"""`kleiber schema`: JSON schemas that let an editor complete and check a recipe."""
+
+from __future__ import annotations
+
+import json
+import sys
+from typing import Annotated, Any, Literal
+
+import typer
+
+from kleiber.cli.options import Json
+
+__all__ = ["EXAMPLE", "recipe_schema", "schema"]
+
+EXAMPLE = "kleiber schema recipe > recipe.schema.json"
+
+
+def schema(
+    document: Annotated[Literal["recipe", "ladder"], typer.Argument(help="Which document.")] = "recipe",
+    json_: Json = False,
+) -> None:
+    """Print the JSON schema of a recipe or a ladder, for editors.
+
+    With --json: the schema itself, on one line.
+    """
+    value = recipe_schema() if document == "recipe" else ladder_schema()
+    sys.stdout.write(json.dumps(value, indent=None if json_ else 2, ensure_ascii=False) + "\n")
+
+
+def recipe_schema() -> dict[str, Any]:
+    """Return the schema of a recipe, the keys of every family's size dial included."""
+    from kleiber.runs import Recipe
+
+    schema = Recipe.model_json_schema()
+    schema["$defs"]["ModelRecipe"] = _model_schema()
+    return _titled(schema, "Kleiber recipe")
+
+
+def ladder_schema() -> dict[str, Any]:
+    """Return the schema of a ladder's design."""
+    from kleiber.study.design import LadderDesign
+
+    return _titled(LadderDesign.model_json_schema(), "Kleiber ladder")
+
+
+def _titled(schema: dict[str, Any], title: str) -> dict[str, Any]:
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema, "title": title}
+
+
+def _model_schema() -> dict[str, Any]:
+    """Return the schema of `model`: one alternative a family, without what the data decides."""
+    from kleiber.models import FAMILIES
+
+    families = []
+    for name, spec in FAMILIES.items():
+        keys = dict(spec.model_json_schema()["properties"])
+        for of_data in ("vocab_size", "context"):
+            del keys[of_data]
+        keys["family"] = {"const": name, "default": name}
+        keys["params"] = {
+            "anyOf": [{"type": "number"}, {"type": "string"}],
+            "description": "Parameters to come close to, in place of depth and width.",
+        }
+        families.append({"type": "object", "properties": keys, "additionalProperties": False})
+    return {"title": "ModelRecipe", "anyOf": families}

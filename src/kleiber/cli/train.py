@@ -1,0 +1,87 @@
+"""`kleiber train`: a recipe into a run folder."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from kleiber.cli.bars import RunBars
+from kleiber.cli.options import Json, Sets
+from kleiber.cli.output import Output
+from kleiber.units import format_count, format_loss, format_seconds
+
+if TYPE_CHECKING:
+    from kleiber.runs import Predicted, Record
+
+__all__ = ["EXAMPLE", "train"]
+
+EXAMPLE = "kleiber train recipe.yaml -o runs/small --set train.num_steps=2000"
+
+
+def train(
+    recipe: Annotated[Path, typer.Argument(help="A recipe in YAML; kleiber schema says what it takes.")],
+    *,
+    output: Annotated[
+        Path | None,
+        typer.Option("--output", "-o", help="The run folder; without it runs/ and the recipe's name."),
+    ] = None,
+    sets: Sets = None,
+    forecast: Annotated[
+        Path | None, typer.Option("--forecast", help="A forecast of this run; its hash goes into the record.")
+    ] = None,
+    fresh: Annotated[
+        bool, typer.Option("--fresh", help="Forget what stands in the folder and start again.")
+    ] = False,
+    json_: Json = False,
+) -> None:
+    """Train what a recipe says, or go on with a run that was stopped.
+
+    The same command resumes: bit for bit on a CPU with the same number of threads. A finished run stays as it is.
+
+    With --json: run, loss, val_loss (nats a token), num_tokens, tokens_per_s, mfu_frac, total_time_s, folder.
+    """
+    from kleiber.runs import read_recipe
+
+    asked = read_recipe(recipe).with_values(sets or [])
+    folder = output or Path("runs") / recipe.stem
+    predicted = _predicted(forecast)
+    from kleiber.train import train as train_run
+
+    out = Output(json_)
+    with out.progress() as bar:
+        record = train_run(
+            asked,
+            folder,
+            resume=not fresh,
+            predicted=predicted,
+            on_progress=RunBars(bar).show,
+            on_notice=out.notice,
+        )
+    _print(out, record, folder)
+
+
+def _predicted(forecast: Path | None) -> Predicted | None:
+    if forecast is None:
+        return None
+    from kleiber.runs import Predicted, now
+    from kleiber.scaling import Forecast
+
+    return Predicted(forecast_hash=Forecast.read(forecast).hash, at=now())
+
+
+def _print(out: Output, record: Record, folder: Path) -> None:
+    result = record.result
+    if result is None:  # `train` returns finished runs only
+        raise AssertionError(f"{folder} has no result")
+    out.say(
+        f"{record.run}: loss {format_loss(result.val_loss)} nats/token on {format_count(record.data.num_val_tokens)} "
+        f"held-out tokens ({result.val_bits_per_byte:.3f} bits/byte) after {format_count(result.num_tokens)} tokens"
+    )
+    out.say(
+        f"{format_seconds(result.total_time_s)}, {format_count(result.tokens_per_s)} tokens/s, "
+        f"{result.mfu_frac:.1%} of this machine's measured peak. In {folder}."
+    )
+    keys = ("loss", "val_loss", "num_tokens", "tokens_per_s", "mfu_frac", "total_time_s")
+    out.document({"run": record.run} | {key: getattr(result, key) for key in keys} | {"folder": str(folder)})
