@@ -42,6 +42,10 @@ def test_a_term_that_least_squares_would_make_negative_is_left_out():
     assert theta.shape == (5, 5)
     assert np.isfinite(theta).all()
     np.testing.assert_allclose(np.exp(theta[:, 2]), 1e-5 * loss.min())
+    # The others are fitted anew without it.
+    terms = np.stack([np.ones(6), np.exp(-theta[0, 3] * np.log(n / 1e6)), np.zeros(6)], axis=1)
+    rest, _ = nnls(terms / loss[:, None], np.ones(6))
+    np.testing.assert_allclose(np.exp(theta[0, :2]), rest[:2], rtol=1e-5)
 
 
 def test_many_problems_at_once_equal_each_by_itself():
