@@ -113,7 +113,7 @@ def test_text_of_others_is_escaped(study: Path, tmp_path: Path, make_run: Callab
     assert "b" not in names
     assert all("onmouseover" not in attributes for _, attributes in Elements(page).tags)
     assert visible(page).count(hostile) == 2  # the prompt, and the text after it
-    assert specs(page)["specs"]["curves"]["layer"][0]["data"]["values"][0]["run"] == name
+    assert specs(page)["specs"]["curves"]["datasets"]["train"][0]["run"] == name
 
 
 def test_nothing_is_fetched(page: str) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 
 import altair as alt
 
-from kleiber.report.charts import finish, inline, loss_scale
+from kleiber.report.charts import chart_of, finish, loss_scale
 from kleiber.report.sources import Sources
 from kleiber.report.words import Words
 from kleiber.scaling import Forecast
@@ -28,8 +28,13 @@ def answer_chart(sources: Sources, words: Words) -> dict[str, Any] | None:
     losses += [] if truth is None else [truth]
     scale, axis = loss_scale(losses, room_frac=0.1), alt.Axis(tickCount=5)
     x = alt.X("loss:Q", title=words("loss_axis"), scale=scale, axis=axis)
-    layers = [*_forecasts(rows, x, words), *([] if truth is None else _truth(truth, x, words))]
-    return finish(alt.layer(*layers), height=_ROW_HEIGHT * len(rows), description=words("answer_chart"))
+    data = {"law": rows[:1], "naive": rows[1:]}
+    layers = list(_forecasts([row["method"] for row in rows], x, words))
+    if truth is not None:
+        data["truth"] = [{"loss": truth, "text": f"{words('key_truth')} {format_loss(truth)}"}]
+        layers += _truth(x)
+    height = _ROW_HEIGHT * len(rows)
+    return finish(alt.layer(*layers), data=data, height=height, description=words("answer_chart"))
 
 
 def _rows(forecast: Forecast, words: Words) -> list[dict[str, Any]]:
@@ -42,20 +47,20 @@ def _rows(forecast: Forecast, words: Words) -> list[dict[str, Any]]:
     ]
 
 
-def _forecasts(rows: list[dict[str, Any]], x: alt.X, words: Words) -> Iterator[alt.Chart]:
-    order = [row["method"] for row in rows]
+def _forecasts(order: list[str], x: alt.X, words: Words) -> Iterator[alt.Chart]:
     y = alt.Y("method:N", title=None, sort=order, axis=alt.Axis(grid=False, labelLimit=160))
     method = alt.Tooltip("method:N", title=words("col_method"))
     tooltip = [method, alt.Tooltip("loss:Q", title=words("loss_axis"), format=".4f")]
-    law, naive = alt.Chart(inline(rows[:1])), alt.Chart(inline(rows[1:]))
+    law, naive = chart_of("law"), chart_of("naive")
     yield law.mark_rule(style="whisker").encode(alt.X("low95:Q"), y, x2="high95:Q")
     yield law.mark_rule(style="interval").encode(alt.X("low:Q"), y, x2="high:Q")
     yield law.mark_point(style="forecast", filled=False).encode(x, y, tooltip=tooltip)
     yield naive.mark_point(style="naive", filled=True).encode(x, y, tooltip=tooltip)
 
 
-def _truth(loss: float, x: alt.X, words: Words) -> Iterator[alt.Chart]:
-    mark = alt.Chart(inline([{"loss": loss, "text": f"{words('key_truth')} {format_loss(loss)}"}]))
-    yield mark.mark_rule(style="truth-rule").encode(x)
-    text = mark.mark_text(style="truth-note", dy=-8, baseline="bottom")
-    yield text.encode(x, y=alt.value(0), text="text:N")
+def _truth(x: alt.X) -> Iterator[alt.Chart]:
+    truth = chart_of("truth")
+    yield truth.mark_rule(style="truth-rule").encode(x)
+    yield truth.mark_text(style="truth-note", dy=-8, baseline="bottom").encode(
+        x, y=alt.value(0), text="text:N"
+    )

@@ -6,12 +6,12 @@ A chart is a Vega-Lite specification without colours; `theme.chart_config` gives
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import altair as alt
 
-__all__ = ["COUNT_LABEL", "finish", "inline", "log_axis", "loss_scale", "size_colour"]
+__all__ = ["COUNT_LABEL", "chart_of", "finish", "log_axis", "loss_scale", "size_colour"]
 
 FLOP_LABEL = "format(datum.value, '.3~s')"
 """Vega expression that prints operations as `format_flops` does."""
@@ -20,24 +20,24 @@ COUNT_LABEL = f"replace(replace({FLOP_LABEL}, 'G', 'B'), 'k', 'K')"
 _MAX_LEGEND = 12
 
 
-def inline(rows: Iterable[dict[str, Any]]) -> alt.Data:
-    """Return rows as data that stand in the chart, those with a number that is not finite left out."""
-    values = [row for row in rows if all(_is_plain(value) for value in row.values())]
-    data: alt.Data = alt.Data(values=values)  # type: ignore[no-untyped-call] # altair leaves it out
-    return data
-
-
-def _is_plain(value: object) -> bool:
-    return value is not None and not (isinstance(value, float) and not math.isfinite(value))
+def chart_of(name: str) -> alt.Chart:
+    """Return an empty chart of the rows that `finish` is given under this name."""
+    return alt.Chart(alt.NamedData(name))
 
 
 def finish(
-    chart: alt.Chart | alt.LayerChart | alt.FacetChart, *, height: int, description: str, title: str = ""
+    chart: alt.Chart | alt.LayerChart | alt.FacetChart,
+    *,
+    data: Mapping[str, Iterable[dict[str, Any]]],
+    height: int,
+    description: str,
+    title: str = "",
 ) -> dict[str, Any]:
     """Return the specification, as wide as its place on the page and read out by its description.
 
     Args:
         chart: What is drawn.
+        data: Rows by name; those with a number that is not finite are left out.
         height: Of the plot [px].
         description: For those who hear the page.
         title: Name and unit of the vertical axis, when it has numbers.
@@ -46,7 +46,13 @@ def finish(
     spec: dict[str, Any] = whole.to_dict()
     del spec["$schema"], spec["config"]
     spec |= {"title": title} if title else {}
-    return spec | {"autosize": {"type": "fit-x", "contains": "padding"}}
+    # Joined on here and not in Altair, which would check every row against its schema.
+    datasets = {name: [row for row in rows if _is_finite(row)] for name, rows in data.items()}
+    return spec | {"datasets": datasets, "autosize": {"type": "fit-x", "contains": "padding"}}
+
+
+def _is_finite(row: dict[str, Any]) -> bool:
+    return all(not isinstance(value, float) or math.isfinite(value) for value in row.values())
 
 
 def log_axis(field: str, title: str, low: float, high: float, *, unit: str = "count") -> alt.X:

@@ -6,7 +6,7 @@ from typing import Any
 
 import altair as alt
 
-from kleiber.report.charts import finish, inline, log_axis, loss_scale
+from kleiber.report.charts import chart_of, finish, log_axis, loss_scale
 from kleiber.report.law_points import budgets, isoflop_curve, rung_point, study_exchange
 from kleiber.report.sources import Sources
 from kleiber.report.words import Words
@@ -28,39 +28,35 @@ def isoflop_chart(sources: Sources, words: Words) -> tuple[dict[str, Any], int] 
     span = (min(sizes) / 3, max(sizes) * 6)
     top = _ROOM * max(row.loss for row in law.rows)
     lines = [isoflop_curve(law, exchange, budget.flops, span, top) for budget in shown]
-    points = [
-        rung_point(row, exchange, convention) | {"budget": budget.label}
-        for budget in shown
-        for row in budget.rows
-    ]
+    data = {
+        "law": [row for line in lines for row in line],
+        "best": [lowest for line in lines if (lowest := _interior_minimum(line))],
+        "runs": [
+            rung_point(row, exchange, convention) | {"budget": budget.label}
+            for budget in shown
+            for row in budget.rows
+        ],
+    }
     labels = list(dict.fromkeys(budget.label for budget in shown))
-    chart = _layers(lines, points, labels, span, words)
-    spec = finish(chart, title=words("loss_axis"), height=340, description=words("isoflop_chart"))
+    losses = loss_scale([row["loss"] for rows in data.values() for row in rows])
+    chart = _layers(labels, log_axis("params", words("params_axis"), *span), losses, words)
+    description = words("isoflop_chart")
+    spec = finish(chart, data=data, title=words("loss_axis"), height=340, description=description)
     return spec, len(labels)
 
 
-def _layers(
-    lines: list[list[dict[str, Any]]],
-    points: list[dict[str, Any]],
-    labels: list[str],
-    span: tuple[float, float],
-    words: Words,
-) -> alt.LayerChart | alt.FacetChart:
-    rows = [row for line in lines for row in line]
-    best = [lowest for line in lines if (lowest := _interior_minimum(line))]
+def _layers(labels: list[str], x: alt.X, losses: alt.Scale, words: Words) -> alt.LayerChart | alt.FacetChart:
     scale = alt.Scale(domain=labels, range="category")
     colour = alt.Color("budget:O", scale=scale, legend=alt.Legend(title=words("budget_legend")))
-    x = log_axis("params", words("params_axis"), *span)
-    y = alt.Y("loss:Q", scale=loss_scale([row["loss"] for row in [*rows, *points]]), title=None)
-    run, loss = alt.Tooltip("run:N", title=words("col_run")), alt.Tooltip("loss:Q", title=words("loss_axis"))
+    y = alt.Y("loss:Q", scale=losses, title=None)
+    run = alt.Tooltip("run:N", title=words("col_run"))
+    loss = alt.Tooltip("loss:Q", title=words("loss_axis"), format=".4f")
     size = alt.Tooltip("params:Q", title=words("params_axis"), format=".3~s")
     tokens = alt.Tooltip("tokens:N", title=words("tokens_axis"))
     return alt.layer(
-        alt.Chart(inline(rows)).mark_line(style="curve").encode(x, y, colour),
-        alt.Chart(inline(points))
-        .mark_circle(style="rung")
-        .encode(x, y, colour, tooltip=[run, size, tokens, loss]),
-        alt.Chart(inline(best)).mark_point(style="optimum", filled=True).encode(x, y, tooltip=[size, tokens]),
+        chart_of("law").mark_line(style="curve").encode(x, y, colour),
+        chart_of("runs").mark_circle(style="rung").encode(x, y, colour, tooltip=[run, size, tokens, loss]),
+        chart_of("best").mark_point(style="optimum", filled=True).encode(x, y, tooltip=[size, tokens, loss]),
     )
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import altair as alt
 
-from kleiber.report.charts import COUNT_LABEL, finish, inline, log_axis, loss_scale, size_colour
+from kleiber.report.charts import COUNT_LABEL, chart_of, finish, log_axis, loss_scale, size_colour
 from kleiber.report.sources import RunView, Sources
 from kleiber.report.words import Words
 from kleiber.units import format_count
@@ -34,13 +34,14 @@ def curves_chart(sources: Sources, words: Words) -> dict[str, Any] | None:
     y = alt.Y("value:Q", title=None, scale=_curve_scale(train or val, val, tokens / _TOKENS_SHOWN))
     colour = size_colour(sources.size_labels, words("size_legend"))
     chosen = alt.selection_point(fields=["size"], bind="legend")
-    lines = alt.Chart(inline(train)).mark_line(style="thin", clip=True)
-    dots = alt.Chart(inline(val)).mark_circle(style="faint", clip=True)
+    lines = chart_of("train").mark_line(style="thin", clip=True)
+    dots = chart_of("val").mark_circle(style="faint", clip=True)
     chart = alt.layer(
         lines.encode(x, y, colour, _seen(chosen, 0.55), detail="run:N"),
         dots.encode(x, y, colour, _seen(chosen, 1.0), tooltip=_tooltip(words, words("col_val_loss"))),
     ).add_params(chosen)
-    return finish(chart, title=words("loss_axis"), height=340, description=words("curves_chart"))
+    data = {"train": train, "val": val}
+    return finish(chart, data=data, title=words("loss_axis"), height=340, description=words("curves_chart"))
 
 
 def _seen(chosen: alt.Parameter, opacity: float) -> alt.Opacity:
@@ -52,7 +53,7 @@ def _curve_scale(train: list[dict[str, Any]], val: list[dict[str, Any]], first: 
     """Return a scale from the lowest loss to what all but the first steps stay under."""
     shown = sorted(row["value"] for row in train if row["tokens"] >= first)
     top = shown[int(_TOP_QUANTILE * (len(shown) - 1))]
-    return loss_scale([min(shown[0], *(row["value"] for row in val), shown[0]), top])
+    return loss_scale([min([shown[0], *(row["value"] for row in val)]), top])
 
 
 def rate_chart(sources: Sources, words: Words) -> dict[str, Any] | None:
@@ -61,14 +62,15 @@ def rate_chart(sources: Sources, words: Words) -> dict[str, Any] | None:
     if not rows:
         return None
     axis = alt.Axis(title=words("tokens_axis"), tickCount=6, labelExpr=COUNT_LABEL)
-    lines = alt.Chart(inline(rows)).mark_line(style="rate")
+    lines = chart_of("rate").mark_line(style="rate")
     chart = lines.encode(
         alt.X("tokens:Q", axis=axis),
         alt.Y("value:Q", axis=alt.Axis(title=None, tickCount=3)),
         detail="run:N",
         tooltip=_tooltip(words, words("rate_axis")),
     )
-    return finish(chart, title=words("rate_axis"), height=110, description=words("rate_chart"))
+    description = words("rate_chart")
+    return finish(chart, data={"rate": rows}, title=words("rate_axis"), height=110, description=description)
 
 
 def _tooltip(words: Words, quantity: str) -> list[alt.Tooltip]:
