@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from typing import Any
 
@@ -107,6 +108,17 @@ def _target_layers(words: Words, *, is_measured: bool) -> Iterator[alt.Chart]:
     yield target.mark_rule(style="interval").encode(y="low:Q", y2="high:Q")
     forecast = alt.Tooltip("loss:Q", title=words("figure_forecast"), format=".4f")
     yield target.mark_point(style="forecast", filled=False).encode(tooltip=forecast)
+    yield _note(words("figure_forecast"), "loss", "forecast-note", line=1)
     if is_measured:
         truth = alt.Tooltip("truth:Q", title=words("figure_measured"), format=".4f")
         yield target.mark_point(style="truth", filled=True).encode(y="truth:Q", tooltip=truth)
+        yield _note(words("figure_measured"), "truth", "truth-note", line=2)
+
+
+def _note(name: str, field: str, style: str, *, line: int) -> alt.Chart:
+    """Return a line of text under and left of the forecast, where a falling curve leaves room."""
+    text = chart_of("target").transform_calculate(
+        note=f"{json.dumps(name)} + ' ' + format(datum.{field}, '.4f')"
+    )
+    note: alt.Chart = text.mark_text(style=style, align="right", dx=-14, dy=15 * line).encode(text="note:N")
+    return note

@@ -173,5 +173,6 @@ def _styles(palette: Palette) -> dict[str, Any]:
         "truth-rule": {"color": palette.truth, "strokeWidth": 1.6},
         "naive": ring | {"color": palette.naive, "size": 90, "shape": "diamond"},
         "optimum": ring | {"color": palette.card, "stroke": palette.ink, "size": 50},
+        "forecast-note": {"color": palette.accent, "fontSize": 11.5, "fontWeight": 600},
         "truth-note": {"color": palette.truth, "fontSize": 11.5, "fontWeight": 600},
     }
