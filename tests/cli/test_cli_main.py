@@ -77,7 +77,10 @@ def test_every_example_parses(path):
         (["plan", "gpt:depth=2", "--tokns", "3"], "error: No such option: --tokns"),
         (["pln"], "error: No such command 'pln'. Did you mean 'plan'?\n  try: kleiber demo\n"),
         (["ladder"], "error: Missing command.\n  try: kleiber ladder run ladder.yaml -o runs/study\n"),
-        (["ladder", "start"], "error: No such command 'start'. Did you mean 'status'?\n  try: kleiber ladder run ladder.yaml"),
+        (
+            ["ladder", "start"],
+            "error: No such command 'start'. Did you mean 'status'?\n  try: kleiber ladder run ladder.yaml",
+        ),
         (
             ["report", "x", "--lang", "fr"],
             "error: Invalid value for '--lang': 'fr' is not one of 'en', 'zh'.\n",

@@ -160,6 +160,11 @@ def test_a_missing_key_is_named():
         ParamCount.of({"embedding": 1, "head": 0}, "x", RunFolderError)
 
 
+def test_a_misspelt_key_is_named_before_the_one_it_leaves_missing():
+    with pytest.raises(RunFolderError, match=r"x: unknown key 'bdoy'\. Did you mean 'body'\?"):
+        ParamCount.of({"embedding": 1, "bdoy": 2, "head": 0}, "x", RunFolderError)
+
+
 def test_nothing_is_coerced_from_text():
     with pytest.raises(RecipeError, match=r"x: train\.num_steps: .*Got 'many'\."):
         Recipe.of({"train": {"num_steps": "many"}}, "x", RecipeError)

@@ -89,7 +89,9 @@ def hash_of(value: Any) -> str:
 
 def explain(error: ValidationError, model: type[BaseModel]) -> str:
     """Return the first violation as one sentence with the key's path, the constraint and what was got."""
-    first = error.errors()[0]
+    violations = error.errors()
+    # A misspelt key is often why another one is missing.
+    first = next((one for one in violations if one["type"] == "extra_forbidden"), violations[0])
     path = ".".join(str(part) for part in first["loc"])
     if first["type"] == "extra_forbidden":
         known = _fields_at(model, tuple(str(part) for part in first["loc"][:-1]))

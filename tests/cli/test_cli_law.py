@@ -1,0 +1,276 @@
+"""`kleiber fit`, `forecast` and `verify`: from a table to a score."""
+
+from __future__ import annotations
+
+import csv
+import itertools
+import json
+import math
+
+import pytest
+
+from kleiber.cli.fit import parse_columns
+from kleiber.errors import UsageError
+from kleiber.runs import (
+    DataMeta,
+    ParamCount,
+    Predicted,
+    Recipe,
+    Record,
+    Result,
+    RunFolder,
+    environment,
+    hash_of,
+    now,
+    read_ledger,
+)
+
+E, A, B, ALPHA, BETA = 1.7, 400.0, 2000.0, 0.34, 0.37
+N, D = 59_616, 1_048_576
+
+
+def loss_of(params: float, tokens: float) -> float:
+    return E + A / params**ALPHA + B / tokens**BETA
+
+
+def write_rows(path, names=("params", "tokens", "loss")):
+    sizes, horizons = [1e7, 3e7, 1e8, 3e8, 1e9], [1e9, 3e9, 1e10, 3e10]
+    with path.open("w", newline="") as stream:
+        writer = csv.writer(stream)
+        writer.writerow(names)
+        for k, (size, tokens) in enumerate(itertools.product(sizes, horizons)):
+            noise = 1 + 0.0005 * math.sin(7 * k)
+            writer.writerow([f"{size:.0f}", f"{tokens:.0f}", repr(loss_of(size, tokens) * noise)])
+
+
+@pytest.fixture
+def law(cli, tmp_path):
+    write_rows(tmp_path / "rows.csv")
+    assert cli("fit", "rows.csv", "--bootstrap", "100", "-o", "law.json").code == 0
+    return "law.json"
+
+
+def test_fit_finds_the_law_behind_the_rows(cli, law):
+    document = cli("fit", "rows.csv", "--bootstrap", "100", "--json").document
+    assert {"form", "coefficients", "intervals", "objective", "num_rows"} <= set(document)
+    assert list(document["coefficients"]) == ["E", "A", "B", "alpha", "beta"]
+    assert document["coefficients"]["E"] == pytest.approx(E, abs=0.03)
+    assert document["coefficients"]["alpha"] == pytest.approx(ALPHA, abs=0.02)
+    low, high = document["intervals"]["beta"]["80"]
+    assert low < high
+    assert document["num_rows"] == 20
+    assert document["law"] is None
+
+
+def test_fit_writes_the_law_and_shows_it(cli, law, tmp_path):
+    ran = cli("fit", "rows.csv", "--bootstrap", "100", "--drop-highest", "2", "-o", "other.json")
+    assert "over 18 rows; N counts total parameters" in ran.stdout
+    assert "alpha" in ran.stdout
+    assert "Written to other.json." in ran.stdout
+    assert json.loads((tmp_path / "other.json").read_text())["num_rows"] == 18
+
+
+def test_the_seed_of_the_bootstrap_is_the_users(cli, law):
+    intervals = [
+        cli("fit", "rows.csv", "--bootstrap", "100", "--seed", seed, "--json").document["intervals"]
+        for seed in ("1", "1", "2")
+    ]
+    assert intervals[0] == intervals[1] != intervals[2]
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        ["--params-column", "big", "--tokens-column", "seen", "--loss-column", "nll"],
+        ["--columns", "params=big", "--columns", "tokens=seen", "--columns", "loss=nll"],
+    ],
+)
+def test_columns_have_the_users_names(cli, tmp_path, options):
+    write_rows(tmp_path / "t.csv", ("big", "seen", "nll"))
+    assert cli("fit", "t.csv", "--bootstrap", "100", *options, "--json").document["num_rows"] == 20
+
+
+def test_parse_columns():
+    columns = parse_columns(["trunk=group", "loss=a=b"])
+    assert (columns.trunk, columns.loss, columns.params) == ("group", "a=b", None)
+    with pytest.raises(
+        UsageError, match=r"--columns takes FIELD=NAME\. Got 'x'\.\n  try: --columns loss=val_loss"
+    ):
+        parse_columns(["x"])
+    with pytest.raises(UsageError, match=r"--columns knows no field 'los'\. Did you mean 'loss'\?"):
+        parse_columns(["los=x"])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "text"),
+    [
+        (["none.csv"], "error: none.csv cannot be read: No such file or directory."),
+        (["empty.csv"], "error: empty.csv is empty: its first line must name the columns."),
+        (["rows.csv", "--loss-column", "los"], "error: rows.csv has no column 'los', which was named for loss."),
+        (["rows.csv", "--bootstrap", "7"], "error: --bootstrap must be a whole number from 100 to 1000000. Got '7'."),
+        (["rows.csv", "--drop-highest", "-1"], "error: --drop-highest must be a whole number from 0 to "),
+        (["rows.csv", "--drop-highest", "20"], "error: drop_highest must be from 0 to 19"),
+        (["rows.csv", "--seed", "1.5"], "error: --seed must be a whole number from 0 to 2147483647. Got '1.5'."),
+        (["rows.csv", "--count", "all"], "error: Invalid value for '--count': 'all' is not one of 'total', 'body'"),
+        (["."], "error: . is not a run folder and holds none."),
+    ],
+)  # fmt: skip
+def test_fit_refuses(cli, tmp_path, arguments, text):
+    write_rows(tmp_path / "rows.csv")
+    (tmp_path / "empty.csv").touch()
+    ran = cli("fit", *arguments)
+    assert ran.code == 2
+    assert ran.stderr.startswith(text)
+
+
+def test_forecast_says_the_loss_with_its_intervals(cli, law, tmp_path):
+    ran = cli("forecast", law, "--params", "1.2e9", "--tokens", "30B", "-o", "f.json", "--json")
+    document = ran.document
+    assert set(document) == {"loss", "interval_80", "interval_95", "hash"}
+    assert document["loss"] == pytest.approx(loss_of(1.2e9, 30e9), rel=0.01)
+    assert document["interval_95"][0] < document["interval_80"][0] < document["interval_80"][1]
+    assert json.loads((tmp_path / "f.json").read_text())["hash"] == document["hash"]
+
+
+def test_forecast_of_a_table_keeps_its_order(cli, law, tmp_path):
+    (tmp_path / "points.csv").write_text("tokens,params\n30e9,1e9\n10e9,1e8\n")
+    ran = cli("forecast", law, "--rows", "points.csv", "--json")
+    predictions = ran.document["predictions"]
+    assert [one["num_params"] for one in predictions] == [1e9, 1e8]
+    assert [one["loss"] for one in predictions] == [
+        pytest.approx(loss_of(1e9, 30e9), rel=0.01),
+        pytest.approx(loss_of(1e8, 10e9), rel=0.01),
+    ]
+    assert {"loss", "interval_80", "interval_95", "hash"} <= set(predictions[0])
+
+
+def test_forecast_for_people(cli, law):
+    ran = cli("forecast", law, "--params", "1.2e9", "--tokens", "30e9")
+    for word in ("1.20 B", "30.0 B", "80% interval", "Without a law:", "Add -o forecast.json"):
+        assert word in ran.stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "text"),
+    [
+        (
+            ["--params", "1e9"],
+            "error: A forecast needs --tokens.\n  try: kleiber forecast law.json --params 1.2e9 --tokens 30e9\n",
+        ),
+        (
+            ["--tokens", "1e9"],
+            "error: A forecast needs --params.\n  try: kleiber forecast law.json --params 1.2e9 --tokens 30e9\n",
+        ),
+        (
+            ["--params", "-5", "--tokens", "1e9"],
+            ("error: --params must be a positive number. Got '-5'.\n"
+            "  try: kleiber forecast law.json --tokens 30e9 --params 2e9\n"),
+        ),
+        (
+            ["--params", "5", "--tokens", "lots"],
+            ("error: --tokens must be a positive number. Got 'lots'.\n"
+            "  try: kleiber forecast law.json --params 1.2e9 --tokens 2e9\n"),
+        ),
+        (
+            ["--rows", "rows.csv", "--params", "5"],
+            ("error: --rows stands in place of --params, --tokens and -o.\n"
+            "  try: kleiber forecast law.json --rows rows.csv --json\n"),
+        ),
+        (["--rows", "none.csv"], "error: none.csv cannot be read: No such file or directory."),
+    ],
+)  # fmt: skip
+def test_forecast_refuses(cli, law, arguments, text):
+    ran = cli("forecast", law, *arguments)
+    assert ran.code == 2
+    assert ran.stderr.startswith(text)
+
+
+def test_forecast_without_a_law(cli, tmp_path):
+    (tmp_path / "law.json").write_text('{"version": 1')
+    ran = cli("forecast", "law.json", "--params", "1e9", "--tokens", "1e9")
+    assert ran.code == 2
+    assert ran.stderr.startswith("error: law.json is truncated or not valid JSON")
+
+
+def write_run(path, *, val_loss, num_tokens=D, forecast_hash=None):
+    recipe, later = Recipe(), now()
+    Record(
+        run=path.name, status="finished", started_at=later, ended_at=later, recipe=recipe,
+        recipe_hash=hash_of(recipe), seed=0, environment=environment(1),
+        data=DataMeta(
+            source="stdlib", corpus_hash="c", python_version="3.12.0", tokenizer_hash="t", eval_hash="e",
+            vocab_size=1024, context=128, num_documents=9, num_train_tokens=D, num_val_tokens=512,
+            val_bytes_per_token=3.5,
+        ),
+        num_params=ParamCount(embedding=32_768, body=N - 32_768, head=0, is_tied=True), train_flops=6.0 * N * D,
+        flops_convention="causal",
+        predicted=Predicted(
+            forecast_hash=forecast_hash, total_time_s=12.0, step_time_s=0.01, peak_memory_bytes=2e8, at=later
+        ),
+        result=Result(
+            num_steps=2048, num_tokens=num_tokens, loss=val_loss, val_loss=val_loss, val_loss_half_width=0.02,
+            val_bits_per_byte=1.3, tokens_per_s=9e3, step_time_s=0.0125, mfu_frac=0.2, peak_flops_per_s=1e11,
+            total_time_s=10.0, peak_memory_bytes=10**8,
+        ),
+    ).write(RunFolder(path).record_path)  # fmt: skip
+
+
+@pytest.fixture
+def forecast(cli, law):
+    return cli("forecast", law, "--params", N, "--tokens", D, "-o", "forecast.json", "--json").document
+
+
+def test_verify_scores_the_forecast_and_writes_the_ledger(cli, forecast, tmp_path):
+    measured = forecast["loss"] / 1.02
+    write_run(tmp_path / "big", val_loss=measured, forecast_hash=forecast["hash"])
+    document = cli("verify", "forecast.json", "big", "--json").document
+    entries = document["ledger"]
+    by_method = {entry["method"]: entry for entry in entries if entry["quantity"] == "val_loss"}
+    assert set(by_method) == {"law", "last_rung", "log_log_line"}
+    assert by_method["law"]["error_frac"] == pytest.approx(0.02)
+    assert document["skill"] == by_method["law"]["skill"]
+    assert {"quantity", "unit", "predicted", "measured", "error_frac", "skill"} <= set(entries[0])
+    times = {entry["quantity"]: entry["error_frac"] for entry in entries if entry["method"] == "plan"}
+    assert times == {
+        "total_time_s": pytest.approx(0.2),
+        "step_time_s": pytest.approx(-0.2),
+        "peak_memory_bytes": pytest.approx(1.0),
+    }
+    assert len(read_ledger(tmp_path / "big" / "ledger.jsonl")) == 6
+
+
+def test_verify_for_people(cli, forecast, tmp_path):
+    write_run(tmp_path / "big", val_loss=forecast["loss"])
+    ran = cli("verify", "forecast.json", "big")
+    for word in (
+        "loss",
+        "+0.00%",
+        "held",
+        "naive: as the last rung",
+        "peak memory",
+        "200 MB",
+        "total time",
+        "10 s",
+    ):
+        assert word in ran.stdout
+
+
+def test_verify_says_when_the_interval_missed(cli, forecast, tmp_path):
+    write_run(tmp_path / "big", val_loss=forecast["loss"] * 2)
+    assert "missed" in cli("verify", "forecast.json", "big").stdout
+
+
+@pytest.mark.parametrize(
+    ("num_tokens", "text"),
+    [
+        (D, "error: big is not a run folder: it has no record.json."),
+        (2 * D, "error: The forecast is about 1.05 M tokens"),
+    ],
+)
+def test_verify_refuses(cli, forecast, tmp_path, num_tokens, text):
+    if num_tokens != D:
+        write_run(tmp_path / "big", val_loss=3.0, num_tokens=num_tokens)
+    ran = cli("verify", "forecast.json", "big")
+    assert ran.code == 2
+    assert ran.stderr.startswith(text)
+    assert not (tmp_path / "big" / "ledger.jsonl").exists()

@@ -1,0 +1,237 @@
+"""`ladder`, `train`, `generate` and `report`, on runs of seconds."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from kleiber.cli.main import main
+from kleiber.runs import RunFolder
+
+WORDS = [
+    a + b + c
+    for a in ("ba", "ko", "ri", "tu", "le", "mo")
+    for b in ("na", "so", "ti", "pe")
+    for c in ("x", "n", "s", "")
+]
+
+
+def write_text(path):
+    """Write documents in which words follow each other with some regularity."""
+    draw = random.Random(0)  # noqa: S311 - not for secrets
+    path.mkdir()
+    for number in range(40):
+        words = [draw.choice(WORDS)]
+        for _ in range(900):
+            near = WORDS.index(words[-1]) * 7 + draw.choice((1, 1, 1, 5, 11))
+            words.append(WORDS[near % len(WORDS)])
+        lines = (" ".join(words[k : k + 9]) for k in range(0, len(words), 9))
+        (path / f"{number:02d}.txt").write_text("\n".join(lines) + "\n")
+
+
+RECIPE = """
+model: {family: gpt, depth: 1, width: 16}
+data: {source: "text:TEXT", vocab_size: 300, context: 32, val_tokens: 1024}
+train: {num_steps: 30, batch_size: 4, log_every: 10, schedule: {warmup_steps: 3}}
+parallel: {num_threads: 1}
+"""
+
+LADDER = """
+base:
+  data: {source: "text:TEXT", vocab_size: 300, context: 32, val_tokens: 1024}
+  train: {batch_size: 4, log_every: 10, schedule: {warmup_steps: 3}}
+sizes: [{family: gpt, depth: 1, width: 16}, {family: gpt, depth: 1, width: 32}]
+seeds: [0]
+horizons: [20, 30, 40]
+target: {model: {family: gpt, depth: 2, width: 32}, num_steps: 60}
+num_workers: 1
+"""
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    """Return a folder with a text, a recipe and a trained run."""
+    folder = tmp_path_factory.mktemp("study")
+    write_text(folder / "text")
+    for name, content in (("recipe.yaml", RECIPE), ("ladder.yaml", LADDER)):
+        (folder / name).write_text(content.replace("TEXT", str(folder / "text")))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("KLEIBER_CACHE", str(folder / "cache"))
+        assert main(["train", str(folder / "recipe.yaml"), "-o", str(folder / "run")]) == 0
+    return folder
+
+
+@pytest.fixture
+def at(cli, place, monkeypatch):
+    """Return `cli`, working in `place`."""
+    monkeypatch.chdir(place)
+    monkeypatch.setenv("KLEIBER_CACHE", str(place / "cache"))
+    return cli
+
+
+def test_train_says_what_came_out(at, place):
+    ran = at("train", "recipe.yaml", "-o", "run", "--json")  # finished already: it is shown again
+    document = ran.document
+    assert {"run", "loss", "val_loss", "num_tokens", "tokens_per_s", "mfu_frac"} <= set(document)
+    assert document["run"] == "run"
+    assert document["num_tokens"] == 30 * 4 * 32
+    assert 0 < document["val_loss"] < 6
+    record = RunFolder(place / "run").read_record()
+    assert record.result is not None
+    assert document["val_loss"] == record.result.val_loss
+    assert "nats/token" in ran.stderr
+
+
+def test_train_takes_the_recipes_name_and_set(at, place):
+    assert at("train", "recipe.yaml", "--set", "train.num_steps=12").code == 0
+    record = RunFolder(place / "runs" / "recipe").read_record()
+    assert record.recipe.train.num_steps == 12
+
+
+def test_train_refuses_another_recipe_in_the_folder_unless_fresh(at, place):
+    assert at("train", "recipe.yaml", "-o", "twice").code == 0
+    ran = at("train", "recipe.yaml", "-o", "twice", "--set", "train.seed=1")
+    assert ran.code == 2
+    assert ran.stderr.startswith("error: twice holds a run of another recipe.")
+    assert at("train", "recipe.yaml", "-o", "twice", "--set", "train.seed=1", "--fresh").code == 0
+    assert RunFolder(place / "twice").read_record().seed == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "text"),
+    [
+        (["none.yaml"], 2, "error: none.yaml cannot be read as a recipe: "),
+        (["recipe.yaml", "--set", "train.num_stps=3"], 2, "error: the recipe: unknown key 'train.num_stps'. Did you mean"),
+        (["recipe.yaml", "--set", "data.source=text:none.txt"], 2, "error: "),
+        (["recipe.yaml", "--forecast", "none.json"], 2, "error: none.json cannot be read as a forecast: "),
+        (["recipe.yaml", "-o", "recipe.yaml/run"], 1, "error: cannot write recipe.yaml/run"),
+    ],
+)  # fmt: skip
+def test_train_refuses(at, arguments, code, text):
+    ran = at("train", *arguments)
+    assert (ran.code, ran.stderr[: len(text)]) == (code, text)
+
+
+def test_ctrl_c_leaves_a_checkpoint(place):
+    command = [sys.executable, "-m", "kleiber", "train", "recipe.yaml", "-o", "stopped"]
+    for assignment in ("train.num_steps=1200", "train.val_every=1200", "model.depth=6", "model.width=128"):
+        command += ["--set", assignment]
+    environment = os.environ | {"KLEIBER_CACHE": str(place / "cache"), "OMP_NUM_THREADS": "1"}
+    process = subprocess.Popen(command, cwd=place, env=environment, stderr=subprocess.PIPE, text=True)
+    metrics, deadline = place / "stopped" / "metrics.jsonl", time.monotonic() + 60
+    while not (metrics.is_file() and metrics.stat().st_size) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    process.send_signal(signal.SIGINT)
+    _, complaint = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert complaint.startswith("stopped: ")
+    assert "try:" in complaint
+    assert "Traceback" not in complaint
+    run = RunFolder(place / "stopped")
+    assert run.read_record().status == "interrupted"
+    assert list(run.checkpoints_path.iterdir())
+
+
+def test_generate_continues_the_prompt(at):
+    arguments = ["generate", "run", "--prompt", "bana", "--max-tokens", "8", "--seed", "3"]
+    shown, document = at(*arguments).stdout, at(*arguments, "--json").document
+    assert set(document) == {"run", "prompt", "text", "num_tokens", "tokens_per_s"}
+    assert shown == f"bana{document['text']}\n"
+    assert document["num_tokens"] <= 8
+    assert document["tokens_per_s"] > 0
+    assert at(*arguments[:-1], "4", "--json").document["text"] != document["text"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "text"),
+    [
+        (["run"], "error: Missing option '--prompt'.\n  try: kleiber generate runs/demo/target --prompt"),
+        (["run", "--prompt", ""], "error: the prompt is empty: "),
+        (["run", "--prompt", "a", "--max-tokens", "0"], "error: --max-tokens must be a whole number from 1 to 1000000. Got '0'."),
+        (["run", "--prompt", "a", "--temperature", "-1"], "error: --temperature must be from 0 to 100. Got '-1'."),
+        (["run", "--prompt", "a", "--top-k", "x"], "error: --top-k must be a whole number from 0 to "),
+        (["run", "--prompt", "a", "--seed", "-1"], "error: --seed must be a whole number from 0 to "),
+        (["text", "--prompt", "a"], "error: text"),
+    ],
+)  # fmt: skip
+def test_generate_refuses(at, arguments, text):
+    ran = at("generate", *arguments)
+    assert (ran.code, ran.stdout, ran.stderr[: len(text)]) == (2, "", text)
+
+
+def test_report_writes_one_file(at, place):
+    ran = at("report", "run", "-o", "page.html", "--lang", "zh", "--json")
+    assert ran.document == {"report": "page.html", "lang": "zh"}
+    assert "<html" in (place / "page.html").read_text(encoding="utf-8")
+
+
+def test_report_refuses_what_is_no_run(at, place):
+    ran = at("report", "text", "-o", "no.html")
+    assert ran.code == 2
+    assert ran.stderr.startswith("error: ")
+    assert "text is not a run folder and holds none." in ran.stderr
+    assert not (place / "no.html").exists()
+
+
+def test_ladder_plan_shows_the_total_before_anything_runs(at, place):
+    ran = at("ladder", "plan", "ladder.yaml")
+    assert "d1-w16-s0" in ran.stdout
+    assert "2 rungs, 1 at a time" in ran.stdout
+    assert not (place / "runs" / "ladder").exists()
+    document = at("ladder", "plan", "ladder.yaml", "--json").document
+    assert {"rungs", "target", "ladder_time_s", "total_time_s", "total_flops", "num_workers"} <= set(document)
+    assert [rung["name"] for rung in document["rungs"]] == ["d1-w16-s0", "d1-w32-s0"]
+
+
+def test_ladder_run_status_and_fit(at, place):
+    assert at("ladder", "run", "ladder.yaml", "-o", "small").code == 0
+    rows = at("ladder", "run", "ladder.yaml", "-o", "small", "--json").document["rows"]
+    assert [row["num_tokens"] for row in rows] == [steps * 128 for steps in (20, 30, 40)] * 2
+    assert set(rows[0]) == {"run", "trunk", "num_params", "num_tokens", "loss"}
+    status = at("ladder", "status", "small", "--json").document
+    assert status["num_finished"] == len(status["runs"]) == 8
+    assert set(status["runs"][0]) == {"run", "status", "step", "num_steps", "val_loss"}
+    assert "8 of 8 runs have finished." in at("ladder", "status", "small").stdout
+    law = at("fit", "small/ladder", "--bootstrap", "100", "-o", "small/law.json", "--json").document
+    assert law["num_rows"] == 6
+    changed = (place / "ladder.yaml").read_text().replace("[20, 30, 40]", "[20, 30]")
+    (place / "other.yaml").write_text(changed)
+    ran = at("ladder", "run", "other.yaml", "-o", "small")
+    assert ran.code == 2
+    assert ran.stderr.startswith("error: small holds a ladder of another design.")
+    assert at("ladder", "run", "other.yaml", "-o", "small", "--fresh").code == 0
+    assert at("ladder", "status", "small", "--json").document["num_finished"] == 6
+
+
+@pytest.mark.parametrize(
+    ("content", "text"),
+    [
+        ("sizes: []", "error: bad.yaml: "),
+        ("horizns: [3]", "error: bad.yaml: unknown key 'horizns'. Did you mean 'horizons'?"),
+        ("[", "error: bad.yaml is truncated or not valid YAML: "),
+    ],
+)
+@pytest.mark.parametrize("verb", ["plan", "run"])
+def test_ladder_refuses(at, place, verb, content, text):
+    (place / "bad.yaml").write_text(content)
+    ran = at("ladder", verb, "bad.yaml")
+    assert (ran.code, ran.stderr[: len(text)]) == (2, text)
+
+
+def test_ladder_status_of_another_folder(at):
+    ran = at("ladder", "status", "text")
+    assert ran.code == 2
+    assert ran.stderr.startswith("error: text holds no ladder.yaml.")
+
+
+def test_the_recipe_in_the_run_folder_is_resolved(place):
+    run = RunFolder(place / "run")
+    assert "beta2" in run.recipe_path.read_text()
+    assert json.loads(run.record_path.read_text())["recipe"]["train"]["num_steps"] == 30
