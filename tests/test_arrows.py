@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import ast
+import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
+
+from kleiber.runs import ParamCount
 
 SOURCE = Path(__file__).parents[1] / "src" / "kleiber"
 
@@ -16,7 +21,7 @@ ROOMS = (
     "__init__",
 )  # fmt: skip
 
-HEAVY = ("torch", "scipy.optimize", "transformers", "datasets", "tensorboard")
+HEAVY = ("torch", "scipy", "transformers", "datasets", "tokenizers", "tensorboard")
 
 
 def room_of(path: Path) -> str:
@@ -88,3 +93,63 @@ def test_an_arrow_that_points_up_is_found(line):
 )
 def test_an_arrow_that_points_down_is_not(line):
     assert broken_arrows(SOURCE / "runs" / "x.py", line) == []
+
+
+REPORT = """
+import json, sys
+from kleiber.cli.main import main
+code = main(sys.argv[1:])
+sys.stderr.write(json.dumps([code, sorted(sys.modules)]))
+"""
+
+
+def loaded_by(*arguments: str, cwd: Path, script: str = REPORT) -> tuple[int, list[str]]:
+    """Return the exit code of a command and the heavy packages that its process holds at the end."""
+    ran = subprocess.run(
+        [sys.executable, "-c", script, *arguments],
+        cwd=cwd,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=True,
+    )
+    code, modules = json.loads(ran.stderr.splitlines()[-1])
+    packages = {name.partition(".")[0] for name in modules}
+    return code, sorted(packages & set(HEAVY))
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory, make_record) -> Path:
+    """Return a folder with rows, a law and a forecast, and the run that the forecast is about."""
+    folder = tmp_path_factory.mktemp("arrows")
+    points = [(n, d) for n in (1e4, 1e5, 1e6) for d in (1e6, 3e6, 1e7)]
+    lines = ["params,tokens,loss", *(f"{n},{d},{1.7 + 40 / n**0.3 + 90 / d**0.35}" for n, d in points)]
+    (folder / "rows.csv").write_text("\n".join(lines))
+    assert loaded_by("fit", "rows.csv", "--bootstrap", "100", "-o", "law.json", cwd=folder) == (0, [])
+    point = ("--params", "1e7", "--tokens", "2e7")
+    assert loaded_by("forecast", "law.json", *point, "-o", "forecast.json", cwd=folder) == (0, [])
+    record = make_record(
+        "run", num_params=ParamCount(embedding=0, body=10**7, head=0), result={"num_tokens": 2 * 10**7}
+    )
+    record.write(folder / "run" / "record.json")
+    return folder
+
+
+@pytest.mark.parametrize(
+    "command",
+    ["--help", "plan gpt:depth=12", "schema recipe", "verify forecast.json run", "report run -o report.html"],
+)
+def test_quick_commands_hold_nothing_heavy(study, command):
+    # Laws and forecasts are in the fixture.
+    assert loaded_by(*command.split(), cwd=study) == (0, [])
+
+
+def test_specs_costs_and_laws_hold_nothing_heavy(tmp_path):
+    modules = "kleiber.scaling, kleiber.cost, kleiber.models, kleiber.models.gpt.spec, kleiber.report, kleiber.study.plan"
+    script = f"import json, sys, {modules}\nsys.stderr.write(json.dumps([0, sorted(sys.modules)]))"
+    assert loaded_by(cwd=tmp_path, script=script) == (0, [])
+
+
+def test_a_heavy_import_would_be_seen(tmp_path):
+    script = "import json, sys, tokenizers\nsys.stderr.write(json.dumps([0, sorted(sys.modules)]))"
+    assert loaded_by(cwd=tmp_path, script=script) == (0, ["tokenizers"])

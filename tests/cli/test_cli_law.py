@@ -6,21 +6,16 @@ import csv
 import itertools
 import json
 import math
+from pathlib import Path
 
 import pytest
 
 from kleiber.cli.fit import parse_columns
 from kleiber.errors import UsageError
 from kleiber.runs import (
-    DataMeta,
     ParamCount,
     Predicted,
-    Recipe,
-    Record,
-    Result,
     RunFolder,
-    environment,
-    hash_of,
     now,
     read_ledger,
 )
@@ -192,27 +187,25 @@ def test_forecast_without_a_law(cli, tmp_path):
     assert ran.stderr.startswith("error: law.json is truncated or not valid JSON")
 
 
-def write_run(path, *, val_loss, num_tokens=D, forecast_hash=None):
-    recipe, later = Recipe(), now()
-    Record(
-        run=path.name, status="finished", started_at=later, ended_at=later, recipe=recipe,
-        recipe_hash=hash_of(recipe), seed=0, environment=environment(1),
-        data=DataMeta(
-            source="stdlib", corpus_hash="c", python_version="3.12.0", tokenizer_hash="t", eval_hash="e",
-            vocab_size=1024, context=128, num_documents=9, num_train_tokens=D, num_val_tokens=512,
-            val_bytes_per_token=3.5,
-        ),
-        num_params=ParamCount(embedding=32_768, body=N - 32_768, head=0, is_tied=True), train_flops=6.0 * N * D,
-        flops_convention="causal",
-        predicted=Predicted(
-            forecast_hash=forecast_hash, total_time_s=12.0, step_time_s=0.01, peak_memory_bytes=2e8, at=later
-        ),
-        result=Result(
-            num_steps=2048, num_tokens=num_tokens, loss=val_loss, val_loss=val_loss, val_loss_half_width=0.02,
-            val_bits_per_byte=1.3, tokens_per_s=9e3, step_time_s=0.0125, mfu_frac=0.2, peak_flops_per_s=1e11,
-            total_time_s=10.0, peak_memory_bytes=10**8,
-        ),
-    ).write(RunFolder(path).record_path)  # fmt: skip
+@pytest.fixture
+def write_run(make_record):
+    """Return a function that writes the run which the forecast is about."""
+
+    def write(path, *, val_loss, num_tokens=D, forecast_hash=None):
+        make_record(
+            path.name,
+            num_params=ParamCount(embedding=32_768, body=N - 32_768, head=0, is_tied=True),
+            predicted=Predicted(
+                forecast_hash=forecast_hash,
+                total_time_s=12.0,
+                step_time_s=0.01,
+                peak_memory_bytes=2e8,
+                at=now(),
+            ),
+            result={"val_loss": val_loss, "num_tokens": num_tokens},
+        ).write(RunFolder(path).record_path)
+
+    return write
 
 
 @pytest.fixture
@@ -220,7 +213,7 @@ def forecast(cli, law):
     return cli("forecast", law, "--params", N, "--tokens", D, "-o", "forecast.json", "--json").document
 
 
-def test_verify_scores_the_forecast_and_writes_the_ledger(cli, forecast, tmp_path):
+def test_verify_scores_the_forecast_and_writes_the_ledger(cli, forecast, tmp_path, write_run):
     measured = forecast["loss"] / 1.02
     write_run(tmp_path / "big", val_loss=measured, forecast_hash=forecast["hash"])
     document = cli("verify", "forecast.json", "big", "--json").document
@@ -239,7 +232,7 @@ def test_verify_scores_the_forecast_and_writes_the_ledger(cli, forecast, tmp_pat
     assert len(read_ledger(tmp_path / "big" / "ledger.jsonl")) == 6
 
 
-def test_verify_for_people(cli, forecast, tmp_path):
+def test_verify_for_people(cli, forecast, tmp_path, write_run):
     write_run(tmp_path / "big", val_loss=forecast["loss"])
     ran = cli("verify", "forecast.json", "big")
     for word in (
@@ -255,7 +248,7 @@ def test_verify_for_people(cli, forecast, tmp_path):
         assert word in ran.stdout
 
 
-def test_verify_says_when_the_interval_missed(cli, forecast, tmp_path):
+def test_verify_says_when_the_interval_missed(cli, forecast, tmp_path, write_run):
     write_run(tmp_path / "big", val_loss=forecast["loss"] * 2)
     assert "missed" in cli("verify", "forecast.json", "big").stdout
 
@@ -267,10 +260,10 @@ def test_verify_says_when_the_interval_missed(cli, forecast, tmp_path):
         (2 * D, "error: The forecast is about 1.05 M tokens"),
     ],
 )
-def test_verify_refuses(cli, forecast, tmp_path, num_tokens, text):
+def test_verify_refuses(cli, forecast, write_run, num_tokens, text):
     if num_tokens != D:
-        write_run(tmp_path / "big", val_loss=3.0, num_tokens=num_tokens)
+        write_run(Path("big"), val_loss=3.0, num_tokens=num_tokens)
     ran = cli("verify", "forecast.json", "big")
     assert ran.code == 2
     assert ran.stderr.startswith(text)
-    assert not (tmp_path / "big" / "ledger.jsonl").exists()
+    assert not (Path("big/ledger.jsonl")).exists()

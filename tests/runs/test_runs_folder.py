@@ -8,50 +8,28 @@ import pytest
 
 from kleiber.errors import RunFolderError
 from kleiber.runs import (
-    DataMeta,
     LedgerEntry,
     Lineage,
-    ParamCount,
-    Recipe,
-    Record,
-    Result,
     RunFolder,
-    environment,
     find_runs,
-    hash_of,
-    now,
     read_ledger,
     row_of,
     write_ledger,
 )
 
 
-def make_record(name="small", status="finished", lineage=()):
-    recipe = Recipe()
-    return Record(
-        run=name, status=status, started_at=now(), recipe=recipe, recipe_hash=hash_of(recipe), seed=3,
-        environment=environment(1),
-        data=DataMeta(
-            source="stdlib", corpus_hash="c", python_version="3.12.0", tokenizer_hash="t", eval_hash="e",
-            vocab_size=1024, context=128, num_documents=9, num_train_tokens=5_000, num_val_tokens=512,
-            val_bytes_per_token=3.5,
-        ),
-        num_params=ParamCount(embedding=10, body=20, head=0, is_tied=True), train_flops=6e6,
-        flops_convention="matmul", lineage=lineage,
-        result=Result(
-            num_steps=10, num_tokens=20_000, loss=3.1, val_loss=3.2, val_loss_half_width=0.02,
-            val_bits_per_byte=1.3, tokens_per_s=9e3, step_time_s=0.05, mfu_frac=0.2, peak_flops_per_s=1e11,
-            total_time_s=1.0, peak_memory_bytes=10**6,
-        ) if status == "finished" else None,
-    )  # fmt: skip
+@pytest.fixture
+def make_run(make_record):
+    """Return a function that writes a finished run."""
+
+    def make(path):
+        make_record(path.name).write(RunFolder(path).record_path)
+        return RunFolder(path)
+
+    return make
 
 
-def make_run(path, **kwargs):
-    make_record(path.name, **kwargs).write(RunFolder(path).record_path)
-    return RunFolder(path)
-
-
-def test_a_copied_run_still_reads(tmp_path):
+def test_a_copied_run_still_reads(make_run, tmp_path):
     run = make_run(tmp_path / "a")
     run.path.rename(tmp_path / "b")
     assert RunFolder(tmp_path / "b").read_record().run == "a"
@@ -64,7 +42,7 @@ def test_a_folder_without_a_record_is_not_a_run(tmp_path):
         RunFolder(tmp_path).read_record()
 
 
-def test_a_truncated_record_says_so(tmp_path):
+def test_a_truncated_record_says_so(make_run, tmp_path):
     run = make_run(tmp_path / "a")
     text = run.record_path.read_text()
     run.record_path.write_text(text[: len(text) // 2])
@@ -72,7 +50,7 @@ def test_a_truncated_record_says_so(tmp_path):
         run.read_record()
 
 
-def test_a_record_of_a_later_version_is_refused(tmp_path):
+def test_a_record_of_a_later_version_is_refused(make_run, tmp_path):
     run = make_run(tmp_path / "a")
     raw = json.loads(run.record_path.read_text()) | {"version": 2}
     run.record_path.write_text(json.dumps(raw))
@@ -98,14 +76,14 @@ def test_no_metrics_yet_is_no_error(tmp_path):
     assert run.read_metrics() == run.read_samples() == run.read_ledger() == []
 
 
-def test_find_runs_looks_two_levels_deep_in_order(tmp_path):
+def test_find_runs_looks_two_levels_deep_in_order(make_run, tmp_path):
     for name in ("ladder/b", "ladder/a", "target", "a/b/too-deep"):
         make_run(tmp_path / name)
     assert [run.name for run in find_runs([tmp_path])] == ["a", "b", "target"]
     assert [run.name for run in find_runs([tmp_path / "target", tmp_path / "ladder"])] == ["target", "a", "b"]
 
 
-def test_find_runs_does_not_enter_a_run(tmp_path):
+def test_find_runs_does_not_enter_a_run(make_run, tmp_path):
     make_run(tmp_path / "outer")
     make_run(tmp_path / "outer" / "inner")
     assert [run.name for run in find_runs([tmp_path / "outer"])] == ["outer"]
@@ -117,13 +95,13 @@ def test_find_runs_refuses_a_path_without_any(tmp_path, name):
         list(find_runs([tmp_path / name]))
 
 
-def test_a_branch_belongs_to_its_trunk():
+def test_a_branch_belongs_to_its_trunk(make_record):
     branch = make_record("d2-s0-h100", lineage=(Lineage(run="d2-s0", operation="branch", step=80),))
     assert branch.trunk == "d2-s0"
     assert make_record("d2-s0").trunk == "d2-s0"
 
 
-def test_row_of_a_finished_run():
+def test_row_of_a_finished_run(make_record):
     row = row_of(make_record())
     assert row is not None
     assert (row.loss, row.num_tokens, row.unique_tokens, row.trunk) == (3.2, 20_000, 5_000, "small")
@@ -131,8 +109,8 @@ def test_row_of_a_finished_run():
 
 
 @pytest.mark.parametrize("status", ["running", "interrupted", "failed"])
-def test_an_unfinished_run_has_no_row(status):
-    assert row_of(make_record(status=status)) is None
+def test_an_unfinished_run_has_no_row(make_record, status):
+    assert row_of(make_record(status=status, result=None)) is None
 
 
 def make_entry(**changes):
