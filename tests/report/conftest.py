@@ -55,6 +55,7 @@ def write_run(
     forecast_hash: str | None = None,
     steps_done: int | None = None,
     started_at: str = STARTED,
+    cooldown_frac: float = 0.25,
 ) -> Record:
     """Write a run folder with its metrics and return its record."""
     noise = random.Random(folder.name)  # noqa: S311 - noise of a made-up run
@@ -69,7 +70,7 @@ def write_run(
         status=status,  # type: ignore[arg-type]
         started_at=started_at,
         ended_at=None if status == "running" else started_at,
-        recipe=(recipe := _recipe(folder.name, num_steps, seed, cooldown=0.25 if branch_of else 0.0)),
+        recipe=(recipe := _recipe(folder.name, num_steps, seed, cooldown=cooldown_frac)),
         recipe_hash=hash_of(recipe),
         seed=seed,
         environment=Environment(
@@ -105,17 +106,18 @@ def _recipe(name: str, num_steps: int, seed: int, *, cooldown: float) -> Recipe:
 
 
 def _write_metrics(folder: Path, record: Record, first: int, last: int, noise: random.Random) -> None:
+    num_steps, cooldown_frac = record.recipe.train.num_steps, record.recipe.train.schedule.cooldown_frac
     lines = []
     for step in range(first + 25, last + 1, 25):
         tokens = step * TOKENS_PER_STEP
         loss = (
             law_loss(record.num_params.total, tokens) + 0.12 + noise.gauss(0, 0.03) + 3 * math.exp(-step / 60)
         )
-        left = (last - step) / max(1, last - first)
+        fall = max(0.0, 1 - (1 - step / num_steps) / cooldown_frac) if cooldown_frac else 0.0
         is_val = step % 500 == 0 or step == last
         lines.append({
             "step": step, "tokens": tokens, "loss": loss, "val_loss": loss - 0.08 if is_val else None,
-            "grad_norm": 0.4, "lr": 0.01 * (min(1, step / 50) if not first else 1 - math.sqrt(1 - left)),
+            "grad_norm": 0.4, "lr": 0.01 * min(1, step / 50, 1 - math.sqrt(fall)),
             "tokens_per_s": 4e4, "mfu_frac": 0.2, "peak_memory_bytes": 1e7, "time_s": step * 0.01,
         })  # fmt: skip
     RunFolder(folder).metrics_path.write_text("".join(json.dumps(line) + "\n" for line in lines))
@@ -127,7 +129,7 @@ def write_ladder(ladder: Path) -> list[Record]:
     for name, num_params in SIZES.items():
         for seed in (0, 1):
             trunk = f"{name}-s{seed}"
-            write_run(ladder / trunk, num_params=num_params, num_steps=2400, seed=seed)
+            write_run(ladder / trunk, num_params=num_params, num_steps=2400, seed=seed, cooldown_frac=0.0)
             branches += [
                 write_run(
                     ladder / f"{trunk}-h{steps}",

@@ -3,8 +3,6 @@ from __future__ import annotations
 import json
 import re
 import shutil
-import subprocess
-import sys
 from collections.abc import Callable
 from html.parser import HTMLParser
 from pathlib import Path
@@ -149,7 +147,14 @@ def test_a_single_run(tmp_path: Path, make_run: Callable[..., Record]) -> None:
     assert headings(page) == ["Parameter scale", "Training methods", "Trust"]
     assert list(specs(page)["specs"]) == ["curves", "rate", "scaling"]
     assert "No law has been fitted to them yet." in visible(page)
+    assert "Each line is the law" not in visible(page)
     assert "6.25 K" in visible(page)  # 50,000 / 8 in the embedding
+
+
+def test_a_trunk_is_no_row(tmp_path: Path, make_run: Callable[..., Record]) -> None:
+    make_run(tmp_path / "trunk", num_params=50_000, num_steps=1000, cooldown_frac=0.0)
+    page = page_of([tmp_path / "trunk"], tmp_path)
+    assert list(specs(page)["specs"]) == ["curves", "rate"]
 
 
 def test_a_killed_ladder(tmp_path: Path, make_run: Callable[..., Record]) -> None:
@@ -185,6 +190,8 @@ def test_a_law_without_a_forecast_and_a_plan_without_runs(study: Path, tmp_path:
     shutil.copy(study / "law.json", tmp_path / "law" / "law.json")
     page = page_of([tmp_path / "law" / "law.json"], tmp_path)
     assert list(specs(page)["specs"]) == ["isoflop", "scaling"]
+    assert "<title>law · Kleiber</title>" in page
+    assert "along the largest size" in visible(page)
     assert "Nothing has been forecast from it yet." in visible(page)
     (tmp_path / "plan").mkdir()
     shutil.copy(study / "plan.json", tmp_path / "plan" / "plan.json")
@@ -235,13 +242,3 @@ def test_writes_whole_or_not_at_all(study: Path, tmp_path: Path) -> None:
         write_report([study], tmp_path / "file" / "report.html")
     with pytest.raises(UsageError, match="--lang must be one of en, zh"):
         write_report([study], output, lang="fr")  # type: ignore[arg-type]
-
-
-def test_neither_torch_nor_scipy_is_imported(study: Path, tmp_path: Path) -> None:
-    code = (
-        "import sys; from pathlib import Path; from kleiber.report import write_report;"
-        f"write_report([Path({str(study)!r})], Path({str(tmp_path / 'r.html')!r}));"
-        "print([name for name in ('torch', 'scipy', 'pandas') if name in sys.modules])"
-    )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "[]"

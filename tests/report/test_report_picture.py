@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import struct
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -30,3 +32,13 @@ def test_other_suffixes_and_empty_studies_are_refused(study: Path, tmp_path: Pat
     (tmp_path / "plan.json").write_text("{}")
     with pytest.raises(UsageError, match="has no finished run to draw"):
         write_picture(tmp_path, tmp_path / "law.png")
+
+
+def test_neither_torch_nor_scipy_is_imported(study: Path, tmp_path: Path) -> None:
+    code = (
+        "import sys; from pathlib import Path; from kleiber.report import write_report;"
+        f"write_report([Path({str(study)!r})], Path({str(tmp_path / 'r.html')!r}));"
+        "print([name for name in ('torch', 'scipy', 'pandas') if name in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"

@@ -82,10 +82,14 @@ class Budget:
 
 
 def study_rows(sources: Sources) -> tuple[Row, ...]:
-    """Return the rows the law was fitted to; before there is one, those of the finished runs but the target."""
+    """Return the rows the law was fitted to; before there is one, those that it would be fitted to.
+
+    A trunk's learning rate never falls: its loss is not comparable, and it is no row.
+    """
     if sources.law:
         return sources.law.rows
-    rows = (row_of(run.record) for run in sources.ladder)
+    cooled = (run for run in sources.ladder if run.record.recipe.train.schedule.cooldown_frac > 0)
+    rows = (row_of(run.record) for run in cooled)
     return tuple(row for row in rows if row is not None)
 
 

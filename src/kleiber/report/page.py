@@ -54,7 +54,7 @@ def write_report(paths: Sequence[Path], output: Path, *, lang: Language = "en") 
     """
     words = read_words(lang)
     sources = read_sources(paths, output=output)
-    name = (paths[0].resolve() if len(paths) == 1 else output.resolve().parent).name
+    name = _name(paths, output)
     charts, num_budgets = _charts(sources, words)
     context = _frame(sources, words, name) | _scale(sources, words) | _training(sources, words)
     context |= _inference(sources, words) | _trust(sources, words)
@@ -72,6 +72,12 @@ def write_report(paths: Sequence[Path], output: Path, *, lang: Language = "en") 
     parts = _parts(context, charts)
     write_text(output, template.render(context, charts=charts, parts=parts, themes=themes))
     return output
+
+
+def _name(paths: Sequence[Path], output: Path) -> str:
+    """Return what the page is about: the folder that was given, or the one that the report stands in."""
+    only = paths[0].resolve() if len(paths) == 1 else output.resolve()
+    return only.name if only.is_dir() else only.parent.name
 
 
 def _charts(sources: Sources, words: Words) -> tuple[dict[str, Any], int]:
