@@ -24,9 +24,13 @@ EXAMPLE = "kleiber demo"
 
 def demo(
     *,
-    output: Annotated[Path, typer.Option("--output", "-o", help="The study's folder.")] = Path("runs/demo"),
+    output: Annotated[Path, typer.Option("--output", "-o", metavar="FOLDER", help="The study.")] = Path(
+        "runs/demo"
+    ),
     seed: Seed = "0",
-    lang: Annotated[Literal["en", "zh"], typer.Option("--lang", help="Language of the report.")] = "en",
+    lang: Annotated[
+        Literal["en", "zh"], typer.Option("--lang", metavar="en|zh", help="Language of the report.")
+    ] = "en",
     fresh: Annotated[bool, typer.Option("--fresh", help="Forget what stands in the folder.")] = False,
     json_: Json = False,
 ) -> None:

@@ -49,7 +49,8 @@ def fit(
         ),
     ] = None,
     count: Annotated[
-        Literal["total", "body", "matmul"], typer.Option("--count", help="Which parameters N counts.")
+        Literal["total", "body", "matmul"],
+        typer.Option("--count", metavar="total|body|matmul", help="Which parameters N counts."),
     ] = "total",
     drop_highest: Annotated[
         str, typer.Option("--drop-highest", metavar="WHOLE", help="Leave out so many rows of highest loss.")
@@ -58,7 +59,9 @@ def fit(
         str, typer.Option("--bootstrap", metavar="WHOLE", help="Refits for the intervals, 100 or more.")
     ] = "400",
     seed: Seed = "0",
-    output: Annotated[Path | None, typer.Option("--output", "-o", help="Write the law here.")] = None,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", metavar="FILE", help="Write the law here.")
+    ] = None,
     json_: Json = False,
 ) -> None:
     """Fit L(N, D) = E + A/N^alpha + B/D^beta to finished runs or to the rows of a table.

@@ -31,10 +31,15 @@ def forecast(
     tokens: Annotated[str | None, typer.Option("--tokens", metavar="NUMBER", help="Training tokens.")] = None,
     rows: Annotated[
         Path | None,
-        typer.Option("--rows", help="A table with a line for each size and tokens, in place of the two."),
+        typer.Option(
+            "--rows",
+            metavar="FILE",
+            help="A table with a line for each size and tokens, in place of the two.",
+        ),
     ] = None,
     output: Annotated[
-        Path | None, typer.Option("--output", "-o", help="Write the forecast here, before its run.")
+        Path | None,
+        typer.Option("--output", "-o", metavar="FILE", help="Write the forecast here, before its run."),
     ] = None,
     json_: Json = False,
 ) -> None:

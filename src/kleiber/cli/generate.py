@@ -20,7 +20,7 @@ _COMMAND = "kleiber generate runs/demo/target"
 def generate(
     run: Annotated[Path, typer.Argument(help="A run folder.")],
     *,
-    prompt: Annotated[str, typer.Option("--prompt", help="What the text begins with.")],
+    prompt: Annotated[str, typer.Option("--prompt", metavar="TEXT", help="What the text begins with.")],
     max_tokens: Annotated[
         str, typer.Option("--max-tokens", metavar="WHOLE", help="Tokens to sample at most.")
     ] = "200",

@@ -52,7 +52,10 @@ def run(
     design: Design,
     *,
     output: Annotated[
-        Path | None, typer.Option("--output", "-o", help="The study; without it runs/ and the design's name.")
+        Path | None,
+        typer.Option(
+            "--output", "-o", metavar="FOLDER", help="The study; without it runs/ and the design's name."
+        ),
     ] = None,
     fresh: Annotated[bool, typer.Option("--fresh", help="Forget the ladder that stands there.")] = False,
     json_: Json = False,

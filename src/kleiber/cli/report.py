@@ -18,8 +18,12 @@ EXAMPLE = "kleiber report runs/demo -o report.html --lang zh"
 def report(
     paths: Annotated[list[Path], typer.Argument(metavar="PATHS", help="Run folders, or folders of runs.")],
     *,
-    output: Annotated[Path, typer.Option("--output", "-o", help="The HTML file.")] = Path("report.html"),
-    lang: Annotated[Literal["en", "zh"], typer.Option("--lang", help="Language of the page.")] = "en",
+    output: Annotated[Path, typer.Option("--output", "-o", metavar="FILE", help="The HTML file.")] = Path(
+        "report.html"
+    ),
+    lang: Annotated[
+        Literal["en", "zh"], typer.Option("--lang", metavar="en|zh", help="Language of the page.")
+    ] = "en",
     json_: Json = False,
 ) -> None:
     """Write curves, law, forecast, ledger and samples of runs as one HTML file that needs no network.

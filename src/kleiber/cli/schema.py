@@ -16,7 +16,9 @@ EXAMPLE = "kleiber schema recipe > recipe.schema.json"
 
 
 def schema(
-    document: Annotated[Literal["recipe", "ladder"], typer.Argument(help="Which document.")] = "recipe",
+    document: Annotated[
+        Literal["recipe", "ladder"], typer.Argument(metavar="recipe|ladder", help="Which document.")
+    ] = "recipe",
     json_: Json = False,
 ) -> None:
     """Print the JSON schema of a recipe or a ladder, for editors.

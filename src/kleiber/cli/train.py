@@ -25,11 +25,16 @@ def train(
     *,
     output: Annotated[
         Path | None,
-        typer.Option("--output", "-o", help="The run folder; without it runs/ and the recipe's name."),
+        typer.Option(
+            "--output", "-o", metavar="FOLDER", help="The run folder; without it runs/ and the recipe's name."
+        ),
     ] = None,
     sets: Sets = None,
     forecast: Annotated[
-        Path | None, typer.Option("--forecast", help="A forecast of this run; its hash goes into the record.")
+        Path | None,
+        typer.Option(
+            "--forecast", metavar="FILE", help="A forecast of this run; its hash goes into the record."
+        ),
     ] = None,
     fresh: Annotated[
         bool, typer.Option("--fresh", help="Forget what stands in the folder and start again.")
