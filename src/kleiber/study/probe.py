@@ -18,6 +18,7 @@ from kleiber.models import resolve_spec
 from kleiber.models.gpt.memory import train_memory
 from kleiber.runs import Recipe, environment, now
 from kleiber.tasks import task_of
+from kleiber.train.allocator import keep_freed_memory
 from kleiber.train.measure import MemoryMeter, peak_flops_per_s
 from kleiber.train.state import TrainState
 
@@ -39,6 +40,7 @@ def probe(recipe: Recipe, num_processes: int, report: Callable[[Any], None]) -> 
     del report
     num_threads = recipe.parallel.num_threads or environment(1).num_cores
     torch.set_num_threads(num_threads)
+    keep_freed_memory()
     peak = peak_flops_per_s(num_threads)
     meter = MemoryMeter()
     spec, train, task = resolve_spec(recipe), recipe.train, task_of(recipe.task)

@@ -16,6 +16,7 @@ from kleiber.errors import CheckpointError, Interrupted, KleiberError, RecipeErr
 from kleiber.models import Spec, resolve_spec, save
 from kleiber.runs import Lineage, Predicted, Recipe, Record, Result, RunFolder, environment, hash_of, now
 from kleiber.tasks import Metrics, task_of
+from kleiber.train.allocator import keep_freed_memory
 from kleiber.train.checkpoint import Checkpoint, read_checkpoint, read_newest
 from kleiber.train.lock import exclusive
 from kleiber.train.loop import Loop, Progress
@@ -117,6 +118,7 @@ def _work(
 ) -> Result:
     """Train to the last step and write the model."""
     recipe = record.recipe
+    keep_freed_memory()
     peak = peak_flops_per_s(torch.get_num_threads())
     meter = MemoryMeter()
     state = TrainState.start(recipe, spec)
