@@ -1,8 +1,12 @@
-"""What the tests of several rooms need."""
+"""What the tests of several rooms need: real text, small, from the running Python's own library; a record."""
 
 from __future__ import annotations
 
+import os
+import shutil
+import sysconfig
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,6 +18,42 @@ _RESULT = Result(
     tokens_per_s=9e3, step_time_s=0.0125, mfu_frac=0.2, peak_flops_per_s=1e11, total_time_s=10.0,
     peak_memory_bytes=10**8,
 )  # fmt: skip
+
+
+# One thread: two test processes share two cores, and the bits do not depend on the machine.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+
+_SMALL_TEXT = (
+    "argparse.py",
+    "ast.py",
+    "bdb.py",
+    "calendar.py",
+    "cmd.py",
+    "configparser.py",
+    "csv.py",
+    "difflib.py",
+)
+
+
+@pytest.fixture(scope="session")
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return the cache of this test session."""
+    return tmp_path_factory.mktemp("cache")
+
+
+@pytest.fixture(autouse=True)
+def _own_cache(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("KLEIBER_CACHE", str(cache))
+
+
+@pytest.fixture(scope="session")
+def small_text(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a folder with eight modules of the standard library, 0.4 MB."""
+    folder = tmp_path_factory.mktemp("text")
+    for name in _SMALL_TEXT:
+        shutil.copy(Path(sysconfig.get_path("stdlib")) / name, folder / name)
+    return folder
 
 
 @pytest.fixture(scope="session")

@@ -1,0 +1,77 @@
+import pytest
+
+from kleiber.errors import RecipeError
+from kleiber.study.design import LadderDesign, branch_step, read_design, rungs_of, target_recipe
+
+
+def test_rungs_are_sizes_times_seeds_with_a_branch_a_horizon(design):
+    rungs = rungs_of(design)
+    assert [rung.trunk for rung in rungs] == [f"d1-w{w}-s{s}" for w in (16, 32, 48) for s in (0, 1)]
+    rung = rungs[2]
+    assert [name for name, _ in rung.branches] == ["d1-w32-s0-h16", "d1-w32-s0-h32"]
+    assert rung.trunk_recipe.train.num_steps == 24
+    assert rung.trunk_recipe.train.branch_steps == (12, 24)
+    assert rung.trunk_recipe.train.schedule.cooldown_frac == 0
+    assert [branch_step(recipe) for _, recipe in rung.branches] == [12, 24]
+    assert rung.num_steps == 24 + 4 + 8
+    assert {r.train.seed for _, r in rung.branches} == {0}
+    assert rung.trunk_recipe.parallel.num_threads == 1
+
+
+@pytest.mark.parametrize(("optimizer", "power"), [("adamw", 1.0), ("muon", 0.5)])
+def test_the_matrices_rate_falls_with_width(design, optimizer, power):
+    design = design.model_copy(
+        update={"base": design.base.with_values([f"train.optimizer.name={optimizer}"])}
+    )
+    tuned = design.base.train.optimizer.matrix_lr
+    rates = {r.spec.width: r.trunk_recipe.train.optimizer.matrix_lr / tuned for r in rungs_of(design)}
+    assert rates == pytest.approx({16: 2**power, 32: 1.0, 48: (2 / 3) ** power})
+    assert target_recipe(design).train.optimizer.matrix_lr / tuned == pytest.approx(0.5**power)
+    alone = design.model_copy(update={"rate_width": None})
+    assert {r.trunk_recipe.train.optimizer.matrix_lr for r in rungs_of(alone)} == {tuned}
+
+
+def test_the_target_takes_its_own_size_steps_and_threads(design):
+    recipe = target_recipe(design)
+    assert recipe.model.size["width"] == 64
+    assert recipe.train.num_steps == 48
+    assert recipe.parallel.num_threads == 1
+    assert recipe.data == design.base.data
+
+
+def test_a_design_reads_back(design, tmp_path):
+    design.write(tmp_path / "ladder.yaml")
+    assert read_design(tmp_path / "ladder.yaml") == design
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"horizons": [32, 16]}, r"horizons must rise, got \[32, 16\]"),
+        ({"seeds": [1, 1]}, r"seeds must differ, got \[1, 1\]"),
+        ({"sizes": []}, "sizes"),
+        ({"horizon": [16]}, r"unknown key 'horizon'\. Did you mean 'horizons'\?"),
+        (
+            {"target": {"model": {"family": "gpt", "depth": 1, "width": 64}, "num_steps": -1}},
+            r"target\.num_steps",
+        ),
+    ],
+)
+def test_bad_designs_are_refused(design, change, message):
+    with pytest.raises(RecipeError, match=message):
+        LadderDesign.of(design.model_dump() | change, "ladder.yaml", RecipeError)
+
+
+def test_the_same_size_twice_is_refused(design):
+    doubled = design.model_copy(update={"sizes": (design.sizes[0], design.sizes[0])})
+    with pytest.raises(
+        RecipeError, match=r"sizes of a ladder must differ in depth or width\. Got 'd1-w16-s0, d1-w16-s1'"
+    ):
+        rungs_of(doubled)
+
+
+@pytest.mark.parametrize("setting", ["train.schedule.warmup_steps=12", "train.schedule.cooldown_frac=0"])
+def test_a_horizon_must_hold_warmup_and_cooldown(design, setting):
+    design = design.model_copy(update={"base": design.base.with_values([setting])})
+    with pytest.raises(RecipeError, match="the shortest horizon of 16 steps must hold the warm-up"):
+        rungs_of(design)

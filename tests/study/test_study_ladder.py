@@ -1,0 +1,140 @@
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from kleiber.cost import Calibration, Probe
+from kleiber.errors import RecipeError, RunFolderError
+from kleiber.fleet import Done, Progressed
+from kleiber.models import resolve_spec
+from kleiber.runs import RunFolder, find_runs
+from kleiber.study.design import rungs_of, target_recipe
+from kleiber.study.ladder import ladder_status, open_ladder, run_ladder
+from kleiber.study.ladder_plan import plan_ladder
+from kleiber.study.probe import calibrate
+
+CODE = (
+    "import sys; from pathlib import Path; from kleiber.study.design import read_design;"
+    "from kleiber.study.ladder import run_ladder\n"
+    "if __name__ == '__main__': run_ladder(read_design(Path(sys.argv[1])), Path(sys.argv[2]))"
+)
+
+
+def _losses(folder):
+    return {
+        run.name: run.read_record().result.val_loss
+        for run in find_runs([folder / "ladder"])
+        if run.read_record().result
+    }
+
+
+def test_a_ladder_gives_a_row_a_branch_and_is_skipped_when_finished(design, tmp_path):
+    events = []
+    rows = run_ladder(design, tmp_path, on_event=events.append)
+    assert len(rows) == 3 * 2 * 2
+    assert {row.num_tokens for row in rows} == {16 * 128, 32 * 128}
+    assert len({row.trunk for row in rows}) == 6
+    assert len({row.eval_hash for row in rows}) == 1
+    assert {event.job for event in events if isinstance(event, Done)} == {
+        rung.trunk for rung in rungs_of(design)
+    }
+    assert any(isinstance(event, Progressed) and event.value.run.endswith("-h32") for event in events)
+    status = ladder_status(tmp_path)
+    assert {one.status for one in status} == {"finished"}
+    assert all(one.step == one.num_steps for one in status)
+
+    again = []
+    assert run_ladder(design, tmp_path, on_event=again.append) == rows
+    assert again == []
+
+    with pytest.raises(RecipeError, match="holds a ladder of another design"):
+        run_ladder(design.model_copy(update={"horizons": (16, 40)}), tmp_path)
+
+
+def test_a_killed_ladder_resumes_to_the_same_losses(design, tmp_path):
+    design = design.model_copy(update={"sizes": design.sizes[:2], "seeds": (0,)})
+    run_ladder(design, tmp_path / "whole")
+    design.write(tmp_path / "design.yaml")
+    script = tmp_path / "run.py"
+    script.write_text(CODE)
+    command = [sys.executable, str(script), str(tmp_path / "design.yaml"), str(tmp_path / "cut")]
+    process = subprocess.Popen(command)
+    deadline = time.monotonic() + 120
+    while not any(path.stat().st_size for path in (tmp_path / "cut").glob("ladder/*/metrics.jsonl")):
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    time.sleep(1.5)  # the workers see that their parent is gone
+    before = {one.run: one.status for one in ladder_status(tmp_path / "cut")}
+    assert "waiting" in before.values()
+    run_ladder(design, tmp_path / "cut")
+    assert _losses(tmp_path / "cut") == _losses(tmp_path / "whole")
+    for run in find_runs([tmp_path / "whole" / "ladder"]):
+        ours = load_file(tmp_path / "cut" / "ladder" / run.name / "model" / "model.safetensors")
+        for name, value in load_file(run.model_path / "model.safetensors").items():
+            assert torch.equal(ours[name], value), (run.name, name)
+
+
+def test_a_folder_without_a_design_is_said(tmp_path):
+    with pytest.raises(RunFolderError, match=r"holds no ladder\.yaml\.\n  try: kleiber ladder run"):
+        open_ladder(tmp_path)
+
+
+def test_a_plan_adds_up(design):
+    rungs, recipe = rungs_of(design), target_recipe(design)
+    probes = tuple(
+        Probe(
+            spec=resolve_spec(one).model_dump(mode="json"),
+            optimizer="adamw",
+            num_blocks=1,
+            flops_per_step=1e6,
+            tokens_per_step=128,
+            num_threads=1,
+            num_processes=processes,
+            step_time_s=time_s,
+        )
+        for one, processes, time_s in [
+            *((rung.trunk_recipe, 2, 0.01) for rung in rungs[::2]),
+            (recipe, 1, 0.05),
+        ]
+    )
+    plan = plan_ladder(design, Calibration(measured_at="", peak_flops_per_s={1: 1e15}, probes=probes))
+    assert [run.name for run in plan.rungs] == [rung.trunk for rung in rungs]
+    assert plan.rungs[0].num_tokens == rungs[0].num_steps * 128
+    # 36 steps a rung at 10 ms; six rungs on two workers; 48 steps of the target at 50 ms; validation beside them.
+    assert plan.rungs[0].total_time_s == pytest.approx(0.36, rel=0.5)
+    assert plan.rungs[0].total_time_s > 0.36
+    assert plan.ladder_time_s == pytest.approx(3 * plan.rungs[0].total_time_s, rel=0.1)
+    assert plan.target.total_time_s == pytest.approx(48 * 0.05, rel=0.5)
+    assert plan.total_time_s == plan.ladder_time_s + plan.target.total_time_s
+    assert plan.total_flops == sum(run.train_flops for run in plan.rungs) + plan.target.train_flops
+    assert plan.target.num_params.total == resolve_spec(recipe).count().total
+
+
+def test_probes_measure_this_machine(design):
+    rung = rungs_of(design)[0]
+    calibration = calibrate([rung.trunk_recipe], [target_recipe(design)], num_processes=2)
+    assert set(calibration.peak_flops_per_s) == {1}
+    assert 1e9 < calibration.peak(1) < 1e13
+    small, big = calibration.probes
+    assert (small.num_processes, big.num_processes) == (2, 1)
+    assert 1e-5 < small.step_time_s < 1
+    assert small.peak_memory_bytes > 0
+    plan = plan_ladder(design, calibration)
+    assert plan.rungs[0].step_time_s == small.step_time_s
+    assert plan.target.step_time_s == big.step_time_s
+
+
+def test_the_lock_of_a_dead_run_is_free(design, tmp_path):
+    """A worker that died holds nothing: the system let go of its lock."""
+    rung = rungs_of(design)[0]
+    run = RunFolder(tmp_path / "ladder" / rung.trunk)
+    run.path.mkdir(parents=True)
+    (run.path / ".lock").touch()
+    design = design.model_copy(update={"sizes": design.sizes[:1], "seeds": (0,), "horizons": (16,)})
+    assert len(run_ladder(design, tmp_path)) == 1
