@@ -101,7 +101,7 @@ def test_wrong_usage_is_one_sentence_and_exit_2(cli, arguments, text):
         (RecipeError("a is wrong.", got=3, hint="a: 4"), 2, "error: a is wrong. Got 3.\n  try: a: 4\n"),
         (CheckpointError("none can be read."), 1, "error: none can be read.\n"),
         (StorageError("the disk is full."), 1, "error: the disk is full.\n"),
-        (Interrupted("at step 3.", hint="the same"), 130, "stopped: at step 3.\n  try: the same\n"),
+        (Interrupted("stopped at step 3.", hint="the same"), 130, "stopped at step 3.\n  try: the same\n"),
         (KeyboardInterrupt(), 130, "stopped.\n"),
         (
             ZeroDivisionError("division by zero"),

@@ -131,7 +131,7 @@ def test_ctrl_c_leaves_a_checkpoint(place):
     process.send_signal(signal.SIGINT)
     _, complaint = process.communicate(timeout=60)
     assert process.returncode == 130
-    assert complaint.startswith("stopped: ")
+    assert complaint.startswith("stopped at step ")
     assert "try:" in complaint
     assert "Traceback" not in complaint
     run = RunFolder(place / "stopped")

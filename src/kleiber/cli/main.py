@@ -94,9 +94,10 @@ def main(arguments: Sequence[str]) -> int:
 
 def _ending(error: BaseException) -> tuple[str, int]:
     """Return what a person reads of an error, and the exit code."""
+    if isinstance(error, Interrupted):  # no error: the user asked for it
+        return f"{error}\n", error.exit_code
     if isinstance(error, KleiberError):
-        label = "stopped" if isinstance(error, Interrupted) else "error"
-        return f"{label}: {error}\n", error.exit_code
+        return f"error: {error}\n", error.exit_code
     if isinstance(error, typer.TyperException):
         return f"error: {_explain(error)}\n", UsageError.exit_code
     if isinstance(error, KeyboardInterrupt):
