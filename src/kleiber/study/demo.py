@@ -113,10 +113,9 @@ def _plan(folder: Path, seed: int, tell: Callable[[DemoEvent], None]) -> tuple[L
     path = folder / "plan.json"
     if path.is_file() and (folder / DESIGN_FILE).is_file():
         design = open_ladder(folder)
-        if design.target.seed != seed:
+        if design.target.seed != demo_design(seed).target.seed:
             raise RecipeError(
-                f"{folder} holds the demo with seed {design.target.seed}.",
-                got=seed,
+                f"{folder} holds the demo with another seed than {seed}.",
                 hint=f"kleiber demo --seed {seed} -o {folder.parent / f'demo-{seed}'}   (or --fresh to start again)",
             )
         return design, LadderPlan.read(path)
