@@ -6,12 +6,11 @@ import sys
 
 import pytest
 
-from kleiber.cost import VAL_SEQUENCES, Calibration, Probe, find_device
+from kleiber.cost import Calibration, Probe, find_device
 from kleiber.errors import RecipeError
 from kleiber.models import parse_size, resolve_spec
 from kleiber.runs import DataRecipe, ParallelRecipe, Recipe, TrainRecipe
 from kleiber.study.plan import Plan, plan
-from kleiber.tasks import language
 
 
 def recipe(size: str = "gpt:depth=2,width=32", **parts: object) -> Recipe:
@@ -76,9 +75,10 @@ def test_what_probes_held_beside_their_tensors_comes_on_top() -> None:
 
 
 def test_validation_is_planned_as_it_is_done() -> None:
-    assert language._EVAL_SEQUENCES == VAL_SEQUENCES
-    assert any("peak in the validation" in sentence for sentence in plan(recipe()).assumptions)
-    short = plan(recipe(data=DataRecipe(val_tokens=256)))
+    assert any("peak in the backward of the loss" in sentence for sentence in plan(recipe()).assumptions)
+    alone = plan(recipe().with_values(["train.batch_size=1"]))
+    assert any("peak in the validation" in sentence for sentence in alone.assumptions)
+    short = plan(recipe(data=DataRecipe(val_tokens=128)).with_values(["train.batch_size=1"]))
     assert any("peak in the backward of the loss" in sentence for sentence in short.assumptions)
 
 

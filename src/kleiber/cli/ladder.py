@@ -126,7 +126,7 @@ def status(
 def print_ladder_plan(out: Output, found: LadderPlan) -> None:
     """Print what each rung and the target will need, with the total."""
     out.table(
-        ["", "parameters", "embedding", "body", "head", "tokens", "operations", "memory", "time"],
+        ["", "params", "embed", "body", "head", "tokens", "FLOP", "memory", "time"],
         (_need(one) for one in (*found.rungs, found.target)),
     )
     for sentence in found.assumptions:
@@ -143,7 +143,7 @@ def _need(one: RunPlan) -> list[str]:
         one.name,
         *(format_count(group) for group in (count.total, count.embedding, count.body, count.head)),
         format_count(one.num_tokens),
-        format_flops(one.train_flops),
+        format_flops(one.train_flops).removesuffix("FLOP"),
         format_bytes(one.memory_bytes.peak),
         format_seconds(one.total_time_s),
     ]

@@ -9,8 +9,8 @@ from kleiber.runs import Document
 
 __all__ = ["VAL_SEQUENCES", "MemoryBytes", "StepMemory"]
 
-VAL_SEQUENCES = 32
-"""Sequences of a validation batch."""
+VAL_SEQUENCES = 8
+"""Sequences of a validation batch: it stays below the memory of a training step of as many."""
 
 
 class MemoryBytes(Document):

@@ -144,9 +144,11 @@ def _memory(
         value_bytes=value_bytes,
         val_batch=min(VAL_SEQUENCES, recipe.data.val_tokens // recipe.data.context),
     )
+    probes = calibration.probes if calibration else ()
+    own = tuple(probe for probe in probes if probe.spec == spec.model_dump(mode="json"))
     differences = [
         probe.peak_memory_bytes - probe.planned_peak_bytes
-        for probe in (calibration.probes if calibration else ())
+        for probe in own or probes
         if probe.peak_memory_bytes is not None and probe.planned_peak_bytes is not None
     ]
     overhead = max(0.0, statistics.median(differences)) if differences else 0.0

@@ -88,12 +88,17 @@ def calibrate(side_by_side: Sequence[Recipe], alone: Sequence[Recipe], num_proce
         Interrupted: SIGINT or SIGTERM.
     """
     measured: list[tuple[float, Probe]] = []
-    for recipes, beside in ((side_by_side, num_processes), (alone, 1)):
+    rounds = [
+        (side_by_side[i : i + num_processes], num_processes)
+        for i in range(0, len(side_by_side), num_processes)
+    ]
+    rounds += [([recipe], 1) for recipe in alone]
+    for recipes, beside in rounds:
+        # Fresh processes each round: in one that has trained before, the libraries' memory would not be seen.
         jobs = [
             Job(f"probe-{i}", functools.partial(probe, recipe, beside)) for i, recipe in enumerate(recipes)
         ]
-        if jobs:
-            measured += [event.result for event in LocalExecutor(beside).run(jobs) if isinstance(event, Done)]
+        measured += [event.result for event in LocalExecutor(beside).run(jobs) if isinstance(event, Done)]
     peaks: dict[int, float] = {}
     for peak, found in measured:
         peaks[found.num_threads] = max(peak, peaks.get(found.num_threads, 0.0))

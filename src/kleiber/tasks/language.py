@@ -11,13 +11,11 @@ import torch
 import torch.nn.functional as F  # noqa: N812 - the field's own name for it
 from torch import Tensor, nn
 
+from kleiber.cost import VAL_SEQUENCES
 from kleiber.data import Batch, TextData
 from kleiber.tasks.task import Metrics
 
 __all__ = ["LanguageModelling"]
-
-_EVAL_SEQUENCES = 32
-"""Sequences a validation batch: enough to fill the cores, small enough to stay below training's memory."""
 
 
 class LanguageModelling:
@@ -32,12 +30,7 @@ class LanguageModelling:
         """Return the cross-entropy over the evaluation set, with the interval of its mean over sequences."""
         was_training = module.training
         module.eval()
-        losses = []
-        for batch in data.batches("val", 0, _EVAL_SEQUENCES):
-            logits, targets = _logits_and_targets(module, batch)
-            losses.append(
-                F.cross_entropy(logits, targets, reduction="none").view(len(batch.tokens), -1).mean(1)
-            )
+        losses = [_sequence_losses(module, batch) for batch in data.batches("val", 0, VAL_SEQUENCES)]
         module.train(was_training)
         loss_B = torch.cat(losses).double()
         mean = float(loss_B.mean())
@@ -48,6 +41,12 @@ class LanguageModelling:
             bits_per_byte=mean / math.log(2) / data.meta.val_bytes_per_token,
             num_tokens=len(loss_B) * data.meta.context,
         )
+
+
+def _sequence_losses(module: nn.Module, batch: Batch) -> Tensor:
+    """Return the mean loss of each sequence, [B]; the logits are gone before the next batch."""
+    logits, targets = _logits_and_targets(module, batch)
+    return F.cross_entropy(logits, targets, reduction="none").view(len(batch.tokens), -1).mean(1)
 
 
 def _logits_and_targets(module: nn.Module, batch: Batch) -> tuple[Tensor, Tensor]:
