@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from kleiber.data import corpus as corpus_module
-from kleiber.data.cache import default_cache, publish
+from kleiber.data.cache import publish
 from kleiber.data.corpus import Corpus, open_corpus, source_files
 from kleiber.errors import DataError, StorageError
 from kleiber.runs import DataRecipe
@@ -138,11 +138,3 @@ def test_an_unknown_source_is_refused(source: str) -> None:
 def test_a_field_of_the_stdlib_is_refused() -> None:
     with pytest.raises(DataError, match=r"data\.field names a column .*, and 'stdlib' has none\. Got 'text'"):
         source_files(DataRecipe(field="text"))
-
-
-def test_the_cache_stands_where_the_environment_says(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setenv("KLEIBER_CACHE", str(tmp_path / "c"))
-    assert default_cache() == tmp_path / "c"
-    monkeypatch.delenv("KLEIBER_CACHE")
-    monkeypatch.setenv("HOME", str(tmp_path))
-    assert default_cache() == tmp_path / ".cache" / "kleiber"

@@ -8,7 +8,7 @@ import torch
 from safetensors.torch import load_file
 
 from kleiber.cost import Calibration, Probe
-from kleiber.errors import RecipeError, RunFolderError
+from kleiber.errors import DataError, RecipeError, RunFolderError
 from kleiber.fleet import Done, Progressed
 from kleiber.models import resolve_spec
 from kleiber.runs import RunFolder, find_runs
@@ -78,6 +78,15 @@ def test_a_killed_ladder_resumes_to_the_same_losses(design, tmp_path):
         ours = load_file(tmp_path / "cut" / "ladder" / run.name / "model" / "model.safetensors")
         for name, value in load_file(run.model_path / "model.safetensors").items():
             assert torch.equal(ours[name], value), (run.name, name)
+
+
+def test_a_text_too_small_for_the_horizons_is_refused_before_anything_runs(design, tmp_path):
+    greedy = design.model_copy(update={"horizons": (16, 100_000)})
+    with pytest.raises(
+        DataError, match=r"is too small: it has [\d,]+ training tokens, and 12,800,000 would pass"
+    ):
+        run_ladder(greedy, tmp_path)
+    assert not (tmp_path / "ladder").exists()
 
 
 def test_a_folder_without_a_design_is_said(tmp_path):

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Any
 
 from pydantic import Field
 
-from kleiber.runs import Document
+from kleiber.runs import Document, default_cache
 
 __all__ = ["Calibration", "Probe", "calibration_path", "load_calibration", "save_calibration"]
 
@@ -55,9 +54,8 @@ class Calibration(Document):
 
 
 def calibration_path() -> Path:
-    """Return where the calibration is kept: `$KLEIBER_CACHE` or `~/.cache/kleiber`."""
-    folder = os.environ.get("KLEIBER_CACHE")
-    return (Path(folder) if folder else Path.home() / ".cache" / "kleiber") / "machine.json"
+    """Return where the calibration is kept."""
+    return default_cache() / "machine.json"
 
 
 def load_calibration(path: Path | None = None) -> Calibration | None:

@@ -1,7 +1,6 @@
 """Text to learn from: sources, a split without copies, a tokenizer, packed batches with a cursor."""
 
 from kleiber.data.batches import Batch
-from kleiber.data.cache import default_cache
 from kleiber.data.passages import END_OF_TEXT
 from kleiber.data.text_data import MAX_EPOCHS, TextData, open_data, require_tokens, save_tokenizer
 from kleiber.data.tokenizer import END_OF_TEXT_ID, load_tokenizer
@@ -12,7 +11,6 @@ __all__ = [
     "MAX_EPOCHS",
     "Batch",
     "TextData",
-    "default_cache",
     "load_tokenizer",
     "open_data",
     "require_tokens",

@@ -1,4 +1,4 @@
-"""The cache folder: what was prepared once and can be prepared again."""
+"""Folders that appear whole in the cache."""
 
 from __future__ import annotations
 
@@ -10,12 +10,7 @@ from pathlib import Path
 
 from kleiber.runs.files import storage_errors, sync_folder
 
-__all__ = ["default_cache", "publish"]
-
-
-def default_cache() -> Path:
-    """Return `$KLEIBER_CACHE`, or `~/.cache/kleiber`."""
-    return Path(os.environ.get("KLEIBER_CACHE") or Path.home() / ".cache" / "kleiber")
+__all__ = ["publish"]
 
 
 def publish(folder: Path, write: Callable[[Path], None]) -> None:

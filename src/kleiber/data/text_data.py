@@ -13,10 +13,10 @@ import numpy as np
 import numpy.typing as npt
 
 from kleiber.data.batches import Batch, num_sequences, ordered_batches, shuffled_batches
-from kleiber.data.cache import default_cache
 from kleiber.data.corpus import Corpus, Progress, open_corpus
 from kleiber.data.tokenizer import load_tokenizer, write_tokenizer
 from kleiber.errors import DataError, RecipeError
+from kleiber.runs import default_cache
 from kleiber.runs.recipe import DataRecipe
 from kleiber.runs.record import DataMeta
 from kleiber.units import format_count

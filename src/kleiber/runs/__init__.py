@@ -1,5 +1,6 @@
 """The run folder and its documents: what every room writes and reads."""
 
+from kleiber.runs.cache import default_cache
 from kleiber.runs.counts import CONVENTIONS, Convention, ParamCount
 from kleiber.runs.document import Document, canonical_json, hash_of
 from kleiber.runs.folder import METRIC_KEYS, RunFolder, find_runs
@@ -42,6 +43,7 @@ __all__ = [
     "TaskRecipe",
     "TrainRecipe",
     "canonical_json",
+    "default_cache",
     "environment",
     "find_runs",
     "hash_of",

@@ -8,13 +8,22 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from kleiber.data import open_data, require_tokens
 from kleiber.errors import RecipeError, RunFolderError
 from kleiber.fleet import Executor, Job, JobEvent, LocalExecutor
-from kleiber.runs import Row, RunFolder, row_of
+from kleiber.runs import DataMeta, Row, RunFolder, row_of
 from kleiber.study.design import LadderDesign, Rung, branch_step, rungs_of
 from kleiber.train import Branch, Progress, train
 
-__all__ = ["RungStatus", "ladder_rows", "ladder_status", "open_ladder", "run_ladder", "train_rung"]
+__all__ = [
+    "RungStatus",
+    "ladder_rows",
+    "ladder_status",
+    "open_ladder",
+    "prepare_text",
+    "run_ladder",
+    "train_rung",
+]
 
 DESIGN_FILE = "ladder.yaml"
 
@@ -75,6 +84,7 @@ def run_ladder(
         Interrupted: SIGINT or SIGTERM, after checkpoints.
     """
     design = open_ladder(folder, design)
+    prepare_text(design)
     rungs = [rung for rung in rungs_of(design) if not _is_finished(rung, folder)]
     # The longest first: what is left for the end is short, and no core waits long.
     rungs.sort(key=lambda rung: rung.num_steps * rung.spec.count().total, reverse=True)
@@ -84,6 +94,18 @@ def run_ladder(
             if on_event:
                 on_event(event)
     return ladder_rows(design, folder)
+
+
+def prepare_text(design: LadderDesign) -> DataMeta:
+    """Prepare the text once, before several processes ask for it, and refuse horizons that it is too small for.
+
+    Raises:
+        DataError: The text is missing, unreadable, or too small for the longest run.
+    """
+    meta = open_data(design.base.data, seed=design.seeds[0]).meta
+    num_steps = max(*design.horizons, design.target.num_steps)
+    require_tokens(meta, num_steps * design.base.tokens_per_step)
+    return meta
 
 
 def train_rung(rung: Rung, folder: Path, report: Callable[[Progress], Any]) -> None:

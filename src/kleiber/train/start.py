@@ -1,0 +1,144 @@
+"""Where a run starts: at step 0, at its own last checkpoint, or at a trunk's."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from kleiber.data import TextData
+from kleiber.errors import CheckpointError, RecipeError
+from kleiber.models import Spec
+from kleiber.runs import Lineage, Predicted, Recipe, Record, RunFolder, environment, hash_of, now
+from kleiber.train.checkpoint import Checkpoint, read_checkpoint, read_newest
+from kleiber.train.state import TrainState
+
+__all__ = ["Branch", "open_record", "resolve", "take_up"]
+
+
+@dataclass(frozen=True)
+class Branch:
+    """A trunk's checkpoint that a run starts from instead of step 0."""
+
+    trunk: Path
+    step: int
+
+    def read(self) -> Checkpoint:
+        """Return the checkpoint.
+
+        Raises:
+            CheckpointError: The trunk has none at this step, or it is corrupt.
+        """
+        return read_checkpoint(RunFolder(self.trunk).checkpoints_path / f"step-{self.step:08d}")
+
+
+def resolve(recipe: Recipe, run: RunFolder) -> Recipe:
+    """Return the recipe with every automatic choice written out, the one in the folder if there is one.
+
+    Raises:
+        RecipeError: The folder holds a run of another recipe.
+    """
+    if run.exists():
+        known = run.read_record().recipe
+        asked = recipe
+        if recipe.parallel.num_threads is None:
+            asked = recipe.model_copy(update={"parallel": known.parallel})
+        if asked != known:
+            raise RecipeError(
+                f"{run.path} holds a run of another recipe.",
+                hint="another folder with -o, or --fresh to start again",
+            )
+        return known
+    if recipe.parallel.num_threads is None:
+        parallel = recipe.parallel.model_copy(update={"num_threads": environment(1).num_cores})
+        recipe = recipe.model_copy(update={"parallel": parallel})
+    return recipe
+
+
+def open_record(
+    recipe: Recipe,
+    run: RunFolder,
+    *,
+    spec: Spec,
+    data: TextData,
+    branch: Branch | None,
+    predicted: Predicted | None,
+) -> Record:
+    """Write and return recipe and record of a run that starts or goes on.
+
+    Raises:
+        RecipeError: The text has changed since the run began.
+    """
+    flops = spec.flops(recipe.train.batch_size, recipe.data.context)
+    previous = run.read_record() if run.exists() else None
+    if previous and previous.data.corpus_hash != data.meta.corpus_hash:
+        raise RecipeError(
+            f"{run.path} was trained on another text; '{recipe.data.source}' has changed since.",
+            hint="--fresh to start again",
+        )
+    record = Record(
+        run=run.name,
+        status="running",
+        started_at=previous.started_at if previous else now(),
+        recipe=recipe,
+        recipe_hash=hash_of(recipe),
+        seed=recipe.train.seed,
+        environment=environment(torch.get_num_threads()),
+        data=data.meta,
+        num_params=spec.count(),
+        train_flops=float(flops.total * recipe.train.num_steps),
+        flops_convention=flops.convention,
+        lineage=(Lineage(run=branch.trunk.name, operation="branch", step=branch.step),) if branch else (),
+        predicted=predicted or (previous.predicted if previous else Predicted()),
+    )
+    recipe.write(run.recipe_path)
+    record.write(run.record_path)
+    return record
+
+
+def take_up(
+    state: TrainState,
+    run: RunFolder,
+    *,
+    recipe: Recipe,
+    data: TextData,
+    branch: Branch | None,
+    notice: Callable[[str], None],
+) -> None:
+    """Set the state to the run's newest readable checkpoint, or to the branch's, or leave it at step 0.
+
+    Args:
+        state: Changed in place.
+        run: Its own checkpoints come first.
+        recipe: Of the run.
+        data: Its text must be the checkpoint's.
+        branch: What the run starts from when it has no checkpoint of its own.
+        notice: Is told of corrupt checkpoints passed over, and of another number of threads.
+
+    Raises:
+        CheckpointError: None of the run's checkpoints can be read, or it is of another text or model.
+    """
+    checkpoint, complaints = read_newest(run.checkpoints_path)
+    for complaint in complaints:
+        notice(f"{complaint} The one before is used.")
+    is_own = checkpoint is not None
+    if checkpoint is None and branch is not None:
+        checkpoint = branch.read()
+    if checkpoint is None:
+        return
+    counters = checkpoint.counters
+    if counters.corpus_hash != data.meta.corpus_hash:
+        raise CheckpointError(
+            f"the checkpoint at step {counters.step} is of another text than '{recipe.data.source}'."
+        )
+    if counters.num_threads != torch.get_num_threads():
+        notice(
+            f"The checkpoint was made with {counters.num_threads} threads and goes on with "
+            f"{torch.get_num_threads()}: the last bits will differ."
+        )
+    state.load_(checkpoint)
+    if is_own:
+        state.elapsed_s = counters.elapsed_s
+        state.peak_memory_bytes = counters.peak_memory_bytes
