@@ -17,9 +17,13 @@ check: $(STAMP)
 	$(BIN)/ruff check src tests bench
 	$(BIN)/mypy
 
+# DATA=folder adds what needs public data: folder/scaling_laws/epoch_chinchilla.csv.
 bench: $(STAMP)
 	$(BIN)/python bench/demo_runs.py --runs 5
-	$(BIN)/pytest -m "slow and not gpu"
+	KLEIBER_DATA=$(and $(DATA),$(DATA)/scaling_laws) $(BIN)/pytest -m "slow and not gpu"
+ifdef DATA
+	$(BIN)/python bench/laws.py $(DATA)/scaling_laws
+endif
 
 docs: $(STAMP)
 	$(BIN)/python docs/make_reference.py
@@ -32,6 +36,7 @@ clean:
 	rm -rf $(VENV) build dist
 
 $(STAMP): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or newer is needed; try: make PYTHON=python3.12 $(MAKECMDGOALS)" if sys.version_info < (3, 11) else 0)'
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --upgrade pip
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'

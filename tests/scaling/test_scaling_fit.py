@@ -180,7 +180,7 @@ def test_fitting_imports_neither_torch_nor_scipy():
 
 @pytest.mark.slow
 @pytest.mark.skipif(
-    "KLEIBER_DATA" not in os.environ, reason="KLEIBER_DATA does not name a folder with epoch_chinchilla.csv"
+    not os.environ.get("KLEIBER_DATA"), reason="KLEIBER_DATA does not name a folder with epoch_chinchilla.csv"
 )
 def test_the_published_refit_of_chinchilla_is_met():
     rows = read_rows([Path(os.environ["KLEIBER_DATA"]) / "epoch_chinchilla.csv"], Columns(), drop_highest=5)
