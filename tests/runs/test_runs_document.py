@@ -152,7 +152,9 @@ def test_documents_are_frozen():
 def test_errors_name_the_key_the_constraint_and_what_was_got(raw, message):
     with pytest.raises(RecipeError) as caught:
         Recipe.of(raw, "r.yaml", RecipeError)
-    assert str(caught.value) == message
+    error = caught.value
+    assert str(RecipeError(error.message, got=error.got)) == message
+    assert error.hint == (Recipe.help_line if isinstance(raw, dict) else None)
 
 
 def test_a_missing_key_is_named():

@@ -15,6 +15,7 @@ from multiprocessing.process import BaseProcess
 from typing import Any
 
 from kleiber.errors import Interrupted, KleiberError
+from kleiber.fleet.gate import InterruptGate, interrupt_gate
 from kleiber.fleet.job import Done, Job, JobEvent, Progressed
 
 __all__ = ["LocalExecutor"]
@@ -47,12 +48,12 @@ class LocalExecutor:
         """
         queue = list(reversed(jobs))
         failure: BaseException | None = None
-        with self._started(min(self.num_workers, len(jobs))), _sigterm_as_interrupt():
+        with self._started(min(self.num_workers, len(jobs))), interrupt_gate() as gate:
             try:
                 for worker in self._workers:
                     _feed(worker, queue)
                 while any(worker.job for worker in self._workers):
-                    for event in self._events(queue):
+                    for event in self._events(queue, gate):
                         if isinstance(event, BaseException):
                             failure = failure or event
                             queue.clear()
@@ -66,10 +67,12 @@ class LocalExecutor:
         if failure is not None:
             raise failure
 
-    def _events(self, queue: list[Job]) -> Iterator[JobEvent | BaseException]:
+    def _events(self, queue: list[Job], gate: InterruptGate) -> Iterator[JobEvent | BaseException]:
         """Wait for messages; hand each and give a worker that is free its next job."""
         busy = {worker.pipe: worker for worker in self._workers if worker.job}
-        for pipe in wait(list(busy)):
+        with gate.open():
+            ready = wait(list(busy))
+        for pipe in ready:
             worker = busy[pipe]  # type: ignore[index] # wait() returns what it was given
             job = worker.job
             if job is None:
@@ -157,20 +160,3 @@ def _end_with(parent: int) -> None:
     while os.getppid() == parent:
         time.sleep(1)
     os._exit(1)
-
-
-@contextlib.contextmanager
-def _sigterm_as_interrupt() -> Iterator[None]:
-    """Treat SIGTERM as Ctrl-C inside the block; outside the main thread signals cannot be caught."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-
-    def interrupt(*_: object) -> None:
-        raise KeyboardInterrupt
-
-    previous = signal.signal(signal.SIGTERM, interrupt)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, previous)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
@@ -22,6 +22,9 @@ class Document(BaseModel):
     model_config = ConfigDict(
         extra="forbid", frozen=True, use_attribute_docstrings=True, ser_json_inf_nan="null"
     )
+
+    help_line: ClassVar[str | None] = None
+    """What to type to learn what the document takes."""
 
     @model_validator(mode="before")
     @classmethod
@@ -42,7 +45,10 @@ class Document(BaseModel):
         try:
             text = path.read_text(encoding="utf-8")
         except (OSError, UnicodeDecodeError) as error:
-            raise error_type(f"{path} cannot be read as a {cls.__name__.lower()}: {error}.") from None
+            reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
+            raise error_type(
+                f"{path} cannot be read as a {cls.__name__.lower()}: {reason}.", hint=cls.help_line
+            ) from None
         is_yaml = path.suffix in {".yaml", ".yml"}
         try:
             raw = yaml.safe_load(text) if is_yaml else json.loads(text)
@@ -61,7 +67,7 @@ class Document(BaseModel):
         try:
             return cls.model_validate(raw)
         except ValidationError as error:
-            raise error_type(f"{where}: {explain(error, cls)}") from None
+            raise error_type(f"{where}: {explain(error, cls)}", hint=cls.help_line) from None
 
     def write(self, path: Path) -> None:
         """Write the document to `path`, whole or not at all."""

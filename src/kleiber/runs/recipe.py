@@ -146,6 +146,8 @@ class ParallelRecipe(Document):
 class Recipe(Document):
     """One training run."""
 
+    help_line = "kleiber schema recipe   says what a recipe takes"
+
     model: ModelRecipe = ModelRecipe()
     task: TaskRecipe = TaskRecipe()
     data: DataRecipe = DataRecipe()

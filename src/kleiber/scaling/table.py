@@ -108,7 +108,10 @@ def read_table(path: Path, columns: Columns, required: tuple[str, ...]) -> Itera
                 if cells:
                     yield _line(f"{path} line {reader.line_num}", header, cells, places)
     except OSError as error:
-        raise DataError(f"{path} cannot be read: {error.strerror}.") from None
+        raise DataError(
+            f"{path} cannot be read: {error.strerror}.",
+            hint="kleiber fit rows.csv   or kleiber fit runs/demo/ladder",
+        ) from None
     except (UnicodeDecodeError, csv.Error) as error:
         raise DataError(f"{path} is not a table in UTF-8 text: {error}.") from None
 

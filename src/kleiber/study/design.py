@@ -29,6 +29,8 @@ class TargetDesign(Document):
 class LadderDesign(Document):
     """What a ladder trains."""
 
+    help_line = "kleiber schema ladder   says what a ladder takes"
+
     base: Recipe = Recipe()
     """What all runs share; `model`, `train.num_steps` and `train.seed` are replaced by each run's own."""
     sizes: tuple[ModelRecipe, ...] = Field(min_length=1)

@@ -13,7 +13,7 @@ from kleiber.errors import DivergedError, Interrupted
 from kleiber.runs import Recipe, RunFolder
 from kleiber.tasks import Metrics, Task
 from kleiber.train.checkpoint import prune, write_checkpoint
-from kleiber.train.interrupt import InterruptFlag
+from kleiber.train.interrupt import interrupt_flag
 from kleiber.train.journal import Journal
 from kleiber.train.measure import MemoryMeter
 from kleiber.train.schedule import rate
@@ -60,7 +60,7 @@ class Loop:
         train, state = self.recipe.train, self.state
         metrics = None
         micro_batches = self.data.batches("train", state.cursor, train.batch_size // train.accumulation)
-        with Journal(self.folder, state.step) as journal, InterruptFlag() as interrupt:
+        with Journal(self.folder, state.step) as journal, interrupt_flag() as interrupt:
             while state.step < train.num_steps:
                 grad_norm = self._step([next(micro_batches) for _ in range(train.accumulation)])
                 is_last = state.step == train.num_steps
