@@ -4,7 +4,7 @@ import pytest
 
 from kleiber.errors import ConventionError, UsageError
 from kleiber.runs import ParamCount, Predicted
-from kleiber.scaling import forecast, skill, verify
+from kleiber.scaling import check_forecast, forecast, skill, verify
 
 COUNT = ParamCount(embedding=200_000, body=600_000, head=0, is_tied=True)
 TOKENS = 3_276_800
@@ -55,9 +55,7 @@ def test_a_size_known_by_group_must_be_equal(made, record_of):
 
 
 def test_another_horizon_is_refused(made, record_of):
-    with pytest.raises(
-        ConventionError, match=r"is about 3\.28 M tokens, and run 'target' trained on 4\.00 M"
-    ):
+    with pytest.raises(ConventionError, match=r"is about 3\.28 M tokens, and run 'target' trains on 4\.00 M"):
         verify(made, record_of(num_tokens=4_000_000))
 
 
@@ -89,6 +87,29 @@ def test_a_forecast_whose_size_is_not_counted_as_it_says_is_refused(made, record
 def test_an_altered_forecast_is_refused(made, record_of):
     with pytest.raises(ConventionError, match="was altered after it was written"):
         verify(made.model_copy(update={"loss": 2.75}), record_of())
+
+
+def test_a_forecast_is_checked_before_its_run_starts(made):
+    known = {"num_params": COUNT, "num_tokens": TOKENS}
+    check_forecast(made, "target", **known)
+    check_forecast(made, "target", **known, eval_hash="e1")
+    for change, message in (
+        ({"num_tokens": 4_000_000}, "run 'target' trains on 4"),
+        ({"num_params": ParamCount(embedding=1, body=2, head=3)}, "run 'target' has 6"),
+        ({"eval_hash": "e2"}, "run 'target' is evaluated on another"),
+    ):
+        with pytest.raises(ConventionError, match=message):
+            check_forecast(made, "target", **known | change)
+    with pytest.raises(ConventionError, match="was altered after it was written"):
+        check_forecast(made.model_copy(update={"loss": 2.75}), "target", **known)
+
+
+def test_a_hint_of_a_size_is_exact(made):
+    with pytest.raises(ConventionError, match=r"--params 800000 --tokens 4000001$"):
+        check_forecast(made, "target", num_params=COUNT, num_tokens=4_000_001)
+    other = ParamCount(embedding=200_000, body=600_001, head=0, is_tied=True)
+    with pytest.raises(ConventionError, match=r"--params 800001 --tokens 3276800$"):
+        check_forecast(made, "target", num_params=other, num_tokens=TOKENS)
 
 
 def test_a_run_that_started_before_its_forecast_is_refused(made, record_of):

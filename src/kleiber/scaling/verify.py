@@ -5,11 +5,11 @@ from __future__ import annotations
 from datetime import datetime
 
 from kleiber.errors import ConventionError, UsageError
-from kleiber.runs import CONVENTIONS, LedgerEntry, Record, Result
+from kleiber.runs import CONVENTIONS, LedgerEntry, ParamCount, Record, Result
 from kleiber.scaling.forecast import Forecast
 from kleiber.units import format_count
 
-__all__ = ["skill", "verify"]
+__all__ = ["check_forecast", "skill", "verify"]
 
 _ROUNDING_FRAC = 0.005
 """How far a size or a number of tokens typed as `1.2B` may be from the run's; a size known by group must be equal."""
@@ -24,20 +24,14 @@ def verify(forecast: Forecast, record: Record) -> tuple[LedgerEntry, ...]:
         UsageError: The run has not finished.
     """
     result = _result(record)
-    _check_seal(forecast, record)
-    _check_size(forecast, record)
-    if not _is_same(forecast.num_tokens, result.num_tokens):
-        raise ConventionError(
-            f"The forecast is about {format_count(forecast.num_tokens)} tokens, and run {record.run!r} "
-            f"trained on {format_count(result.num_tokens)}.",
-            hint=f"kleiber forecast law.json --params {forecast.num_params:g} --tokens {result.num_tokens}",
-        )
-    if forecast.eval_hash is not None and forecast.eval_hash != record.data.eval_hash:
-        raise ConventionError(
-            f"The law's losses are of evaluation set {forecast.eval_hash}, and run {record.run!r} was evaluated "
-            "on another.",
-            got=record.data.eval_hash,
-        )
+    check_forecast(
+        forecast,
+        record.run,
+        num_params=record.num_params,
+        num_tokens=result.num_tokens,
+        eval_hash=record.data.eval_hash,
+    )
+    _check_order(forecast, record)
     predictions = (
         ("law", forecast.loss, forecast.interval_80),
         ("last_rung", forecast.naive.last_rung_loss, None),
@@ -59,6 +53,42 @@ def verify(forecast: Forecast, record: Record) -> tuple[LedgerEntry, ...]:
     )
 
 
+def check_forecast(
+    forecast: Forecast, run: str, *, num_params: ParamCount, num_tokens: int, eval_hash: str | None = None
+) -> None:
+    """Refuse a forecast that is not about this run; all of it is known before the run starts.
+
+    Args:
+        forecast: What was said.
+        run: Name of the run, for the message.
+        num_params: Its parameters.
+        num_tokens: What it trains on, repeats included.
+        eval_hash: Its evaluation set; None while that is not known.
+
+    Raises:
+        ConventionError: The forecast was altered, or is about another size, horizon, evaluation set or counting
+            convention.
+    """
+    if forecast.hash != forecast.expected_hash():
+        raise ConventionError(
+            "The forecast was altered after it was written: its hash is not that of its content.",
+            got=forecast.hash,
+            hint="restore forecast.json from a copy",
+        )
+    _check_size(forecast, run, num_params)
+    if not _is_same(forecast.num_tokens, num_tokens):
+        raise ConventionError(
+            f"The forecast is about {format_count(forecast.num_tokens)} tokens, and run {run!r} trains on "
+            f"{format_count(num_tokens)}.",
+            hint=f"kleiber forecast law.json --params {forecast.num_params:.10g} --tokens {num_tokens}",
+        )
+    if eval_hash is not None and forecast.eval_hash not in (None, eval_hash):
+        raise ConventionError(
+            f"The law's losses are of evaluation set {forecast.eval_hash}, and run {run!r} is evaluated on another.",
+            got=eval_hash,
+        )
+
+
 def skill(predicted: float, measured: float, best_rung_loss: float) -> float | None:
     """Return |error| / (loss of the best rung - measured loss); None when the run is no better than that rung.
 
@@ -78,13 +108,8 @@ def _result(record: Record) -> Result:
     return record.result
 
 
-def _check_seal(forecast: Forecast, record: Record) -> None:
-    if forecast.hash != forecast.expected_hash():
-        raise ConventionError(
-            "The forecast was altered after it was written: its hash is not that of its content.",
-            got=forecast.hash,
-            hint="restore forecast.json from a copy",
-        )
+def _check_order(forecast: Forecast, record: Record) -> None:
+    """The forecast came first, and the run named no other."""
     named = record.predicted.forecast_hash
     if named is not None and named != forecast.hash:
         raise ConventionError(
@@ -98,8 +123,8 @@ def _check_seal(forecast: Forecast, record: Record) -> None:
         )
 
 
-def _check_size(forecast: Forecast, record: Record) -> None:
-    count, counted = record.num_params, record.num_params.by(forecast.convention)
+def _check_size(forecast: Forecast, run: str, count: ParamCount) -> None:
+    counted = count.by(forecast.convention)
     known = forecast.param_count
     if known is not None and known.by(forecast.convention) != forecast.num_params:
         raise ConventionError(
@@ -111,15 +136,15 @@ def _check_size(forecast: Forecast, record: Record) -> None:
     other = next((name for name in CONVENTIONS if _is_same(forecast.num_params, count.by(name))), None)
     if other is not None and known is None:
         raise ConventionError(
-            f"The forecast counts N as {forecast.convention!r}, by which run {record.run!r} has {counted} "
+            f"The forecast counts N as {forecast.convention!r}, by which run {run!r} has {counted} "
             f"parameters; its N is the run's {other!r} count.",
             got=forecast.num_params,
-            hint=f"kleiber forecast law.json --params {counted} --tokens {forecast.num_tokens:g}",
+            hint=f"kleiber forecast law.json --params {counted} --tokens {forecast.num_tokens:.10g}",
         )
     raise ConventionError(
-        f"The forecast is about {forecast.num_params:g} parameters, and run {record.run!r} has {counted} "
+        f"The forecast is about {forecast.num_params:g} parameters, and run {run!r} has {counted} "
         f"({forecast.convention}).",
-        hint=f"kleiber forecast law.json --params {counted} --tokens {forecast.num_tokens:g}",
+        hint=f"kleiber forecast law.json --params {counted} --tokens {forecast.num_tokens:.10g}",
     )
 
 
