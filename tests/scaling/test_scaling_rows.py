@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from kleiber.errors import DataError, RunFolderError, UsageError
-from kleiber.runs import ParamCount
+from kleiber.runs import ParamCount, Predicted
 from kleiber.scaling import Columns, read_points, read_rows
 
 
@@ -92,7 +92,28 @@ def test_trunks_of_two_ladders_do_not_mix(tmp_path, write_run):
     for ladder in ("one", "two"):
         write_run(tmp_path / ladder / "d2-h1", trunk="d2")
         write_run(tmp_path / ladder / "d2-h2", trunk="d2")
-    assert len({row.trunk for row in read_rows([tmp_path / "one", tmp_path / "two"])}) == 2
+    rows = read_rows([tmp_path / "one", tmp_path / "two"])
+    assert [row.trunk for row in rows] == ["one/d2", "one/d2", "two/d2", "two/d2"]
+
+
+def test_trunks_are_told_apart_by_as_little_of_their_path_as_does_it(tmp_path, write_run):
+    for study in ("one", "two"):
+        write_run(tmp_path / study / "ladder" / "d2-h1", trunk="d2")
+    rows = read_rows([tmp_path / "one", tmp_path / "two"])
+    assert [row.trunk for row in rows] == ["one/ladder/d2", "two/ladder/d2"]
+
+
+def test_a_run_with_a_forecast_stays_out_of_the_law(tmp_path, write_run):
+    write_run(tmp_path / "ladder" / "d2-h1", trunk="d2")
+    write_run(tmp_path / "target", predicted=Predicted(forecast_hash="f"))
+    write_run(tmp_path / "timed", predicted=Predicted(total_time_s=3.0))
+    said = []
+    rows = read_rows([tmp_path], on_notice=said.append)
+    assert [row.run for row in rows] == ["d2-h1", "timed"]
+    assert said == ["1 of 3 runs started with a forecast and are left out of the law: target."]
+    assert len(read_rows([tmp_path])) == 2
+    read_rows([tmp_path / "ladder"], on_notice=said.append)
+    assert len(said) == 1
 
 
 def test_tables_and_folders_are_read_together(tmp_path, table, write_run):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 
 from kleiber.errors import DataError, UsageError
@@ -15,15 +15,23 @@ _TABLES = (".csv", ".tsv")
 _REQUIRED = ("params", "tokens", "loss")
 
 
-def read_rows(paths: Sequence[Path], columns: Columns | None = None, *, drop_highest: int = 0) -> list[Row]:
+def read_rows(
+    paths: Sequence[Path],
+    columns: Columns | None = None,
+    *,
+    drop_highest: int = 0,
+    on_notice: Callable[[str], None] | None = None,
+) -> list[Row]:
     """Return the rows that `paths` hold.
 
-    Finished runs that ended with a cool-down count; a trunk, whose learning rate never fell, is not comparable.
+    Finished runs that ended with a cool-down count; a trunk, whose learning rate never fell, is not comparable. A
+    run that started with a forecast is what a law is tested on: it is left out.
 
     Args:
         paths: Run folders, folders of runs, CSV or TSV files.
         columns: Which column of a table is which.
         drop_highest: Rows with the highest losses to leave out, such as runs that hardly trained.
+        on_notice: Is told of runs that are left out for their forecast.
 
     Raises:
         DataError: A table cannot be read, a number in it is bad, or no finished run is there.
@@ -39,7 +47,7 @@ def read_rows(paths: Sequence[Path], columns: Columns | None = None, *, drop_hig
             raise DataError("A law is fitted to run folders or to tables (.csv, .tsv).", got=str(path))
         else:
             folders.append(path)
-    rows += _rows_of_runs(folders)
+    rows += _rows_of_runs(folders, on_notice or (lambda _: None))
     if not rows:
         raise DataError(
             f"No finished run with a cool-down in {', '.join(str(path) for path in paths) or 'no path'}.",
@@ -97,13 +105,39 @@ def _seed(line: Line) -> int | None:
         raise DataError(f"{line.where}: seed must be a whole number.", got=text) from None
 
 
-def _rows_of_runs(folders: Sequence[Path]) -> Iterator[Row]:
-    """Yield the rows of finished branches and whole runs, each folder once."""
-    runs = {run.path.resolve(): run for run in (find_runs(list(folders)) if folders else ())}
-    is_several = len({path.parent for path in runs}) > 1
-    for path, run in runs.items():
-        record = run.read_record()
-        row = row_of(record)
-        if row is not None and record.recipe.train.schedule.cooldown_frac > 0:
-            # Trunks of two ladders may bear one name and share nothing.
-            yield row.model_copy(update={"trunk": f"{path.parent}/{row.trunk}"}) if is_several else row
+def _rows_of_runs(folders: Sequence[Path], notice: Callable[[str], None]) -> list[Row]:
+    """Return the rows of finished branches and whole runs, each folder once."""
+    runs = {run.path.resolve(): run.read_record() for run in (find_runs(list(folders)) if folders else ())}
+    foretold = [record.run for record in runs.values() if record.predicted.forecast_hash is not None]
+    if foretold:
+        notice(
+            f"{len(foretold)} of {len(runs)} runs started with a forecast and are left out of the law: "
+            f"{', '.join(foretold)}."
+        )
+    rows = {
+        path: row
+        for path, record in runs.items()
+        if record.predicted.forecast_hash is None
+        and record.recipe.train.schedule.cooldown_frac > 0
+        and (row := row_of(record)) is not None
+    }
+    names = _short_names({path.parent for path in rows})
+    if len(names) < 2:
+        return list(rows.values())
+    # Trunks of two ladders may bear one name and share nothing.
+    return [
+        row.model_copy(update={"trunk": f"{names[path.parent]}/{row.trunk}"}) for path, row in rows.items()
+    ]
+
+
+def _short_names(folders: Collection[Path]) -> dict[Path, str]:
+    """Return the last parts of each path, as few as tell all of them apart.
+
+    Example:
+        >>> list(_short_names([Path("/home/a/one/ladder"), Path("/home/a/two/ladder")]).values())
+        ['one/ladder', 'two/ladder']
+    """
+    num_parts = 1
+    while len({path.parts[-num_parts:] for path in folders}) < len(folders):
+        num_parts += 1
+    return {path: "/".join(path.parts[-num_parts:]) for path in folders}
