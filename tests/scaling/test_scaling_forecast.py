@@ -7,7 +7,7 @@ import pytest
 
 from kleiber.errors import UsageError
 from kleiber.runs import ParamCount, Row, hash_of
-from kleiber.scaling import Forecast, forecast, naive_forecasts
+from kleiber.scaling import Forecast, forecast, naive_forecasts, rule_of_thumb_flops
 
 COUNT = ParamCount(embedding=200_000, body=600_000, head=0, is_tied=True)
 
@@ -73,6 +73,10 @@ def test_naive_forecasts_worked_by_hand():
     assert naive.last_rung_loss == 2.0
     assert naive.log_log_line_loss == pytest.approx(1.0)
     assert naive_forecasts(rows, "total", 1e4, 1e4).log_log_line_loss == pytest.approx(math.sqrt(2))
+
+
+def test_compute_is_six_operations_a_parameter_and_token():
+    assert rule_of_thumb_flops(1e4, 1e5) == 6e9
 
 
 def test_the_last_rung_is_of_the_largest_size_even_when_a_smaller_one_is_better():

@@ -3,12 +3,12 @@
 from kleiber.scaling.backtest import Cell, coverage_frac, leave_one_out
 from kleiber.scaling.fit import FORMS, fit
 from kleiber.scaling.forecast import Forecast, Naive, forecast, naive_forecasts
-from kleiber.scaling.form import COEFFICIENTS
+from kleiber.scaling.form import COEFFICIENTS, rule_of_thumb_flops
 from kleiber.scaling.law import Interval, Law, Prediction
 from kleiber.scaling.noise import Noise
 from kleiber.scaling.rows import read_points, read_rows
 from kleiber.scaling.table import Columns
-from kleiber.scaling.verify import skill, verify
+from kleiber.scaling.verify import check_forecast, skill, verify
 
 __all__ = [
     "COEFFICIENTS",
@@ -21,6 +21,7 @@ __all__ = [
     "Naive",
     "Noise",
     "Prediction",
+    "check_forecast",
     "coverage_frac",
     "fit",
     "forecast",
@@ -28,6 +29,7 @@ __all__ = [
     "naive_forecasts",
     "read_points",
     "read_rows",
+    "rule_of_thumb_flops",
     "skill",
     "verify",
 ]

@@ -8,6 +8,7 @@ from typing import Literal
 import numpy as np
 
 from kleiber.runs import Convention, Document, ParamCount, Row, hash_of, now
+from kleiber.scaling.form import rule_of_thumb_flops
 from kleiber.scaling.law import Interval, Law
 
 __all__ = ["Forecast", "Naive", "forecast", "naive_forecasts"]
@@ -19,7 +20,8 @@ class Naive(Document):
     last_rung_loss: float
     """The lowest loss of the largest size: "it will be as good"."""
     log_log_line_loss: float
-    """A straight line of log loss against log compute through the best rung of each size."""
+    """A straight line of log loss against log compute through the best rung of each size; compute is 6 N D with the
+    law's own N, for the rungs and for the run to come alike."""
 
 
 class Forecast(Document):
@@ -89,15 +91,18 @@ def naive_forecasts(
 ) -> Naive:
     """Return the forecasts that a law has to beat.
 
-    The line counts compute as 6 N D and goes through the horizon of the lowest loss of each size, seeds averaged.
+    The line goes through the horizon of the lowest loss of each size, seeds averaged. Compute is 6 N D: of the run
+    to come no more than N and D is known, and its compute must be counted as the rungs' is.
     """
     sizes = sorted({row.num_params.by(convention) for row in rows})
     best = [_best_rung([row for row in rows if row.num_params.by(convention) == size]) for size in sizes]
-    log_compute = [math.log(6.0 * size * tokens) for size, (tokens, _) in zip(sizes, best, strict=True)]
+    log_compute = [
+        math.log(rule_of_thumb_flops(size, tokens)) for size, (tokens, _) in zip(sizes, best, strict=True)
+    ]
     slope, level = np.polyfit(log_compute, [math.log(loss) for _, loss in best], 1)
     return Naive(
         last_rung_loss=min(row.loss for row in rows if row.num_params.by(convention) == sizes[-1]),
-        log_log_line_loss=math.exp(level + slope * math.log(6.0 * num_params * num_tokens)),
+        log_log_line_loss=math.exp(level + slope * math.log(rule_of_thumb_flops(num_params, num_tokens))),
     )
 
 

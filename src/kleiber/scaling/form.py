@@ -11,7 +11,15 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["COEFFICIENTS", "Array", "Design", "coefficients_of", "log_loss_and_jacobian", "predict_loss"]
+__all__ = [
+    "COEFFICIENTS",
+    "Array",
+    "Design",
+    "coefficients_of",
+    "log_loss_and_jacobian",
+    "predict_loss",
+    "rule_of_thumb_flops",
+]
 
 Array = npt.NDArray[np.float64]
 
@@ -76,3 +84,23 @@ def predict_loss(coefficients_BK: Array, num_params: Array | float, num_tokens: 
     n, d = np.log(np.atleast_1d(num_params)), np.log(np.atleast_1d(num_tokens))
     loss: Array = E + A * np.exp(-alpha * n) + B * np.exp(-beta * d)
     return loss
+
+
+def rule_of_thumb_flops(num_params: float, num_tokens: float) -> float:
+    """Return the compute that a law takes a run for when nobody has counted it: C = 6 N D [FLOP].
+
+    Two operations a parameter and token forward, four backward; attention scores, and what N does not count, are
+    left out. It places runs beside each other; what a run costs is counted by `kleiber.cost`.
+
+    Args:
+        num_params: N, by the law's convention.
+        num_tokens: D, repeats included.
+
+    Source:
+        Kaplan et al. 2020, arXiv:2001.08361, section 2.1; Hoffmann et al. 2022, arXiv:2203.15556, appendix F.
+
+    Example:
+        >>> f"{rule_of_thumb_flops(70e9, 1.4e12):.2e}"  # Chinchilla itself
+        '5.88e+23'
+    """
+    return 6.0 * num_params * num_tokens
