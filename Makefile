@@ -13,9 +13,10 @@ test: $(STAMP)
 	$(BIN)/pytest -n 2 --dist loadfile -m "not slow and not gpu"
 
 check: $(STAMP)
-	$(BIN)/ruff format --check src tests bench
-	$(BIN)/ruff check src tests bench
+	$(BIN)/ruff format --check src tests bench docs
+	$(BIN)/ruff check src tests bench docs
 	$(BIN)/mypy
+	$(BIN)/pytest tests/test_arrows.py
 
 # DATA=folder adds what needs public data: folder/scaling_laws/epoch_chinchilla.csv.
 bench: $(STAMP)
@@ -29,8 +30,8 @@ docs: $(STAMP)
 	$(BIN)/python docs/make_reference.py
 
 format: $(STAMP)
-	$(BIN)/ruff format src tests bench
-	$(BIN)/ruff check --fix src tests bench
+	$(BIN)/ruff format src tests bench docs
+	$(BIN)/ruff check --fix src tests bench docs
 
 clean:
 	rm -rf $(VENV) build dist

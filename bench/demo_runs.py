@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import statistics
 import subprocess
 import sys
@@ -34,7 +35,8 @@ def main() -> None:
         "demos": demos,
         "worst_error_frac": max(errors),
         "mean_abs_error_frac": statistics.fmean(errors),
-        "worst_skill": max(demo["skill"] for demo in demos),
+        # No skill: the target was no better than the last rung.
+        "worst_skill": max(math.inf if demo["skill"] is None else demo["skill"] for demo in demos),
         "num_inside_80": sum(demo["is_inside"] for demo in demos),
         "leave_one_size_out": {
             "num_cells": len(cells),
@@ -50,6 +52,8 @@ def _demo(seed: int, folder: Path) -> dict[str, Any]:
     """Run one demo, or read it when it has finished, and return its figures."""
     clock = folder / "wall_clock_s.txt"
     if not clock.is_file():
+        if folder.exists():
+            sys.exit(f"{folder} holds a demo that was stopped: its time is not known. Remove it first.")
         start = time.perf_counter()
         command = [sys.executable, "-m", "kleiber", "demo", "--seed", str(seed), "-o", str(folder)]
         folder.parent.mkdir(parents=True, exist_ok=True)
@@ -72,7 +76,7 @@ def _demo(seed: int, folder: Path) -> dict[str, Any]:
         "time_error_frac": ledger["total_time_s", "plan"].error_frac,
         "memory_error_frac": ledger["peak_memory_bytes", "plan"].error_frac,
     }
-    print(" ".join(f"{key} {value:.4g}" for key, value in figures.items()), flush=True)
+    print(json.dumps(figures), flush=True)
     return figures
 
 

@@ -4,20 +4,22 @@ import pytest
 
 import kleiber.study.demo as study_demo
 from kleiber.cost import Calibration, load_calibration
-from kleiber.errors import RecipeError
+from kleiber.errors import ConventionError, RecipeError
+from kleiber.report import write_report
 from kleiber.runs import LedgerEntry, Predicted, RunFolder, read_ledger
 from kleiber.scaling import Forecast, Law
 from kleiber.study.demo import Prepared, Sample, Verified, run_demo
-from kleiber.study.demo_design import demo_design, fit_to_machine
+from kleiber.study.demo_design import BUDGET_S, MAX_SEED, demo_designs, fit_to_machine
 from kleiber.study.design import rungs_of, target_recipe
 from kleiber.study.ladder_plan import LadderPlan, plan_ladder
 from kleiber.study.ledger import plan_entries
+from kleiber.units import format_loss
 
 
 @pytest.fixture
 def small_demo(design, monkeypatch):
     """The demo with a ladder of seconds instead of minutes."""
-    monkeypatch.setattr(study_demo, "demo_design", lambda seed: design)
+    monkeypatch.setattr(study_demo, "demo_designs", lambda seed: (design,))
     monkeypatch.setattr(
         study_demo, "fit_to_machine", lambda seed, calibration: (design, plan_ladder(design, calibration))
     )
@@ -62,11 +64,22 @@ def test_the_whole_loop(small_demo, tmp_path):
     assert json.dumps([entry.model_dump() for entry in again]) == before
     assert Forecast.read(tmp_path / "forecast.json") == foretold
 
+    page = write_report([tmp_path], tmp_path / "report.html").read_text(encoding="utf-8")
+    for figure in (foretold.hash, format_loss(foretold.loss), format_loss(law.measured)):
+        assert figure in page
+
+    # A law that came out otherwise, by another version of the code say, must not replace a sealed forecast.
+    law_path = tmp_path / "law.json"
+    Law.read(law_path).model_copy(update={"notes": ("from another version",)}).write(law_path)
+    with pytest.raises(ConventionError, match=r"target has started, and the law has changed[\s\S]*--fresh"):
+        run_demo(tmp_path)
+    assert Forecast.read(tmp_path / "forecast.json") == foretold
+
 
 def test_another_seed_in_the_folder_is_refused(small_demo, tmp_path, monkeypatch):
     small_demo.write(tmp_path / "ladder.yaml")
     plan_ladder(small_demo).write(tmp_path / "plan.json")
-    monkeypatch.setattr(study_demo, "demo_design", demo_design)
+    monkeypatch.setattr(study_demo, "demo_designs", demo_designs)
     with pytest.raises(
         RecipeError,
         match=r"holds the demo with another seed than 7\.\n  try: kleiber demo --seed 7 -o .*demo-7",
@@ -88,9 +101,9 @@ def test_fresh_forgets_the_study_and_nothing_else(small_demo, tmp_path, monkeypa
     assert [path.name for path in tmp_path.iterdir()] == ["notes.txt"]
 
 
-def test_the_demos_design_keeps_what_the_project_promises():
-    for seed in (0, 3):
-        design = demo_design(seed)
+@pytest.mark.parametrize("seed", [0, 3, MAX_SEED])
+def test_the_demos_designs_keep_what_the_project_promises(seed):
+    for design in demo_designs(seed):
         rungs, target = rungs_of(design), target_recipe(design)
         assert len({rung.spec.width for rung in rungs}) >= 4
         assert len(design.seeds) >= 2
@@ -102,7 +115,11 @@ def test_the_demos_design_keeps_what_the_project_promises():
         largest_nd = max(rung.spec.count().total * design.horizons[-1] for rung in rungs)
         assert plan.target.num_params.total * target.train.num_steps >= 4 * largest_nd
         assert target.train.seed not in design.seeds
-    assert not set(demo_design(0).seeds) & set(demo_design(1).seeds)
+
+
+def test_two_demos_share_no_seed():
+    seeds = [{*design.seeds, design.target.seed} for design in (demo_designs(0)[-1], demo_designs(1)[-1])]
+    assert not seeds[0] & seeds[1]
 
 
 def _calibration(slowness):
@@ -111,12 +128,26 @@ def _calibration(slowness):
 
 
 def test_a_fast_machine_trains_more_and_a_slow_one_the_least():
-    fast, fast_plan = fit_to_machine(0, _calibration(0.5))
+    fast, fast_plan = fit_to_machine(0, _calibration(0.1))
     slow, slow_plan = fit_to_machine(0, _calibration(1000))
-    assert slow == demo_design(0)
-    assert slow_plan.total_time_s > fast_plan.total_time_s
-    assert len(fast.seeds) > len(slow.seeds)
-    assert fast.seeds[: len(slow.seeds)] == slow.seeds
+    assert slow == demo_designs(0)[0]
+    assert fast == demo_designs(0)[-1]
+    assert slow_plan.total_time_s > BUDGET_S > fast_plan.total_time_s
+    costs = [plan_ladder(design).total_flops for design in demo_designs(0)]
+    assert costs == sorted(costs)
+
+
+def test_a_machine_too_slow_for_the_demo_is_told(small_demo, tmp_path, monkeypatch):
+    monkeypatch.setattr(study_demo, "BUDGET_S", 1e-9)
+    told = []
+
+    def stop(*_, **__):
+        raise RecipeError("far enough")
+
+    monkeypatch.setattr(study_demo, "run_ladder", stop)
+    with pytest.raises(RecipeError, match="far enough"):
+        run_demo(tmp_path, on_event=told.append)
+    assert any(isinstance(event, str) and event.startswith("This machine is slow") for event in told)
 
 
 def test_a_run_without_predictions_has_no_planned_ledger(make_record):

@@ -33,7 +33,8 @@ def fit(
     """Return the law of `rows`: L(N, D) = E + A / N^alpha + B / D^beta.
 
     Variable projection over a grid of exponents gives the starts, and the summed Huber loss of log L is minimized
-    from each. Intervals come from a bootstrap over trunks, see `bootstrap`.
+    from each. Intervals come from refits: of resampled trunks where there are many, of the law with measured noise drawn anew
+    where there are few, see `bootstrap`.
 
     Args:
         rows: Finished runs, at least six different pairs of size and tokens.

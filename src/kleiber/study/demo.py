@@ -12,20 +12,21 @@ from typing import TypeAlias
 
 from kleiber.cost import save_calibration
 from kleiber.data import open_data
-from kleiber.errors import RecipeError
+from kleiber.errors import ConventionError, RecipeError
 from kleiber.fleet import Job, JobEvent, LocalExecutor
 from kleiber.infer import TorchEngine, generate
 from kleiber.models import resolve_spec
 from kleiber.runs import DataMeta, LedgerEntry, Predicted, Recipe, Record, Row, RunFolder, write_ledger
 from kleiber.runs.files import write_text
 from kleiber.scaling import Forecast, Law, fit, forecast, verify
-from kleiber.study.demo_design import demo_design, fit_to_machine
+from kleiber.study.demo_design import BUDGET_S, demo_designs, fit_to_machine
 from kleiber.study.design import LadderDesign, rungs_of, target_recipe
 from kleiber.study.ladder import DESIGN_FILE, open_ladder, run_ladder
 from kleiber.study.ladder_plan import LadderPlan
 from kleiber.study.ledger import plan_entries
 from kleiber.study.probe import calibrate
 from kleiber.train import Progress, train
+from kleiber.units import format_seconds
 
 __all__ = ["DemoEvent", "Prepared", "Sample", "Verified", "run_demo"]
 
@@ -80,7 +81,7 @@ def run_demo(
     if fresh:
         _forget(folder)
     tell("Preparing the text of this Python's standard library")
-    recipe = demo_design(seed).base
+    recipe = demo_designs(seed)[0].base
     tell(Prepared(open_data(recipe.data, seed=seed, on_progress=tell).meta))
     design, planned = _plan(folder, seed, tell)
     tell(planned)
@@ -113,33 +114,50 @@ def _plan(folder: Path, seed: int, tell: Callable[[DemoEvent], None]) -> tuple[L
     path = folder / "plan.json"
     if path.is_file() and (folder / DESIGN_FILE).is_file():
         design = open_ladder(folder)
-        if design.target.seed != demo_design(seed).target.seed:
+        if design.target.seed != demo_designs(seed)[0].target.seed:
             raise RecipeError(
                 f"{folder} holds the demo with another seed than {seed}.",
                 hint=f"kleiber demo --seed {seed} -o {folder.parent / f'demo-{seed}'}   (or --fresh to start again)",
             )
         return design, LadderPlan.read(path)
     tell("Measuring this machine")
-    trial = demo_design(seed)
+    trial = demo_designs(seed)[0]
     sizes = {rung.spec.width: rung.trunk_recipe for rung in rungs_of(trial)}
     calibration = calibrate(list(sizes.values()), [target_recipe(trial)], trial.num_workers)
     save_calibration(calibration)
     design, planned = fit_to_machine(seed, calibration)
+    if planned.total_time_s > BUDGET_S:
+        tell(
+            f"This machine is slow: even the smallest ladder is planned at {format_seconds(planned.total_time_s)}"
+        )
     planned.write(path)
     return open_ladder(folder, design), planned
 
 
 def _fit(folder: Path, design: LadderDesign, rows: Sequence[Row]) -> Law:
+    """Return the law in `folder` when it is of these rows, or a new one."""
+    path = folder / "law.json"
+    if path.is_file() and (known := Law.read(path)).rows == tuple(rows):
+        return known
     law = fit(rows, convention=design.count)
-    law.write(folder / "law.json")
+    law.write(path)
     return law
 
 
 def _forecast(folder: Path, design: LadderDesign, law: Law) -> Forecast:
-    """Return the forecast in `folder` when it is of this law, or write a new one: before the target starts."""
-    path = folder / "forecast.json"
+    """Return the forecast in `folder` when it is of this law, or write a new one: before the target starts.
+
+    Raises:
+        ConventionError: The target has started from another forecast, which is left as it is.
+    """
+    path, target = folder / "forecast.json", RunFolder(folder / "target")
     if path.is_file() and (known := Forecast.read(path)).law_hash == law.hash:
         return known
+    if target.exists():
+        raise ConventionError(
+            f"{target.path} has started, and the law has changed since its forecast was written.",
+            hint="restore law.json and forecast.json from a copy, or give --fresh to start again",
+        )
     recipe = target_recipe(design)
     foretold = forecast(law, resolve_spec(recipe).count(), recipe.num_tokens)
     foretold.write(path)
@@ -159,7 +177,7 @@ def _train_target(
         total_time_s=target.total_time_s,
         step_time_s=target.step_time_s,
         peak_memory_bytes=target.memory_bytes.peak,
-        at=foretold.created_at,
+        at=planned.created_at,
     )
     job = Job("target", functools.partial(_train, target_recipe(design), folder / "target", predicted))
     for event in LocalExecutor(1).run([job]):

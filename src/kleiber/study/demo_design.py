@@ -2,39 +2,71 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from kleiber.cost import Calibration
 from kleiber.runs import DataRecipe, ModelRecipe, Recipe, ScheduleRecipe, TrainRecipe
 from kleiber.runs.recipe import OptimizerRecipe
 from kleiber.study.design import LadderDesign, TargetDesign
 from kleiber.study.ladder_plan import LadderPlan, plan_ladder
 
-__all__ = ["BUDGET_S", "demo_design", "fit_to_machine"]
+__all__ = ["BUDGET_S", "MAX_SEED", "demo_designs", "fit_to_machine"]
 
 BUDGET_S = 300.0
 """Training that the demo plans for [s]: eight minutes less preparation and report, and room for busy neighbours."""
 
+MAX_SEED = 2_000_000
+"""Largest seed of a demo."""
+
 _DEPTH = 2
 _WIDTHS = (16, 32, 48, 64)
-_HORIZONS = (1400, 1850, 2400)
 # Four times the parameters of the largest rung at about its longest horizon. A sum of a term in N and a term in D
 # cannot say that larger models gain more from more tokens, which ours do: doubling both from the last rung was
 # forecast 2 to 4% too high, four times N alone within 2% (docs/log.md).
 _TARGET_WIDTH = 144
-_TARGET_STEPS = 2600
-_NUM_SEEDS = (2, 3, 4)
-"""Seeds of each size: the fewest, and what a faster machine affords."""
-_MAX_SEEDS = 1000
-"""Seeds that belong to one demo: another's start after them."""
+_SEEDS_A_DEMO = 1000
+"""Each demo's runs take their seeds from a range of their own."""
 
 
-def demo_design(seed: int, num_seeds: int = _NUM_SEEDS[0]) -> LadderDesign:
-    """Return the demo's ladder: four widths, three horizons, and a target of four times the compute.
+@dataclass(frozen=True)
+class _Extent:
+    """How much a demo trains."""
+
+    horizons: tuple[int, ...]
+    target_steps: int
+    num_seeds: int
+
+
+_EXTENTS = (
+    _Extent((1000, 1300, 1700), 1850, 2),
+    _Extent((1400, 1850, 2400), 2600, 2),
+    _Extent((1400, 1850, 2400), 2600, 3),
+    _Extent((1400, 1850, 2400), 2600, 4),
+)
+"""Least first; a slow machine gets the first, one as fast as two AVX-512 cores the last."""
+
+
+def demo_designs(seed: int) -> tuple[LadderDesign, ...]:
+    """Return the demo's ladders, cheapest first: four widths, three horizons, a target of four times the compute.
 
     Args:
-        seed: Of the whole demo; every run's own follows from it.
-        num_seeds: Trunks of each width.
+        seed: Of the whole demo, 0 to `MAX_SEED`; every run's own follows from it.
     """
-    first = seed * _MAX_SEEDS
+    return tuple(_design(seed, extent) for extent in _EXTENTS)
+
+
+def fit_to_machine(
+    seed: int, calibration: Calibration, budget_s: float = BUDGET_S
+) -> tuple[LadderDesign, LadderPlan]:
+    """Return the largest of the demo's designs whose plan stays within `budget_s`; the smallest when none does."""
+    designs = demo_designs(seed)
+    plans = [plan_ladder(design, calibration) for design in designs]
+    fitting = [pair for pair in zip(designs, plans, strict=True) if pair[1].total_time_s <= budget_s]
+    return fitting[-1] if fitting else (designs[0], plans[0])
+
+
+def _design(seed: int, extent: _Extent) -> LadderDesign:
+    first = seed * _SEEDS_A_DEMO
     train = TrainRecipe(
         batch_size=4,
         optimizer=OptimizerRecipe(name="adamw", lr=0.02, matrix_lr=0.004),
@@ -46,22 +78,12 @@ def demo_design(seed: int, num_seeds: int = _NUM_SEEDS[0]) -> LadderDesign:
     return LadderDesign(
         base=Recipe(data=DataRecipe(source="stdlib", vocab_size=1024, context=128), train=train),
         sizes=tuple(_gpt(width) for width in _WIDTHS),
-        seeds=tuple(range(first + 1, first + 1 + num_seeds)),
-        horizons=_HORIZONS,
-        target=TargetDesign(model=_gpt(_TARGET_WIDTH), num_steps=_TARGET_STEPS, seed=first),
+        seeds=tuple(range(first + 1, first + 1 + extent.num_seeds)),
+        horizons=extent.horizons,
+        target=TargetDesign(model=_gpt(_TARGET_WIDTH), num_steps=extent.target_steps, seed=first),
         rate_width=64,
         num_workers=2,
     )
-
-
-def fit_to_machine(
-    seed: int, calibration: Calibration, budget_s: float = BUDGET_S
-) -> tuple[LadderDesign, LadderPlan]:
-    """Return the largest of the demo's designs whose plan stays within `budget_s`; the smallest when none does."""
-    designs = [demo_design(seed, num_seeds) for num_seeds in _NUM_SEEDS]
-    plans = [plan_ladder(design, calibration) for design in designs]
-    fitting = [pair for pair in zip(designs, plans, strict=True) if pair[1].total_time_s <= budget_s]
-    return fitting[-1] if fitting else (designs[0], plans[0])
 
 
 def _gpt(width: int) -> ModelRecipe:

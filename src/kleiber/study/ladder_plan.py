@@ -6,7 +6,7 @@ import heapq
 from collections.abc import Sequence
 
 from kleiber.cost import Calibration, MemoryBytes
-from kleiber.runs import Document, ParamCount, Recipe
+from kleiber.runs import Document, ParamCount, Recipe, now
 from kleiber.study.design import LadderDesign, Rung, branch_step, rungs_of, target_recipe
 from kleiber.study.plan import plan
 
@@ -39,6 +39,8 @@ class LadderPlan(Document):
     """Wall clock of rungs and target."""
     total_flops: float
     assumptions: tuple[str, ...]
+    created_at: str
+    """UTC, ISO 8601."""
 
 
 def plan_ladder(design: LadderDesign, calibration: Calibration | None = None) -> LadderPlan:
@@ -62,6 +64,7 @@ def plan_ladder(design: LadderDesign, calibration: Calibration | None = None) ->
         total_time_s=ladder_time_s + target.total_time_s,
         total_flops=sum(rung.train_flops for rung in rungs) + target.train_flops,
         assumptions=assumptions,
+        created_at=now(),
     )
 
 

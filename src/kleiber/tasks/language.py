@@ -30,9 +30,11 @@ class LanguageModelling:
         """Return the cross-entropy over the evaluation set, with the interval of its mean over sequences."""
         was_training = module.training
         module.eval()
-        losses = [_sequence_losses(module, batch) for batch in data.batches("val", 0, VAL_SEQUENCES)]
+        # One array for all results: small ones between the batches' large tensors would tear the heap apart.
+        loss_B = torch.empty(data.meta.num_val_tokens // data.meta.context, dtype=torch.float64)
+        for batch in data.batches("val", 0, VAL_SEQUENCES):
+            loss_B[batch.cursor - len(batch.tokens) : batch.cursor] = _sequence_losses(module, batch)
         module.train(was_training)
-        loss_B = torch.cat(losses).double()
         mean = float(loss_B.mean())
         half_width = 1.96 * float(loss_B.std()) / math.sqrt(len(loss_B)) if len(loss_B) > 1 else math.nan
         return Metrics(
