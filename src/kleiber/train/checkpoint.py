@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import re
 import shutil
 from collections.abc import Collection, Iterator
@@ -18,12 +19,12 @@ from pathlib import Path
 from pydantic import ValidationError
 from safetensors import SafetensorError
 from safetensors.torch import load as load_tensors
-from safetensors.torch import save as save_tensors
+from safetensors.torch import save_file as save_tensors
 from torch import Tensor
 
 from kleiber.errors import CheckpointError
 from kleiber.runs import Document
-from kleiber.runs.files import storage_errors, sync_folder, write_bytes, write_text
+from kleiber.runs.files import storage_errors, sync_folder, write_text
 
 __all__ = [
     "Checkpoint",
@@ -70,15 +71,13 @@ def write_checkpoint(folder: Path, checkpoint: Checkpoint) -> Path:
     """
     target = folder / f"step-{checkpoint.counters.step:08d}"
     temporary = folder / f".{target.name}.tmp"
-    content = save_tensors(checkpoint.tensors)
-    state = {
-        "digest": hashlib.sha256(content).hexdigest(),
-        "counters": checkpoint.counters.model_dump(mode="json"),
-    }
+    counters = checkpoint.counters.model_dump(mode="json")
     try:
         shutil.rmtree(temporary, ignore_errors=True)
-        write_bytes(temporary / "tensors.safetensors", content)
-        write_text(temporary / "state.json", json.dumps(state, indent=2) + "\n")
+        digest = _write_tensors(temporary / "tensors.safetensors", checkpoint.tensors)
+        write_text(
+            temporary / "state.json", json.dumps({"digest": digest, "counters": counters}, indent=2) + "\n"
+        )
         with storage_errors(target):
             if target.exists():
                 shutil.rmtree(target)
@@ -88,6 +87,19 @@ def write_checkpoint(folder: Path, checkpoint: Checkpoint) -> Path:
         shutil.rmtree(temporary, ignore_errors=True)
         raise
     return target
+
+
+def _write_tensors(path: Path, tensors: dict[str, Tensor]) -> str:
+    """Write tensors to a file straight from where they stand, without a copy in memory; return its SHA-256."""
+    with storage_errors(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            save_tensors(tensors, path)
+        except SafetensorError as error:
+            raise OSError(None, str(error)) from None
+        with path.open("rb+") as stream:
+            os.fsync(stream.fileno())
+            return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def read_checkpoint(path: Path) -> Checkpoint:
