@@ -55,11 +55,42 @@ def test_a_design_reads_back(design, tmp_path):
             {"target": {"model": {"family": "gpt", "depth": 1, "width": 64}, "num_steps": -1}},
             r"target\.num_steps",
         ),
+        ({"seeds": [0, -1]}, r"seeds\.1: input should be greater than or equal to 0\. Got -1"),
+        ({"seeds": [2**31]}, r"seeds\.0: input should be less than 2147483648\. Got 2147483648"),
+        (
+            {"horizons": [16, 10**15]},
+            r"horizons\.1: input should be less than or equal to 1000000000\. Got 10+\.",
+        ),
+        ({"horizons": [0, 16]}, r"horizons\.0: input should be greater than or equal to 1\. Got 0"),
+        ({"num_workers": 10**6}, r"num_workers: input should be less than or equal to 4096"),
+        ({"rate_width": 10**9}, r"rate_width: input should be less than or equal to 1000000\."),
+        ({"seeds": list(range(101))}, r"seeds: tuple should have at most 100 items"),
     ],
 )
 def test_bad_designs_are_refused(design, change, message):
     with pytest.raises(RecipeError, match=message):
         LadderDesign.of(design.model_dump() | change, "ladder.yaml", RecipeError)
+
+
+def test_values_are_set_by_dotted_keys(design):
+    changed = design.with_values(["base.data.context=64", "horizons=[20, 40]", "target.num_steps=60"])
+    assert (changed.base.data.context, changed.horizons, changed.target.num_steps) == (64, (20, 40), 60)
+    assert changed.sizes == design.sizes
+    assert design.base.data.context == 32
+
+
+@pytest.mark.parametrize(
+    ("assignment", "message"),
+    [
+        ("horizons", r"--set takes KEY=VALUE with a dotted key\. Got 'horizons'"),
+        ("horizons.0=3", r"--set horizons\.0: 'horizons' holds a value, not keys"),
+        ("base.data.contxt=3", r"the ladder: unknown key 'base\.data\.contxt'\. Did you mean 'context'\?"),
+        ("num_workers=0", r"the ladder: num_workers: input should be greater than or equal to 1\. Got 0"),
+    ],
+)
+def test_a_bad_assignment_is_refused(design, assignment, message):
+    with pytest.raises(RecipeError, match=message):
+        design.with_values([assignment])
 
 
 def test_the_same_size_twice_is_refused(design):

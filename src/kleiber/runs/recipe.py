@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal, Self
@@ -174,24 +175,39 @@ class Recipe(Document):
             >>> Recipe().with_values(["train.optimizer.lr=3e-4"]).train.optimizer.lr
             0.0003
         """
-        raw = self.model_dump(mode="json")
-        for assignment in assignments:
-            key, separator, text = assignment.partition("=")
-            if not separator or not key:
-                raise RecipeError(
-                    "--set takes KEY=VALUE with a dotted key.",
-                    got=assignment,
-                    hint="--set train.num_steps=2000",
-                )
-            *parents, leaf = key.split(".")
-            node = raw
-            for part in parents:
-                child = node.setdefault(part, {})
-                if not isinstance(child, dict):
-                    raise RecipeError(f"--set {key}: '{part}' holds a value, not keys.", got=child)
-                node = child
-            node[leaf] = parse_scalar(text)
-        return Recipe.of(raw, "the recipe", RecipeError)
+        return Recipe.of(assign(self.model_dump(mode="json"), assignments), "the recipe", RecipeError)
+
+
+def assign(raw: dict[str, Any], assignments: Sequence[str]) -> dict[str, Any]:
+    """Return nested keys and values with `a.b=value` assignments applied; values are read as YAML.
+
+    Args:
+        raw: Left as it is.
+        assignments: As they stand after `--set`.
+
+    Raises:
+        RecipeError: An assignment is malformed, or a part of its key holds a value.
+
+    Example:
+        >>> assign({"train": {"seed": 0}}, ["train.seed=7", "model.depth=3"])
+        {'train': {'seed': 7}, 'model': {'depth': 3}}
+    """
+    raw = copy.deepcopy(raw)
+    for assignment in assignments:
+        key, separator, text = assignment.partition("=")
+        if not separator or not key:
+            raise RecipeError(
+                "--set takes KEY=VALUE with a dotted key.", got=assignment, hint="--set train.num_steps=2000"
+            )
+        *parents, leaf = key.split(".")
+        node = raw
+        for part in parents:
+            child = node.setdefault(part, {})
+            if not isinstance(child, dict):
+                raise RecipeError(f"--set {key}: '{part}' holds a value, not keys.", got=child)
+            node = child
+        node[leaf] = parse_scalar(text)
+    return raw
 
 
 def parse_scalar(text: str) -> Any:

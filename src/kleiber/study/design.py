@@ -2,27 +2,34 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
-from typing import Self
+from typing import Annotated, Self
 
 from pydantic import Field, model_validator
 
 from kleiber.errors import RecipeError
 from kleiber.models import Spec, resolve_spec
 from kleiber.runs import Convention, Document, ModelRecipe, ParallelRecipe, Recipe
+from kleiber.runs.recipe import assign
 
 __all__ = ["LadderDesign", "Rung", "TargetDesign", "read_design", "rungs_of", "target_recipe"]
+
+
+# Bounds as a recipe's own: what a rung's recipe is made of has passed no other check.
+_Steps = Annotated[int, Field(ge=1, le=10**9)]
+_Seed = Annotated[int, Field(ge=0, lt=2**31)]
 
 
 class TargetDesign(Document):
     """The bigger run that the ladder is for."""
 
     model: ModelRecipe
-    num_steps: int = Field(ge=1)
-    seed: int = Field(default=0, ge=0, lt=2**31)
-    num_threads: int | None = Field(default=None, ge=1)
+    num_steps: _Steps
+    seed: _Seed = 0
+    num_threads: int | None = Field(default=None, ge=1, le=4096)
     """CPU threads; None takes all cores."""
 
 
@@ -33,16 +40,16 @@ class LadderDesign(Document):
 
     base: Recipe = Recipe()
     """What all runs share; `model`, `train.num_steps` and `train.seed` are replaced by each run's own."""
-    sizes: tuple[ModelRecipe, ...] = Field(min_length=1)
+    sizes: tuple[ModelRecipe, ...] = Field(min_length=1, max_length=100)
     """Size of each rung, smallest first."""
-    seeds: tuple[int, ...] = Field(default=(0, 1), min_length=1)
+    seeds: tuple[_Seed, ...] = Field(default=(0, 1), min_length=1, max_length=100)
     """Every size is trained with each."""
-    horizons: tuple[int, ...] = Field(min_length=1)
+    horizons: tuple[_Steps, ...] = Field(min_length=1, max_length=100)
     """Steps at which a branch ends, shortest first."""
     target: TargetDesign
-    rate_width: int | None = Field(default=None, ge=1)
+    rate_width: int | None = Field(default=None, ge=1, le=10**6)
     """Width at which `base.train.optimizer.matrix_lr` was tuned; other widths scale it. None leaves it alone."""
-    num_workers: int = Field(default=2, ge=1)
+    num_workers: int = Field(default=2, ge=1, le=4096)
     """Rungs trained side by side, one thread each."""
     count: Convention = "total"
     """Which parameters the law's N counts."""
@@ -54,6 +61,14 @@ class LadderDesign(Document):
         if len(set(self.seeds)) != len(self.seeds):
             raise ValueError(f"seeds must differ, got {list(self.seeds)}")
         return self
+
+    def with_values(self, assignments: Sequence[str]) -> LadderDesign:
+        """Return the design with `a.b=value` assignments applied, such as `base.data.context=64`.
+
+        Raises:
+            RecipeError: An assignment is malformed, names an unknown key or breaks a constraint.
+        """
+        return LadderDesign.of(assign(self.model_dump(mode="json"), assignments), "the ladder", RecipeError)
 
 
 @dataclass(frozen=True)
