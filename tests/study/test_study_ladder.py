@@ -7,13 +7,14 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from kleiber.cost import Calibration, Probe
+from kleiber.cost import Calibration, Probe, load_calibration
 from kleiber.errors import DataError, RecipeError, RunFolderError
 from kleiber.fleet import Done, Progressed
 from kleiber.models import resolve_spec
-from kleiber.runs import RunFolder, find_runs
+from kleiber.runs import RunFolder, find_runs, read_recipe
+from kleiber.study import ladder
 from kleiber.study.design import rungs_of, target_recipe
-from kleiber.study.ladder import ladder_status, open_ladder, run_ladder
+from kleiber.study.ladder import ladder_status, measure_machine, open_ladder, prepare_text, run_ladder
 from kleiber.study.ladder_plan import plan_ladder
 from kleiber.study.probe import calibrate
 
@@ -51,6 +52,8 @@ def test_a_ladder_gives_a_row_a_branch_and_is_skipped_when_finished(design, tmp_
     assert run_ladder(design, tmp_path, on_event=again.append) == rows
     assert again == []
 
+    assert read_recipe(tmp_path / "target.yaml") == target_recipe(design)
+
     with pytest.raises(RecipeError, match="holds a ladder of another design"):
         run_ladder(design.model_copy(update={"horizons": (16, 40)}), tmp_path)
 
@@ -86,7 +89,22 @@ def test_a_text_too_small_for_the_horizons_is_refused_before_anything_runs(desig
         DataError, match=r"is too small: it has [\d,]+ training tokens, and 12,800,000 would pass"
     ):
         run_ladder(greedy, tmp_path)
-    assert not (tmp_path / "ladder").exists()
+    assert not any(tmp_path.iterdir())  # the design may be mended
+
+
+def test_a_design_that_breaks_a_rule_does_not_stay_in_the_folder(design, tmp_path):
+    doubled = design.model_copy(update={"sizes": (design.sizes[0], design.sizes[0])})
+    with pytest.raises(RecipeError, match="sizes of a ladder must differ"):
+        run_ladder(doubled, tmp_path)
+    assert not any(tmp_path.iterdir())
+
+
+def test_the_preparation_of_the_text_is_told(design, tmp_path, monkeypatch):
+    monkeypatch.setenv("KLEIBER_CACHE", str(tmp_path))
+    stages = []
+    meta = prepare_text(design, stages.append)
+    assert stages[0] == "reading the text"
+    assert meta.eval_hash == prepare_text(design).eval_hash
 
 
 def test_a_folder_without_a_design_is_said(tmp_path):
@@ -123,6 +141,21 @@ def test_a_plan_adds_up(design):
     assert plan.total_time_s == plan.ladder_time_s + plan.target.total_time_s
     assert plan.total_flops == sum(run.train_flops for run in plan.rungs) + plan.target.train_flops
     assert plan.target.num_params.total == resolve_spec(recipe).count().total
+
+
+def test_each_size_is_probed_once_and_what_it_took_is_kept(design, tmp_path, monkeypatch):
+    asked = []
+
+    def calibrate(side_by_side, alone, num_processes):
+        asked.append((side_by_side, alone, num_processes))
+        return Calibration(measured_at="then", peak_flops_per_s={1: 1e10})
+
+    monkeypatch.setenv("KLEIBER_CACHE", str(tmp_path))
+    monkeypatch.setattr(ladder, "calibrate", calibrate)
+    assert measure_machine(design) == load_calibration()
+    ((side_by_side, alone, num_processes),) = asked
+    assert [recipe.model.size["width"] for recipe in side_by_side] == [16, 32, 48]
+    assert (alone, num_processes) == ([target_recipe(design)], 2)
 
 
 def test_probes_measure_this_machine(design):

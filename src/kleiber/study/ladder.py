@@ -8,17 +8,20 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from kleiber.cost import Calibration, save_calibration
 from kleiber.data import open_data, require_tokens
 from kleiber.errors import RecipeError, RunFolderError
 from kleiber.fleet import Executor, Job, JobEvent, LocalExecutor
 from kleiber.runs import DataMeta, Row, RunFolder, row_of
-from kleiber.study.design import LadderDesign, Rung, branch_step, rungs_of
+from kleiber.study.design import LadderDesign, Rung, branch_step, rungs_of, target_recipe
+from kleiber.study.probe import calibrate
 from kleiber.train import Branch, Progress, train
 
 __all__ = [
     "RungStatus",
     "ladder_rows",
     "ladder_status",
+    "measure_machine",
     "open_ladder",
     "prepare_text",
     "run_ladder",
@@ -26,6 +29,8 @@ __all__ = [
 ]
 
 DESIGN_FILE = "ladder.yaml"
+TARGET_FILE = "target.yaml"
+"""The recipe of the target, to be trained when its forecast has been written."""
 
 
 @dataclass(frozen=True)
@@ -44,23 +49,24 @@ def open_ladder(folder: Path, design: LadderDesign | None = None) -> LadderDesig
 
     Raises:
         RunFolderError: The folder has no design and none is given.
-        RecipeError: The folder has another design.
+        RecipeError: The folder has another design, or `design` breaks a rule.
     """
     path = folder / DESIGN_FILE
-    if not path.is_file():
-        if design is None:
-            raise RunFolderError(
-                f"{folder} holds no {DESIGN_FILE}.", hint=f"kleiber ladder run ladder.yaml -o {folder}"
+    if path.is_file():
+        known = LadderDesign.read(path)
+        if design not in (None, known):
+            raise RecipeError(
+                f"{folder} holds a ladder of another design.",
+                hint="another folder with -o, or --fresh to start again",
             )
-        design.write(path)
-        return design
-    known = LadderDesign.read(path)
-    if design is not None and design != known:
-        raise RecipeError(
-            f"{folder} holds a ladder of another design.",
-            hint="another folder with -o, or --fresh to start again",
+        return known
+    if design is None:
+        raise RunFolderError(
+            f"{folder} holds no {DESIGN_FILE}.", hint=f"kleiber ladder run ladder.yaml -o {folder}"
         )
-    return known
+    rungs_of(design)  # what breaks a rule is refused before it stands in the folder
+    design.write(path)
+    return design
 
 
 def run_ladder(
@@ -73,7 +79,7 @@ def run_ladder(
     """Train every run of a ladder below `folder`/ladder and return the rows of its branches.
 
     Args:
-        design: What to train; written to `folder`/ladder.yaml.
+        design: What to train; written to `folder`/ladder.yaml, and its target's recipe to `folder`/target.yaml.
         folder: The study; what is finished there is skipped, what was killed goes on.
         executor: Where to run; this machine's cores when None.
         on_event: Called with every `Progressed` and `Done`.
@@ -83,8 +89,9 @@ def run_ladder(
         KleiberError: What a run raised, after the others have ended.
         Interrupted: SIGINT or SIGTERM, after checkpoints.
     """
-    design = open_ladder(folder, design)
     prepare_text(design)
+    design = open_ladder(folder, design)
+    target_recipe(design).write(folder / TARGET_FILE)
     rungs = [rung for rung in rungs_of(design) if not _is_finished(rung, folder)]
     # The longest first: what is left for the end is short, and no core waits long.
     rungs.sort(key=lambda rung: rung.num_steps * rung.spec.count().total, reverse=True)
@@ -96,13 +103,30 @@ def run_ladder(
     return ladder_rows(design, folder)
 
 
-def prepare_text(design: LadderDesign) -> DataMeta:
+def measure_machine(design: LadderDesign) -> Calibration:
+    """Train each size of a ladder and its target for about a second, and keep what this machine took.
+
+    Raises:
+        RecipeError: The design breaks a rule.
+        Interrupted: SIGINT or SIGTERM.
+    """
+    recipes = {rung.spec: rung.trunk_recipe for rung in rungs_of(design)}
+    calibration = calibrate(list(recipes.values()), [target_recipe(design)], design.num_workers)
+    save_calibration(calibration)
+    return calibration
+
+
+def prepare_text(design: LadderDesign, on_progress: Callable[[str], None] | None = None) -> DataMeta:
     """Prepare the text once, before several processes ask for it, and refuse horizons that it is too small for.
+
+    Args:
+        design: Its text, and the longest run of it.
+        on_progress: Is told each stage of a preparation as it begins.
 
     Raises:
         DataError: The text is missing, unreadable, or too small for the longest run.
     """
-    meta = open_data(design.base.data, seed=design.seeds[0]).meta
+    meta = open_data(design.base.data, seed=design.seeds[0], on_progress=on_progress).meta
     num_steps = max(*design.horizons, design.target.num_steps)
     require_tokens(meta, num_steps * design.base.tokens_per_step)
     return meta
