@@ -10,10 +10,11 @@ import typer
 from kleiber.cli.bars import RunBars
 from kleiber.cli.options import Json, Sets
 from kleiber.cli.output import Output
-from kleiber.units import format_count, format_loss, format_seconds
+from kleiber.units import format_bytes, format_count, format_flops, format_loss, format_seconds
 
 if TYPE_CHECKING:
-    from kleiber.runs import Predicted, Record
+    from kleiber.runs import Predicted, Recipe, Record
+    from kleiber.study.plan import Plan
 
 __all__ = ["EXAMPLE", "train"]
 
@@ -33,7 +34,9 @@ def train(
     forecast: Annotated[
         Path | None,
         typer.Option(
-            "--forecast", metavar="FILE", help="A forecast of this run; its hash goes into the record."
+            "--forecast",
+            metavar="FILE",
+            help="A forecast of this run; it is checked before step 0, and its hash goes into the record.",
         ),
     ] = None,
     fresh: Annotated[
@@ -44,6 +47,7 @@ def train(
     """Train what a recipe says, or go on with a run that was stopped.
 
     The same command resumes: bit for bit on a CPU with the same number of threads. A finished run stays as it is.
+    Memory and time are predicted before the run starts, and kleiber verify shows what they came to.
 
     With --json: run, loss, val_loss (nats a token), num_tokens, tokens_per_s, mfu_frac, total_time_s, folder.
     """
@@ -51,10 +55,10 @@ def train(
 
     asked = read_recipe(recipe).with_values(sets or [])
     folder = output or Path("runs") / recipe.stem
-    predicted = _predicted(forecast)
+    out = Output(json_)
+    predicted = _predicted(asked, folder, forecast, out, fresh=fresh)
     from kleiber.train import train as train_run
 
-    out = Output(json_)
     with out.progress() as bar:
         record = train_run(
             asked,
@@ -67,13 +71,38 @@ def train(
     _print(out, record, folder)
 
 
-def _predicted(forecast: Path | None) -> Predicted | None:
-    if forecast is None:
-        return None
-    from kleiber.runs import Predicted, now
+def _predicted(
+    recipe: Recipe, folder: Path, forecast: Path | None, out: Output, *, fresh: bool
+) -> Predicted | None:
+    """Return what is said of a run that starts; None for one that goes on, of which it was said then."""
+    from kleiber.cost import load_calibration
+    from kleiber.runs import RunFolder
     from kleiber.scaling import Forecast
+    from kleiber.study.prediction import check_started, predict
 
-    return Predicted(forecast_hash=Forecast.read(forecast).hash, at=now())
+    foretold, run = None if forecast is None else Forecast.read(forecast), RunFolder(folder)
+    if run.exists() and not fresh:
+        if foretold is not None:
+            check_started(run.read_record(), foretold)
+        return None
+    calibration = load_calibration()
+    found, predicted = predict(
+        recipe,
+        run.name,
+        calibration=calibration,
+        forecast=foretold,
+        on_progress=lambda stage: out.say(f"{stage} ..."),
+    )
+    out.say(f"{_plan_line(run.name, found)}{'' if calibration else ' (this machine was never measured)'}.")
+    return predicted
+
+
+def _plan_line(run: str, found: Plan) -> str:
+    return (
+        f"{run}: {format_count(found.num_params.total)} parameters, {format_count(found.num_tokens)} tokens, "
+        f"{format_flops(found.train_flops)}; expected {format_seconds(found.total_time_s)}, "
+        f"{format_seconds(found.step_time_s)} a step, {format_bytes(found.memory_bytes.peak)}"
+    )
 
 
 def _print(out: Output, record: Record, folder: Path) -> None:

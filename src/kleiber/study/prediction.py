@@ -1,0 +1,73 @@
+"""What is said of a run before it starts: what it needs, and which forecast it is held to. No torch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from kleiber.cost import Calibration
+from kleiber.data import open_data
+from kleiber.errors import ConventionError
+from kleiber.runs import Predicted, Recipe, Record, now
+from kleiber.scaling import Forecast, check_forecast
+from kleiber.study.plan import Plan, plan
+
+__all__ = ["check_started", "predict"]
+
+
+def predict(
+    recipe: Recipe,
+    run: str,
+    *,
+    calibration: Calibration | None = None,
+    forecast: Forecast | None = None,
+    on_progress: Callable[[str], None] | None = None,
+) -> tuple[Plan, Predicted]:
+    """Return the plan of a run and what goes into its record, after checking the forecast against the run.
+
+    Args:
+        recipe: What will be trained.
+        run: Its name, for messages.
+        calibration: Of this machine; without it times are assumed.
+        forecast: Of this run's loss, if there is one.
+        on_progress: Is told each stage of the text's preparation, which the evaluation set needs.
+
+    Raises:
+        ConventionError: The forecast was altered, or is about another size, horizon, evaluation set or convention.
+        RecipeError: The model's size breaks a rule.
+        DataError: The text is missing, unreadable or too small.
+    """
+    found = plan(recipe, calibration=calibration)
+    if forecast is not None:  # what takes no text is checked first
+        check_forecast(forecast, run, num_params=found.num_params, num_tokens=found.num_tokens)
+    meta = open_data(recipe.data, seed=recipe.train.seed, on_progress=on_progress).meta
+    if forecast is not None:
+        check_forecast(
+            forecast,
+            run,
+            num_params=found.num_params,
+            num_tokens=found.num_tokens,
+            eval_hash=meta.eval_hash,
+        )
+    return found, Predicted(
+        forecast_hash=None if forecast is None else forecast.hash,
+        total_time_s=found.total_time_s,
+        step_time_s=found.step_time_s,
+        peak_memory_bytes=found.memory_bytes.peak,
+        at=now(),
+    )
+
+
+def check_started(record: Record, forecast: Forecast) -> None:
+    """Refuse a forecast that a run which has started did not start from.
+
+    Raises:
+        ConventionError: It started from another forecast, or from none.
+    """
+    named = record.predicted.forecast_hash
+    if named != forecast.hash:
+        raise ConventionError(
+            f"run {record.run!r} has started from {'no forecast' if named is None else f'another forecast, {named}'}, "
+            "and a forecast must stand before its run does.",
+            got=forecast.hash,
+            hint="another folder with -o, or --fresh to start again",
+        )
