@@ -26,10 +26,12 @@ from kleiber.scaling.backtest import coverage_frac
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--runs", type=int, default=5)
+    parser.add_argument("--first-seed", type=int, default=0)
     parser.add_argument("--folder", type=Path, default=Path("runs/bench"))
     arguments = parser.parse_args()
-    demos = [_demo(seed, arguments.folder / f"demo-{seed}") for seed in range(arguments.runs)]
-    cells = [cell for seed in range(arguments.runs) for cell in _cells(arguments.folder / f"demo-{seed}")]
+    seeds = range(arguments.first_seed, arguments.first_seed + arguments.runs)
+    demos = [_demo(seed, arguments.folder / f"demo-{seed}") for seed in seeds]
+    cells = [cell for seed in seeds for cell in _cells(arguments.folder / f"demo-{seed}")]
     errors = [abs(demo["law_error_frac"]) for demo in demos]
     summary = {
         "demos": demos,
