@@ -81,7 +81,21 @@ def test_parse_count_reads_what_python_prints(value):
 
 @pytest.mark.parametrize(
     ("value", "text"),
-    [(0, "0"), (812, "812"), (999, "999"), (1000, "1.00 K"), (124_439_808, "124 M"), (2.6e9, "2.60 B")],
+    [
+        (0, "0"),
+        (0.5, "0.50"),
+        (9.996, "10.0"),
+        (812, "812"),
+        (999, "999"),
+        (999.7, "1.00 K"),
+        (1000, "1.00 K"),
+        (99_960, "100 K"),
+        (999_499, "999 K"),
+        (999_600, "1.00 M"),
+        (124_439_808, "124 M"),
+        (2.6e9, "2.60 B"),
+        (3e15, "3000 T"),
+    ],
 )
 def test_format_count(value, text):
     assert format_count(value) == text
@@ -105,11 +119,20 @@ def test_format_bytes(value, text):
     ("value", "text"),
     [
         (0.0123, "12.3 ms"),
+        (0.9994, "999 ms"),
+        (0.9996, "1 s"),
         (1.0, "1 s"),
         (59.4, "59.4 s"),
+        (59.94, "59.9 s"),
+        (59.96, "1 min 00 s"),
         (75, "1 min 15 s"),
+        (3599.4, "59 min 59 s"),
+        (3599.6, "1 h 00 min"),
         (7380, "2 h 03 min"),
+        (172_760, "47 h 59 min"),
+        (172_790, "2 days"),
         (3e6, "34.7 days"),
+        (999.6 * 86_400, "1,000 days"),
     ],
 )
 def test_format_seconds(value, text):
@@ -118,6 +141,20 @@ def test_format_seconds(value, text):
 
 def test_format_loss_keeps_four_decimals():
     assert format_loss(3.14159265) == "3.1416"
+
+
+_SECONDS = {"ms": 1e-3, "s": 1, "min": 60, "h": 3600, "days": 86_400}
+
+
+@given(st.floats(min_value=1e-3, max_value=1e10))
+def test_format_seconds_means_what_was_given(value):
+    words = format_seconds(value).split()
+    parts = [
+        float(number.replace(",", "")) * _SECONDS[unit]
+        for number, unit in zip(words[::2], words[1::2], strict=True)
+    ]
+    assert sum(parts) == pytest.approx(value, rel=0.009)
+    assert "e" not in words[0]
 
 
 @given(st.floats(min_value=1, max_value=1e14))

@@ -51,10 +51,13 @@ def parse_count(text: str, name: str, *, maximum: float = 1e30) -> float:
 
 
 def _with_prefix(value: float, prefixes: tuple[tuple[str, float], ...]) -> str:
-    symbol, scale = next(((s, f) for s, f in reversed(prefixes) if abs(value) >= f), prefixes[0])
-    scaled = value / scale
-    digits = 0 if scale == 1.0 and scaled == int(scaled) else max(0, 2 - int(math.log10(max(abs(scaled), 1))))
-    return f"{scaled:.{digits}f} {symbol}".rstrip()
+    # The prefix is chosen of the rounded value: 999,600 is 1.00 M and not 1000 K.
+    exponent = max(0, int(f"{value:.2e}".partition("e")[2]))
+    thousands = min(exponent // 3, len(prefixes) - 1)
+    symbol, scale = prefixes[thousands]
+    is_whole = thousands == 0 and value == int(value)
+    digits = 0 if is_whole else max(0, 2 - (exponent - 3 * thousands))
+    return f"{value / scale:.{digits}f} {symbol}".rstrip()
 
 
 def format_count(value: float) -> str:
@@ -96,17 +99,20 @@ def format_seconds(value: float) -> str:
         >>> format_seconds(0.0123), format_seconds(75), format_seconds(7380), format_seconds(3e6)
         ('12.3 ms', '1 min 15 s', '2 h 03 min', '34.7 days')
     """
-    if value < 1:
+    # Units are chosen of the rounded value: 0.9999 s is 1 s and not 1e+03 ms.
+    rounded = float(f"{value:.3g}")
+    if rounded < 1:
         return f"{value * 1e3:.3g} ms"
-    if value < 60:
-        return f"{value:.3g} s"
-    if value < 3600:
-        minutes, seconds = divmod(round(value), 60)
+    if rounded < 60:
+        return f"{rounded:g} s"
+    minutes, seconds = divmod(round(value), 60)
+    if minutes < 60:
         return f"{minutes} min {seconds:02d} s"
-    if value < 172_800:
-        hours, minutes = divmod(round(value / 60), 60)
+    hours, minutes = divmod(round(value / 60), 60)
+    if hours < 48:
         return f"{hours} h {minutes:02d} min"
-    return f"{value / 86_400:.3g} days"
+    days = value / 86_400
+    return f"{days:.3g} days" if days < 999.5 else f"{days:,.0f} days"
 
 
 def format_loss(value: float) -> str:
