@@ -2,16 +2,17 @@ from __future__ import annotations
 
 import errno
 import os
+import resource
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from kleiber.data import corpus as corpus_module
-from kleiber.data.cache import publish
 from kleiber.data.corpus import Corpus, open_corpus, source_files
 from kleiber.errors import DataError, StorageError
 from kleiber.runs import DataRecipe
@@ -94,18 +95,6 @@ def test_processes_may_prepare_the_same_corpus_at_once(small_recipe: DataRecipe,
     assert len(list((tmp_path / "corpora").iterdir())) == 1  # no temporary folder is left
 
 
-def test_the_loser_of_a_race_drops_its_work(tmp_path: Path) -> None:
-    def write(target: Path) -> None:
-        publish(tmp_path / "it", lambda other: (other / "winner").touch()) if not (
-            tmp_path / "it"
-        ).exists() else None
-        (target / "loser").touch()
-
-    publish(tmp_path / "it", write)
-    assert [path.name for path in (tmp_path / "it").iterdir()] == ["winner"]
-    assert [path.name for path in tmp_path.iterdir()] == ["it"]
-
-
 def test_a_full_disk_leaves_nothing_behind(
     small_recipe: DataRecipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -116,6 +105,22 @@ def test_a_full_disk_leaves_nothing_behind(
     with pytest.raises(StorageError, match=r"cannot write .*: No space left on device"):
         opened(small_recipe, tmp_path)
     assert list((tmp_path / "corpora").iterdir()) == []
+
+
+@pytest.fixture
+def tiny_files() -> Iterator[None]:
+    """No file may grow beyond 2,000 bytes: to a program the same as a full disk."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (2000, hard))
+    yield
+    resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+@pytest.mark.usefixtures("tiny_files")
+def test_a_tokenizer_that_does_not_fit_on_the_disk_is_said(small_recipe: DataRecipe, tmp_path: Path) -> None:
+    with pytest.raises(StorageError, match=r"cannot write .*tokenizer\.json: File too large"):
+        opened(small_recipe, tmp_path)
+    assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
 
 
 @pytest.mark.parametrize("name", ["meta.json", "train.npy", "token_num_bytes.npy"])

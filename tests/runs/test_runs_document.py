@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import string
 
 import pytest
@@ -71,7 +72,7 @@ RESULTS = st.builds(
     **{
         name: NUMBERS
         for name, field in Result.model_fields.items()
-        if field.annotation is float
+        if field.annotation in (float, float | None)
     },
 )  # fmt: skip
 RECORDS = st.builds(
@@ -108,6 +109,16 @@ def test_what_is_written_is_read_back(tmp_path_factory, document, suffix):
     path = tmp_path_factory.mktemp("document") / f"document{suffix}"
     document.write(path)
     assert type(document).read(path) == document
+
+
+@pytest.mark.parametrize("number", [math.nan, math.inf, -math.inf])
+def test_json_has_null_for_what_is_no_number(make_record, tmp_path, number):
+    record = make_record(result={"val_loss_half_width": number})
+    record.write(tmp_path / "record.json")
+    text = (tmp_path / "record.json").read_text()
+    assert '"val_loss_half_width": null' in text
+    json.loads(text, parse_constant=pytest.fail)
+    assert Record.read(tmp_path / "record.json").result.val_loss_half_width is None
 
 
 @given(DOCUMENTS)
@@ -177,7 +188,7 @@ def test_a_truncated_document_says_so(tmp_path):
     ParamCount(embedding=1, body=2, head=3).write(path)
     path.write_text(path.read_text()[:-10])
     with pytest.raises(
-        RunFolderError, match=r"count\.json is truncated or not valid JSON: .*\n  try: restore it"
+        RunFolderError, match=rf"count\.json is truncated or not valid JSON: .*\n  try: rm {path}   and run"
     ):
         ParamCount.read(path)
 
@@ -185,7 +196,9 @@ def test_a_truncated_document_says_so(tmp_path):
 def test_yaml_that_does_not_parse_says_so(tmp_path):
     path = tmp_path / "recipe.yaml"
     path.write_text("a: [1,\n")
-    with pytest.raises(RunFolderError, match=r"recipe\.yaml is truncated or not valid YAML"):
+    with pytest.raises(
+        RunFolderError, match=r"recipe\.yaml is truncated or not valid YAML.*\n  try: kleiber schema"
+    ):
         Recipe.read(path)
 
 

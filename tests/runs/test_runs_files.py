@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from kleiber.errors import StorageError
-from kleiber.runs.files import storage_errors, write_bytes, write_text
+from kleiber.errors import RunFolderError, StorageError
+from kleiber.runs.files import read_lines, storage_errors, write_bytes, write_folder, write_text
 
 
 def _refuse(*_args, **_kwargs):
@@ -28,7 +28,7 @@ def test_a_full_disk_leaves_the_old_file_whole(tmp_path, monkeypatch, step):
     assert list(tmp_path.iterdir()) == [path]
     assert str(caught.value) == (
         f"cannot write {path}: No space left on device. What was written before is whole.\n"
-        "  try: free some space or choose another folder, then run the same command again: it resumes"
+        "  try: free some space or choose another folder, then run the same command again, without --fresh: it resumes"
     )
 
 
@@ -74,3 +74,53 @@ def test_a_folder_where_a_file_stands_is_refused(tmp_path):
 def test_errors_that_are_not_the_disks_pass_through(tmp_path):
     with pytest.raises(ZeroDivisionError), storage_errors(tmp_path):
         _ = 1 // 0
+
+
+def test_the_loser_of_a_race_drops_its_work(tmp_path):
+    def write(target):
+        if not (tmp_path / "it").exists():
+            write_folder(tmp_path / "it", lambda other: (other / "winner").touch())
+        (target / "loser").touch()
+
+    write_folder(tmp_path / "it", write)
+    assert [path.name for path in (tmp_path / "it").iterdir()] == ["winner"]
+    assert [path.name for path in tmp_path.iterdir()] == ["it"]
+
+
+def test_a_full_disk_leaves_no_part_of_a_folder(tmp_path):
+    with pytest.raises(StorageError, match=r"cannot write .*it: No space left on device"):
+        write_folder(tmp_path / "it", _refuse)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_files_of_a_folder_are_on_disk_before_its_name_is(tmp_path, monkeypatch):
+    calls = []
+    fsync, rename = os.fsync, Path.rename
+    monkeypatch.setattr(os, "fsync", lambda handle: (calls.append("fsync"), fsync(handle)))
+    monkeypatch.setattr(Path, "rename", lambda self, to: (calls.append("rename"), rename(self, to)))
+    write_folder(tmp_path / "it", lambda folder: (folder / "a").touch())
+    assert calls == ["fsync", "fsync", "rename", "fsync"]  # the file, its folder; the parent
+
+
+@pytest.mark.parametrize(
+    ("content", "values"),
+    [
+        (b"", []),
+        (b'{"a": 1}\n{"a": 2}\n', [{"a": 1}, {"a": 2}]),
+        (b'{"a": 1}\n{"a', [{"a": 1}]),
+        (b'{"a": 1}\n{"a": "\xc3', [{"a": 1}]),
+        (b'{"a": 1}', [{"a": 1}]),
+        ('{"a": "x\u2028y"}\n'.encode(), [{"a": "x\u2028y"}]),
+    ],
+)
+def test_only_what_a_crash_tore_is_left_out(tmp_path, content, values):
+    (tmp_path / "x.jsonl").write_bytes(content)
+    assert read_lines(tmp_path / "x.jsonl") == values
+    assert read_lines(tmp_path / "none.jsonl") == []
+
+
+@pytest.mark.parametrize("content", [b'{"a\n', b'{"a": 1}\n{"a\n{"a": 3}', b"\n"])
+def test_a_whole_line_that_does_not_parse_is_an_error(tmp_path, content):
+    (tmp_path / "x.jsonl").write_bytes(content)
+    with pytest.raises(RunFolderError, match=r"x\.jsonl line [12] is not valid JSON"):
+        read_lines(tmp_path / "x.jsonl")

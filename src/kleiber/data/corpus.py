@@ -6,6 +6,7 @@ import hashlib
 import platform
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import partial
 from importlib import metadata
 from pathlib import Path
 from typing import Literal
@@ -14,7 +15,6 @@ import numpy as np
 import numpy.typing as npt
 from tokenizers import Tokenizer
 
-from kleiber.data.cache import publish
 from kleiber.data.holdout import split
 from kleiber.data.passages import joined
 from kleiber.data.source_files import SourceFiles
@@ -29,6 +29,7 @@ from kleiber.data.tokenizer import (
 )
 from kleiber.errors import DataError, RunFolderError, nearest
 from kleiber.runs.document import Document, hash_of
+from kleiber.runs.files import write_folder, write_text
 from kleiber.runs.recipe import DataRecipe
 
 __all__ = ["Corpus", "CorpusMeta", "Progress", "open_corpus", "source_files"]
@@ -147,10 +148,10 @@ def _prepare(
         np.save(target / "train.npy", train_tokens)
         np.save(target / "val.npy", val_tokens)
         np.save(target / "token_num_bytes.npy", token_num_bytes(tokenizer))
-        tokenizer.save(str(target / "tokenizer.json"))
+        _write_tokenizer(tokenizer, target)
         meta.write(target / "meta.json")
 
-    publish(folder, write)
+    write_folder(folder, write)
 
 
 def _tokenizer(train: list[str], recipe: DataRecipe, cache: Path) -> Tokenizer:
@@ -161,8 +162,13 @@ def _tokenizer(train: list[str], recipe: DataRecipe, cache: Path) -> Tokenizer:
     if folder.is_dir():
         return load_tokenizer(folder)
     tokenizer = train_tokenizer(train, recipe.vocab_size, source=recipe.source)
-    publish(folder, lambda target: tokenizer.save(str(target / "tokenizer.json")))
+    write_folder(folder, partial(_write_tokenizer, tokenizer))
     return tokenizer
+
+
+def _write_tokenizer(tokenizer: Tokenizer, folder: Path) -> None:
+    # Tokenizer.save would raise a bare Exception on a full disk.
+    write_text(folder / "tokenizer.json", tokenizer.to_str(pretty=True))
 
 
 def _hash_texts(texts: Iterable[str]) -> str:

@@ -19,9 +19,7 @@ __all__ = ["Document", "canonical_json", "explain", "hash_of"]
 class Document(BaseModel):
     """A frozen value that a person can read on disk as JSON or YAML."""
 
-    model_config = ConfigDict(
-        extra="forbid", frozen=True, use_attribute_docstrings=True, ser_json_inf_nan="null"
-    )
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
     help_line: ClassVar[str | None] = None
     """What to type to learn what the document takes."""
@@ -55,7 +53,8 @@ class Document(BaseModel):
         except (yaml.YAMLError, json.JSONDecodeError) as error:
             raise error_type(
                 f"{path} is truncated or not valid {'YAML' if is_yaml else 'JSON'}: {str(error).splitlines()[0]}.",
-                hint="restore it from a copy, or run the command that wrote it again",
+                # People write YAML; JSON comes from a command, which makes what is missing.
+                hint=cls.help_line if is_yaml else f"rm {path}   and run the command that wrote it again",
             ) from None
         return cls.of(raw, str(path), error_type)
 
@@ -74,8 +73,9 @@ class Document(BaseModel):
         write_text(path, self.to_yaml() if path.suffix in {".yaml", ".yml"} else self.to_json())
 
     def to_json(self) -> str:
-        """Return indented JSON."""
-        return json.dumps(self.model_dump(mode="json"), indent=2, ensure_ascii=False) + "\n"
+        """Return indented JSON, null for numbers that are not finite."""
+        # Only pydantic's own JSON has that null; json.dumps would write NaN, which is not JSON.
+        return json.dumps(json.loads(self.model_dump_json()), indent=2, ensure_ascii=False) + "\n"
 
     def to_yaml(self) -> str:
         """Return YAML in the order of the fields."""

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from kleiber.errors import RunFolderError
+from kleiber.runs.files import read_lines
 from kleiber.runs.ledger import LedgerEntry, read_ledger
 from kleiber.runs.record import Record
 
@@ -94,26 +94,6 @@ class RunFolder:
     def read_samples(self) -> list[dict[str, Any]]:
         """Return what was generated: `prompt`, `text`."""
         return read_lines(self.samples_path)
-
-
-def read_lines(path: Path) -> list[dict[str, Any]]:
-    """Return the JSON lines of a file that a crash may have torn at its end.
-
-    Raises:
-        RunFolderError: A line before the last does not parse.
-    """
-    if not path.is_file():
-        return []
-    lines = path.read_text(encoding="utf-8").splitlines()
-    values = []
-    for number, line in enumerate(lines, start=1):
-        try:
-            values.append(json.loads(line))
-        except json.JSONDecodeError as error:
-            if number == len(lines):
-                break
-            raise RunFolderError(f"{path} line {number} is not valid JSON: {error.msg}.") from None
-    return values
 
 
 def find_runs(paths: list[Path]) -> Iterator[RunFolder]:

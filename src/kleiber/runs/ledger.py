@@ -10,7 +10,7 @@ from pydantic import computed_field
 
 from kleiber.errors import RunFolderError
 from kleiber.runs.document import Document
-from kleiber.runs.files import write_text
+from kleiber.runs.files import read_lines, write_text
 
 __all__ = ["LedgerEntry", "read_ledger", "write_ledger"]
 
@@ -64,13 +64,7 @@ def read_ledger(path: Path) -> list[LedgerEntry]:
     Raises:
         RunFolderError: A line does not parse.
     """
-    if not path.is_file():
-        return []
-    entries = []
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
-        try:
-            raw = json.loads(line)
-        except json.JSONDecodeError as error:
-            raise RunFolderError(f"{path} line {number} is not valid JSON: {error.msg}.") from None
-        entries.append(LedgerEntry.of(raw, f"{path} line {number}", RunFolderError))
-    return entries
+    return [
+        LedgerEntry.of(raw, f"{path} line {number}", RunFolderError)
+        for number, raw in enumerate(read_lines(path), start=1)
+    ]

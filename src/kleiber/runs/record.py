@@ -79,8 +79,8 @@ class Result(Document):
     """Training loss over the last logged interval [nats/token]."""
     val_loss: float
     """[nats/token] on the fixed evaluation set."""
-    val_loss_half_width: float
-    """Half of the 95% interval of `val_loss` over the sequences of the evaluation set."""
+    val_loss_half_width: float | None
+    """Half of the 95% interval of `val_loss` over the sequences of the evaluation set; None of a single one."""
     val_bits_per_byte: float
     tokens_per_s: float
     """Over training steps, without validation and checkpoints."""
