@@ -73,6 +73,18 @@ def test_a_broken_table_is_refused(tmp_path: Path, name: str, content: bytes) ->
         documents(tmp_path / name)
 
 
+@pytest.mark.parametrize("suffix", ["gz", "xz", "zst", "GZ"])
+@pytest.mark.parametrize("field", ["text", None])
+def test_a_compressed_table_is_refused_and_not_read_as_text(
+    jsonl: Path, suffix: str, field: str | None
+) -> None:
+    packed = jsonl.rename(jsonl.with_name(f"rows.jsonl.{suffix}"))
+    message = rf"rows\.jsonl\.{suffix} is a compressed table, which must be unpacked first\.\n  try: (gzip|xz|zstd) -d"
+    for path in (packed, packed.parent):
+        with pytest.raises(DataError, match=message):
+            documents(path, field)
+
+
 def test_tables_without_the_package_say_what_to_install(jsonl: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "datasets", None)
     with pytest.raises(

@@ -43,7 +43,8 @@ def text_files(path_typed: str, field: str | None) -> SourceFiles:
         field: Text column of `.jsonl` and `.parquet` files.
 
     Raises:
-        DataError: Nothing is there, or nothing that can be read, or `field` would have no effect.
+        DataError: Nothing is there, or nothing that can be read, a table is compressed, or `field` would have no
+            effect.
     """
     source = f"text:{path_typed}"
     path = Path(path_typed).expanduser()
@@ -59,7 +60,7 @@ def text_files(path_typed: str, field: str | None) -> SourceFiles:
             raise DataError(f"data.source '{source}': the folder holds no text files.", hint=_EXAMPLE)
     else:
         root, names = path.parent, (path.name,)
-    _check_field(source, names, field)
+    _check_tables(source, names, field)
     return SourceFiles(source, root, names, partial(_read_file, field=field))
 
 
@@ -68,16 +69,27 @@ def _text_names(root: Path) -> Iterator[str]:
         subfolders[:] = [name for name in subfolders if not name.startswith(".")]
         for file in files:
             path = Path(folder) / file
-            inner = Path(path.stem).suffix if path.suffix.lower() in _COMPRESSED else path.suffix
+            inner = Path(path.stem).suffix if _is_packed(file) else path.suffix
             if not file.startswith(".") and inner.lower() in TEXT_SUFFIXES | TABLE_SUFFIXES:
                 yield path.relative_to(root).as_posix()
+
+
+def _is_packed(name: str) -> bool:
+    return Path(name).suffix.lower() in _COMPRESSED
 
 
 def _is_table(name: str) -> bool:
     return Path(name).suffix.lower() in TABLE_SUFFIXES
 
 
-def _check_field(source: str, names: tuple[str, ...], field: str | None) -> None:
+def _check_tables(source: str, names: tuple[str, ...], field: str | None) -> None:
+    packed = next((name for name in names if _is_packed(name) and _is_table(Path(name).stem)), None)
+    if packed is not None:
+        tool = {".xz": "xz -dk", ".gz": "gzip -dk", ".zst": "zstd -d"}[Path(packed).suffix.lower()]
+        raise DataError(
+            f"data.source '{source}': {packed} is a compressed table, which must be unpacked first.",
+            hint=f"{tool} {packed}   and move the compressed one away",
+        )
     tables = [name for name in names if _is_table(name)]
     if tables and field is None:
         raise DataError(
