@@ -21,6 +21,7 @@ check: $(STAMP)
 # DATA=folder adds what needs public data: folder/scaling_laws/epoch_chinchilla.csv.
 bench: $(STAMP)
 	$(BIN)/python bench/demo_runs.py --runs 5
+	$(BIN)/python bench/coverage.py --ladders 100
 	KLEIBER_DATA=$(and $(DATA),$(DATA)/scaling_laws) $(BIN)/pytest -m "slow and not gpu"
 ifdef DATA
 	$(BIN)/python bench/laws.py $(DATA)/scaling_laws

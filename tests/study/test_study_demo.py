@@ -161,3 +161,5 @@ def test_planned_entries_by_hand(make_record):
     assert entries["total_time_s"].error_frac == pytest.approx(0.2)
     assert entries["peak_memory_bytes"].error_frac == pytest.approx(-0.5)
     assert isinstance(entries["total_time_s"], LedgerEntry)
+    untold = make_record(predicted=record.predicted, result={"peak_memory_bytes": 0})
+    assert [entry.quantity for entry in plan_entries(untold)] == ["total_time_s"]

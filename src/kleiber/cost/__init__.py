@@ -4,7 +4,7 @@ from kleiber.cost.calibration import Calibration, Probe, calibration_path, load_
 from kleiber.cost.devices import DTYPES, Device, find_device, known_devices
 from kleiber.cost.flops import FLOP_CONVENTIONS, FlopConvention, FlopCount
 from kleiber.cost.memory import VAL_SEQUENCES, MemoryBytes, StepMemory
-from kleiber.cost.optimizers import OptimizerCost, optimizer_cost
+from kleiber.cost.optimizers import MUON_ITERATIONS, OptimizerCost, optimizer_cost
 from kleiber.cost.step_time import (
     ASSUMED_EFFICIENCY_FRAC,
     StepShape,
@@ -17,6 +17,7 @@ __all__ = [
     "ASSUMED_EFFICIENCY_FRAC",
     "DTYPES",
     "FLOP_CONVENTIONS",
+    "MUON_ITERATIONS",
     "VAL_SEQUENCES",
     "Calibration",
     "Device",

@@ -7,11 +7,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-__all__ = ["OptimizerCost", "optimizer_cost"]
+__all__ = ["MUON_ITERATIONS", "OptimizerCost", "optimizer_cost"]
 
 _FP32_BYTES = 4
-_NUM_ITERATIONS = 5
-"""Of Muon's Newton-Schulz iteration."""
+MUON_ITERATIONS = 5
+"""Steps of Muon's Newton-Schulz iteration."""
 
 
 @dataclass(frozen=True)
@@ -57,5 +57,5 @@ def optimizer_cost(
         temporary_bytes=max(
             (_FP32_BYTES * count * 3 * (R * C + R * R) for (R, C), count in stacks.items()), default=0
         ),
-        flops=sum(_NUM_ITERATIONS * count * (4 * R * R * C + 2 * R**3) for (R, C), count in stacks.items()),
+        flops=sum(MUON_ITERATIONS * count * (4 * R * R * C + 2 * R**3) for (R, C), count in stacks.items()),
     )

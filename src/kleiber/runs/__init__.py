@@ -5,6 +5,7 @@ from kleiber.runs.counts import CONVENTIONS, Convention, ParamCount
 from kleiber.runs.document import Document, canonical_json, hash_of
 from kleiber.runs.folder import METRIC_KEYS, RunFolder, find_runs
 from kleiber.runs.ledger import LedgerEntry, read_ledger, write_ledger
+from kleiber.runs.machine import num_cores
 from kleiber.runs.recipe import (
     DataRecipe,
     ModelRecipe,
@@ -48,6 +49,7 @@ __all__ = [
     "find_runs",
     "hash_of",
     "now",
+    "num_cores",
     "read_ledger",
     "read_recipe",
     "row_of",

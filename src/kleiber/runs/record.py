@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import platform
 import sys
 from datetime import UTC, datetime
@@ -11,6 +10,7 @@ from typing import Literal
 
 from kleiber.runs.counts import ParamCount
 from kleiber.runs.document import Document
+from kleiber.runs.machine import num_cores
 from kleiber.runs.recipe import Recipe
 
 __all__ = ["DataMeta", "Environment", "Lineage", "Predicted", "Record", "Result", "environment", "now"]
@@ -133,7 +133,7 @@ def environment(num_threads: int) -> Environment:
         python=platform.python_version(),
         torch=metadata.version("torch"),
         platform=f"{sys.platform}-{platform.machine()}",
-        num_cores=len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1,
+        num_cores=num_cores(),
         num_threads=num_threads,
     )
 

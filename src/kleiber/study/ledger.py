@@ -31,5 +31,6 @@ def plan_entries(record: Record) -> tuple[LedgerEntry, ...]:
             method="plan",
         )
         for quantity, unit, said, measured in pairs
-        if said is not None
+        # A measurement of 0 is none: where the system does not tell the peak of memory.
+        if said is not None and measured > 0
     )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 import statistics
 
 from kleiber.cost import (
@@ -21,7 +20,7 @@ from kleiber.cost import (
 from kleiber.cost.flops import FLOP_CONVENTIONS
 from kleiber.models import Spec, resolve_spec
 from kleiber.models.gpt.memory import train_memory
-from kleiber.runs import Document, ParamCount, Recipe
+from kleiber.runs import Document, ParamCount, Recipe, num_cores
 from kleiber.units import format_bytes, format_count
 
 __all__ = ["Plan", "plan"]
@@ -119,7 +118,7 @@ def _shape(recipe: Recipe, spec: Spec, num_processes: int) -> StepShape:
         num_blocks=spec.depth,
         flops=spec.flops(train.batch_size, recipe.data.context).total + cost.flops,
         tokens=recipe.tokens_per_step,
-        num_threads=recipe.parallel.num_threads or _num_cores(),
+        num_threads=recipe.parallel.num_threads or num_cores(),
         num_processes=num_processes,
     )
 
@@ -184,7 +183,3 @@ def _device_says(device: Device, memory: MemoryBytes, price: float | None, *, is
         source = f"list price of {device.price_date}, check yours" if is_listed else "the price given"
         says.append(f"Money is {price:g} USD an hour for one {device.name}: {source}.")
     return says
-
-
-def _num_cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

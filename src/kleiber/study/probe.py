@@ -16,7 +16,7 @@ from kleiber.data import Batch
 from kleiber.fleet import Done, Job, LocalExecutor
 from kleiber.models import resolve_spec
 from kleiber.models.gpt.memory import train_memory
-from kleiber.runs import Recipe, environment, now
+from kleiber.runs import Recipe, now, num_cores
 from kleiber.tasks import task_of
 from kleiber.train.allocator import keep_freed_memory
 from kleiber.train.measure import MemoryMeter, peak_flops_per_s
@@ -38,7 +38,7 @@ def probe(recipe: Recipe, num_processes: int, report: Callable[[Any], None]) -> 
         report: Called with nothing of use; a probe is too short to follow.
     """
     del report
-    num_threads = recipe.parallel.num_threads or environment(1).num_cores
+    num_threads = recipe.parallel.num_threads or num_cores()
     torch.set_num_threads(num_threads)
     keep_freed_memory()
     peak = peak_flops_per_s(num_threads)

@@ -12,11 +12,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from kleiber.cost import MUON_ITERATIONS
+
 __all__ = ["Muon", "orthogonalize"]
 
 _COEFFICIENTS = (3.4445, -4.7750, 2.0315)
 """Of the quintic iteration: steep at 0, within [0.7, 1.2] after five steps (Jordan 2024, "Muon")."""
-_NUM_ITERATIONS = 5
 _EPS = 1e-7
 
 
@@ -33,7 +34,7 @@ def orthogonalize(x_MRC: Tensor) -> Tensor:
     """
     a, b, c = _COEFFICIENTS
     x: Tensor = x_MRC / (torch.linalg.matrix_norm(x_MRC, keepdim=True) + _EPS)
-    for _ in range(_NUM_ITERATIONS):
+    for _ in range(MUON_ITERATIONS):
         gram = x @ x.mT
         x = torch.baddbmm(x, torch.baddbmm(gram, gram, gram, beta=b, alpha=c), x, beta=a)
     return x
