@@ -5,13 +5,16 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 from kleiber.errors import UsageError
 from kleiber.runs.files import storage_errors
 
-__all__ = ["exclusive"]
+__all__ = ["exclusive", "is_held"]
+
+_NUM_TRIES, _PAUSE_S = 10, 0.02
 
 
 @contextlib.contextmanager
@@ -21,17 +24,49 @@ def exclusive(folder: Path) -> Iterator[None]:
     Raises:
         UsageError: Another process holds it.
     """
-    path = folder / ".lock"
+    path = _lock_path(folder)
     with storage_errors(path):
         folder.mkdir(parents=True, exist_ok=True)
         handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
     try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if not _take_patiently(handle):
+            raise UsageError(
+                f"{folder} is being trained by another process.",
+                hint="wait for it, or choose another folder with -o",
+            )
         yield
-    except BlockingIOError:
-        raise UsageError(
-            f"{folder} is being trained by another process.",
-            hint="wait for it, or choose another folder with -o",
-        ) from None
     finally:
         os.close(handle)
+
+
+def is_held(folder: Path) -> bool:
+    """Return whether a live process holds `folder`."""
+    try:
+        handle = os.open(_lock_path(folder), os.O_RDONLY)
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    try:
+        return not _take(handle)
+    finally:
+        os.close(handle)
+
+
+def _lock_path(folder: Path) -> Path:
+    return folder / ".lock"
+
+
+def _take_patiently(handle: int) -> bool:
+    """Return whether the lock is ours; `is_held` of another process may have it for a moment."""
+    for _ in range(_NUM_TRIES):
+        if _take(handle):
+            return True
+        time.sleep(_PAUSE_S)
+    return False
+
+
+def _take(handle: int) -> bool:
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True

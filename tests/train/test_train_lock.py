@@ -1,0 +1,54 @@
+import subprocess
+import sys
+import threading
+import time
+
+from kleiber.train.lock import exclusive, is_held
+
+_SCRIPT = """
+import sys
+from pathlib import Path
+from kleiber.train.lock import exclusive
+with exclusive(Path(sys.argv[1])):
+    print("held", flush=True)
+    sys.stdin.read()
+"""
+
+
+def test_a_folder_is_held_while_the_process_lives(tmp_path):
+    assert not is_held(tmp_path / "absent")
+    assert not (tmp_path / "absent").exists()
+    command = [sys.executable, "-c", _SCRIPT, str(tmp_path)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout.readline() == "held\n"
+        assert is_held(tmp_path)
+        process.kill()
+    assert not is_held(tmp_path)
+    with exclusive(tmp_path):
+        assert is_held(tmp_path)
+
+
+def test_a_file_is_not_held(tmp_path):
+    (tmp_path / "file").touch()
+    assert not is_held(tmp_path / "file")
+
+
+def test_looking_does_not_keep_a_run_from_starting(tmp_path):
+    with exclusive(tmp_path):
+        pass
+    is_over = threading.Event()
+
+    def look():
+        while not is_over.is_set():
+            is_held(tmp_path)
+            time.sleep(1e-4)
+
+    looking = threading.Thread(target=look)
+    looking.start()
+    try:
+        for _ in range(300):
+            with exclusive(tmp_path):
+                pass
+    finally:
+        is_over.set()
+        looking.join()
