@@ -1,6 +1,7 @@
 import errno
 import json
 import os
+import shutil
 
 import pytest
 import torch
@@ -9,6 +10,7 @@ from kleiber.errors import CheckpointError, StorageError
 from kleiber.train.checkpoint import (
     Checkpoint,
     Counters,
+    discard_after,
     list_checkpoints,
     prune,
     read_checkpoint,
@@ -108,9 +110,25 @@ def test_a_full_disk_leaves_earlier_checkpoints_whole(tmp_path, monkeypatch):
     assert read_newest(tmp_path)[0].counters.step == 10
 
 
-def test_an_existing_checkpoint_of_the_same_step_is_replaced(tmp_path):
-    write_checkpoint(tmp_path, _checkpoint(10))
-    changed = _checkpoint(10)
-    changed.tensors["weights.a"] += 1
-    write_checkpoint(tmp_path, changed)
-    assert torch.equal(read_newest(tmp_path)[0].tensors["weights.a"], changed.tensors["weights.a"])
+def test_what_comes_after_a_step_is_discarded_and_what_was_half_written(tmp_path):
+    for step in (5, 10, 15):
+        write_checkpoint(tmp_path, _checkpoint(step))
+    (tmp_path / ".step-00000020.abc.tmp").mkdir()
+    discard_after(tmp_path, 5)
+    assert [path.name for path in tmp_path.iterdir()] == ["step-00000005"]
+    discard_after(tmp_path / "absent", 0)
+
+
+@pytest.mark.parametrize(
+    "remove", [lambda folder: discard_after(folder, 5), lambda folder: prune(folder, 1, ())]
+)
+def test_a_checkpoint_that_cannot_be_removed_is_said(tmp_path, monkeypatch, remove):
+    for step in (5, 10):
+        write_checkpoint(tmp_path, _checkpoint(step))
+
+    def refuse(_):
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+
+    monkeypatch.setattr(shutil, "rmtree", refuse)
+    with pytest.raises(StorageError, match="Read-only file system"):
+        remove(tmp_path)

@@ -1,3 +1,4 @@
+import errno
 import json
 import os
 import random
@@ -6,16 +7,30 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 import torch
 from safetensors.torch import load_file
 
-from kleiber.errors import DataError, DivergedError, Interrupted, RecipeError, RunFolderError, UsageError
+from kleiber.errors import (
+    CheckpointError,
+    DataError,
+    DivergedError,
+    Interrupted,
+    RecipeError,
+    RunFolderError,
+    StorageError,
+    UsageError,
+)
 from kleiber.runs import METRIC_KEYS, Predicted, RunFolder, read_recipe
-from kleiber.tasks import LanguageModelling
+from kleiber.tasks import LanguageModelling, Metrics
 from kleiber.train import Branch, train
+from kleiber.train.checkpoint import list_checkpoints, read_newest
 from kleiber.train.lock import exclusive
+
+GOLDEN_LOSSES = [5.6087, 5.0445, 4.5308, 4.3154]
+GOLDEN_VAL_LOSS = 4.2975
 
 
 def _weights(folder):
@@ -74,15 +89,16 @@ def test_the_same_recipe_gives_the_same_bits_and_another_seed_others(recipe, who
     assert not _same(whole, tmp_path / "other")
 
 
-def test_interrupt_writes_a_checkpoint_and_resumes_bit_identically(recipe, whole, tmp_path):
-    def interrupt(progress):
-        if progress.step == 10:
-            os.kill(os.getpid(), signal.SIGINT)
+def _interrupt_at(step):
+    return lambda progress: os.kill(os.getpid(), signal.SIGINT) if progress.step == step else None
 
+
+def test_interrupt_writes_a_checkpoint_and_resumes_bit_identically(recipe, whole, tmp_path):
     with pytest.raises(
-        Interrupted, match=r"stopped at step 1[01] of 20; a checkpoint was written\.[\s\S]*resumes"
+        Interrupted,
+        match=r"stopped at step 1[01] of 20; a checkpoint was written\.\n  try: .* without --fresh: it resumes",
     ):
-        train(recipe, tmp_path / "cut", on_progress=interrupt)
+        train(recipe, tmp_path / "cut", on_progress=_interrupt_at(10))
     assert RunFolder(tmp_path / "cut").read_record().status == "interrupted"
     train(recipe, tmp_path / "cut")
     assert _same(whole, tmp_path / "cut")
@@ -133,6 +149,91 @@ def test_a_corrupt_newest_checkpoint_is_passed_over_and_said(recipe, whole, tmp_
     assert _same(whole, tmp_path / "cut")
 
 
+def test_a_good_checkpoint_outlives_the_corrupt_ones_after_it(recipe, tmp_path):
+    recipe = recipe.with_values(["train.keep_checkpoints=1", "train.branch_steps=[5]"])
+    checkpoints = tmp_path / "cut" / "checkpoints"
+    with pytest.raises(Interrupted):
+        train(recipe, tmp_path / "cut", on_progress=_interrupt_at(15))
+    assert [path.name[-2:] for path in list_checkpoints(checkpoints)] == ["05", "15"]
+    (checkpoints / "step-00000015" / "tensors.safetensors").write_bytes(b"torn")
+    with pytest.raises(Interrupted):
+        train(recipe, tmp_path / "cut", on_progress=_interrupt_at(10), on_notice=lambda _: None)
+    assert [path.name[-2:] for path in list_checkpoints(checkpoints)] == ["05", "10"]
+    checkpoint, complaints = read_newest(checkpoints)
+    assert (checkpoint.counters.step, complaints) == (10, [])
+
+
+def test_a_checkpoint_of_another_recipe_is_refused(recipe, whole):
+    RunFolder(whole).record_path.unlink()
+    with pytest.raises(
+        CheckpointError, match=r"the checkpoint at step 20 is of another recipe\.\n  try: .*--fresh"
+    ):
+        train(recipe.with_values(["train.clip_norm=2"]), whole)
+
+
+def test_a_corrupt_checkpoint_of_a_trunk_says_how_to_train_it_again(recipe, tmp_path):
+    start = recipe.train.schedule.cooldown_start(20)
+    trunk = recipe.with_values([f"train.num_steps={start}", "train.schedule.cooldown_frac=0"])
+    train(trunk, tmp_path / "trunk")
+    (RunFolder(tmp_path / "trunk").checkpoints_path / f"step-{start:08d}" / "state.json").unlink()
+    branch = Branch(tmp_path / "trunk", start)
+    with pytest.raises(CheckpointError, match=r"is corrupt: .*\n  try: rm -r .*trunk   and run"):
+        train(recipe, tmp_path / "branch", branch=branch)
+    shutil.rmtree(tmp_path / "trunk")
+    train(trunk, tmp_path / "trunk")
+    assert train(recipe, tmp_path / "branch", branch=branch).status == "finished"
+
+
+def test_a_branch_of_a_trunk_of_another_text_is_refused(recipe, small_text, whole, tmp_path):
+    shutil.copytree(small_text, tmp_path / "text", ignore=shutil.ignore_patterns("csv.py"))
+    other = recipe.with_values([f"data.source=text:{tmp_path / 'text'}"])
+    with pytest.raises(CheckpointError, match=r"step 15 is of another text than .*\n  try: rm -r .*whole "):
+        train(other, tmp_path / "branch", branch=Branch(whole, 15))
+
+
+def test_a_signal_during_the_last_step_stops_what_follows_but_not_the_run(recipe, whole, tmp_path):
+    with pytest.raises(Interrupted, match=r"stopped; cut has finished\.\n  try: .* without --fresh"):
+        train(recipe, tmp_path / "cut", on_progress=_interrupt_at(20))
+    assert RunFolder(tmp_path / "cut").read_record().status == "finished"
+    assert _same(whole, tmp_path / "cut")
+
+
+@pytest.mark.parametrize(
+    ("error", "status"), [(ZeroDivisionError, "failed"), (KeyboardInterrupt, "interrupted")]
+)
+def test_a_run_that_ends_unexpectedly_is_not_left_running(recipe, tmp_path, error, status):
+    def fail(_):
+        raise error("by hand")
+
+    with pytest.raises(error, match="by hand"):
+        train(recipe, tmp_path / "a", on_progress=fail)
+    record = RunFolder(tmp_path / "a").read_record()
+    assert (record.status, record.error) == (status, f"{error.__name__}: by hand")
+
+
+def test_what_cannot_be_forgotten_is_said(recipe, whole, monkeypatch):
+    def refuse(_):
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+
+    monkeypatch.setattr(shutil, "rmtree", refuse)
+    with pytest.raises(StorageError, match=r"cannot write .*whole: Read-only file system"):
+        train(recipe, whole, resume=False)
+
+
+def test_a_validation_that_is_not_finite_is_divergence(recipe, tmp_path, monkeypatch):
+    metrics = Metrics(loss=float("inf"), loss_half_width=0.0, bits_per_byte=1.0, num_tokens=32)
+    monkeypatch.setattr(LanguageModelling, "evaluate", lambda *_: metrics)
+    with pytest.raises(DivergedError, match=r"the validation loss is not finite at step 10\. Got inf"):
+        train(recipe, tmp_path / "a")
+
+
+def test_an_evaluation_set_of_one_sequence_has_no_interval(recipe, tmp_path):
+    train(recipe.with_values(["data.val_tokens=32"]), tmp_path / "a")
+    record = json.loads(RunFolder(tmp_path / "a").record_path.read_text(), parse_constant=pytest.fail)
+    assert record["result"]["val_loss_half_width"] is None
+    assert RunFolder(tmp_path / "a").read_record().data.num_val_tokens == 32
+
+
 def test_a_branch_equals_a_separate_run_of_its_horizon(recipe, whole, tmp_path):
     start = recipe.train.schedule.cooldown_start(20)
     trunk = recipe.with_values(
@@ -153,12 +254,13 @@ def test_accumulation_equals_the_large_batch(recipe, whole, tmp_path):
         torch.testing.assert_close(parts[name], value, rtol=1e-3, atol=1e-4)
 
 
-def test_golden_curve(recipe, whole):
-    """Cross-entropy starts at log(vocabulary) and falls; a change of these figures is a change of training."""
-    losses = [line["loss"] for line in RunFolder(whole).read_metrics()]
-    assert losses[0] == pytest.approx(5.6, abs=0.12)
-    assert losses == sorted(losses, reverse=True)
-    assert losses[-1] == pytest.approx(4.36, abs=0.15)
+def test_golden_curve(recipe, tmp_path):
+    """A change of these figures is a change of training; the licence's text is every Python's."""
+    text = Path(__file__).parents[2] / "LICENSE"
+    record = train(recipe.with_values([f"data.source=text:{text}"]), tmp_path / "a")
+    losses = [line["loss"] for line in RunFolder(tmp_path / "a").read_metrics()]
+    assert losses == pytest.approx(GOLDEN_LOSSES, abs=2e-3)
+    assert record.result.val_loss == pytest.approx(GOLDEN_VAL_LOSS, abs=2e-3)
 
 
 def test_another_recipe_in_the_folder_is_refused(recipe, whole):
@@ -190,8 +292,15 @@ def test_two_processes_do_not_train_one_folder(recipe, tmp_path):
 def test_a_truncated_record_is_said(recipe, whole):
     record = RunFolder(whole).record_path
     record.write_text(record.read_text()[:100])
-    with pytest.raises(RunFolderError, match="is truncated or not valid JSON"):
+    before = _weights(whole)
+    with pytest.raises(
+        RunFolderError, match=rf"is truncated or not valid JSON: .*\n  try: rm {record}   and run"
+    ):
         train(recipe, whole)
+    record.unlink()  # the hint
+    shutil.rmtree(RunFolder(whole).model_path)
+    assert train(recipe, whole).status == "finished"
+    assert all(torch.equal(before[name], value) for name, value in _weights(whole).items())
 
 
 def test_a_changed_text_is_refused(recipe, small_text, tmp_path):

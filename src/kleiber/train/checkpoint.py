@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import re
 import shutil
 from collections.abc import Collection, Iterator
@@ -24,17 +23,21 @@ from torch import Tensor
 
 from kleiber.errors import CheckpointError
 from kleiber.runs import Document
-from kleiber.runs.files import storage_errors, sync_folder, write_text
+from kleiber.runs.files import storage_errors, write_folder
 
 __all__ = [
+    "START_AGAIN_HINT",
     "Checkpoint",
     "Counters",
+    "discard_after",
     "list_checkpoints",
     "prune",
     "read_checkpoint",
     "read_newest",
     "write_checkpoint",
 ]
+
+START_AGAIN_HINT = "the same command with --fresh starts again from step 0"
 
 _NAME = re.compile(r"step-(\d{8,})")
 
@@ -64,42 +67,30 @@ class Checkpoint:
 
 
 def write_checkpoint(folder: Path, checkpoint: Checkpoint) -> Path:
-    """Write a checkpoint below `folder`; return its path.
+    """Write a checkpoint below `folder`; return its path. One of the same step that is there stays.
 
     Raises:
         StorageError: The disk refused; earlier checkpoints are whole.
     """
     target = folder / f"step-{checkpoint.counters.step:08d}"
-    temporary = folder / f".{target.name}.tmp"
-    counters = checkpoint.counters.model_dump(mode="json")
-    try:
-        shutil.rmtree(temporary, ignore_errors=True)
+
+    def write(temporary: Path) -> None:
         digest = _write_tensors(temporary / "tensors.safetensors", checkpoint.tensors)
-        write_text(
-            temporary / "state.json", json.dumps({"digest": digest, "counters": counters}, indent=2) + "\n"
-        )
-        with storage_errors(target):
-            if target.exists():
-                shutil.rmtree(target)
-            temporary.replace(target)
-            sync_folder(folder)
-    except BaseException:
-        shutil.rmtree(temporary, ignore_errors=True)
-        raise
+        state = {"digest": digest, "counters": checkpoint.counters.model_dump(mode="json")}
+        (temporary / "state.json").write_text(json.dumps(state, indent=2) + "\n", encoding="utf-8")
+
+    write_folder(target, write)
     return target
 
 
 def _write_tensors(path: Path, tensors: dict[str, Tensor]) -> str:
     """Write tensors to a file straight from where they stand, without a copy in memory; return its SHA-256."""
-    with storage_errors(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            save_tensors(tensors, path)
-        except SafetensorError as error:
-            raise OSError(None, str(error)) from None
-        with path.open("rb+") as stream:
-            os.fsync(stream.fileno())
-            return hashlib.file_digest(stream, "sha256").hexdigest()
+    try:
+        save_tensors(tensors, path)
+    except SafetensorError as error:
+        raise OSError(None, str(error)) from None
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def read_checkpoint(path: Path) -> Checkpoint:
@@ -140,15 +131,34 @@ def read_newest(folder: Path) -> tuple[Checkpoint | None, list[str]]:
     if complaints:
         raise CheckpointError(
             f"no checkpoint below {folder} can be read: {' '.join(complaints)}",
-            hint="the same command with --fresh starts again from step 0",
+            hint=START_AGAIN_HINT,
         )
     return None, []
 
 
+def discard_after(folder: Path, step: int) -> None:
+    """Remove checkpoints after `step`, which a run that goes on from there makes again, and half-written ones.
+
+    They are corrupt, or the run would go on from them; left alone they would count among the newest that stay.
+
+    Raises:
+        StorageError: One cannot be removed.
+    """
+    later = [path for path in list_checkpoints(folder) if _step_of(path) > step]
+    with storage_errors(folder):
+        for path in [*later, *folder.glob(".step-*.tmp")]:
+            shutil.rmtree(path)
+
+
 def prune(folder: Path, keep: int, keep_steps: Collection[int]) -> None:
-    """Remove all but the newest `keep` checkpoints and those of `keep_steps`."""
-    for path in _expendable(folder, keep, keep_steps):
-        shutil.rmtree(path)
+    """Remove all but the newest `keep` checkpoints and those of `keep_steps`.
+
+    Raises:
+        StorageError: One cannot be removed.
+    """
+    with storage_errors(folder):
+        for path in _expendable(folder, keep, keep_steps):
+            shutil.rmtree(path)
 
 
 def _expendable(folder: Path, keep: int, keep_steps: Collection[int]) -> Iterator[Path]:

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from kleiber.data import Batch, TextData
 from kleiber.errors import DivergedError, Interrupted
 from kleiber.runs import Recipe, RunFolder
+from kleiber.runs.files import RESUME_HINT
 from kleiber.tasks import Metrics, Task
 from kleiber.train.checkpoint import prune, write_checkpoint
 from kleiber.train.interrupt import interrupt_flag
@@ -46,6 +47,8 @@ class Loop:
     flops_per_step: float
     peak_flops_per_s: float
     on_progress: Callable[[Progress], None] | None = None
+    is_interrupted: bool = False
+    """SIGINT or SIGTERM came when nothing was left to stop: the caller should not go on to other work."""
     _losses: list[float] = field(default_factory=list)
     _times_s: list[float] = field(default_factory=list)
     _started: float = field(default_factory=time.perf_counter)
@@ -55,7 +58,7 @@ class Loop:
 
         Raises:
             DivergedError: A loss or gradient is not finite; the checkpoint before it stays.
-            Interrupted: SIGINT or SIGTERM came; a checkpoint was written first.
+            Interrupted: SIGINT or SIGTERM came before the last step; a checkpoint was written first.
         """
         train, state = self.recipe.train, self.state
         metrics = None
@@ -64,19 +67,31 @@ class Loop:
             while state.step < train.num_steps:
                 grad_norm = self._step([next(micro_batches) for _ in range(train.accumulation)])
                 is_last = state.step == train.num_steps
-                if is_last or state.step % train.val_every == 0:
-                    metrics = self.task.evaluate(state.module, self.data)
-                if is_last or state.step % train.log_every == 0 or state.step % train.val_every == 0:
+                is_validated = is_last or state.step % train.val_every == 0
+                metrics = self._evaluate() if is_validated else None
+                if is_validated or state.step % train.log_every == 0:
                     self._log(journal, grad_norm, metrics)
                 self._checkpoint(is_forced=is_last or interrupt.is_set)
                 if interrupt.is_set and not is_last:
                     raise Interrupted(
                         f"stopped at step {state.step} of {train.num_steps}; a checkpoint was written.",
-                        hint="run the same command again: it resumes",
+                        hint=RESUME_HINT,
                     )
-        if metrics is None:
-            metrics = self.task.evaluate(state.module, self.data)
+        self.is_interrupted = interrupt.is_set
+        return metrics or self._evaluate()
+
+    def _evaluate(self) -> Metrics:
+        metrics = self.task.evaluate(self.state.module, self.data)
+        if not math.isfinite(metrics.loss):
+            raise self._diverged("validation loss", self.state.step, metrics.loss)
         return metrics
+
+    def _diverged(self, what: str, step: int, got: float) -> DivergedError:
+        return DivergedError(
+            f"{self.folder.name}: the {what} is not finite at step {step}.",
+            got=got,
+            hint="a lower rate: --set train.optimizer.matrix_lr=... --fresh",
+        )
 
     def _step(self, micro_batches: list[Batch]) -> float:
         """Do one optimizer step; return the gradient's norm before clipping."""
@@ -89,11 +104,7 @@ class Loop:
             loss += float(part.detach())
         grad_norm = state.optimizer.clip_(train.clip_norm)
         if not (math.isfinite(loss) and math.isfinite(grad_norm)):
-            raise DivergedError(
-                f"{self.folder.name}: the loss or its gradient is not finite at step {state.step + 1}.",
-                got=loss,
-                hint="a lower rate: --set train.optimizer.matrix_lr=... --fresh",
-            )
+            raise self._diverged("loss or its gradient", state.step + 1, loss)
         state.optimizer.step(rate(state.step, train.num_steps, train.schedule))
         state.optimizer.zero_grad()
         state.step += 1
@@ -105,7 +116,6 @@ class Loop:
     def _log(self, journal: Journal, grad_norm: float, metrics: Metrics | None) -> None:
         """Write a line of metrics over the steps since the last."""
         state, train = self.state, self.recipe.train
-        is_validated = state.step == train.num_steps or state.step % train.val_every == 0
         median_s = statistics.median(self._times_s)
         loss = statistics.fmean(self._losses)
         state.peak_memory_bytes = max(state.peak_memory_bytes, self.meter.peak_bytes())
@@ -114,7 +124,7 @@ class Loop:
             "step": state.step,
             "tokens": state.step * self.recipe.tokens_per_step,
             "loss": loss,
-            "val_loss": metrics.loss if metrics and is_validated else None,
+            "val_loss": metrics.loss if metrics else None,
             "grad_norm": grad_norm,
             "lr": train.optimizer.lr * rate(state.step - 1, train.num_steps, train.schedule),
             "tokens_per_s": tokens_per_s,

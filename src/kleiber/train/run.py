@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import math
 import shutil
 import statistics
 import sys
@@ -11,9 +13,10 @@ from pathlib import Path
 import torch
 
 from kleiber.data import TextData, open_data, require_tokens, save_tokenizer
-from kleiber.errors import Interrupted, KleiberError
+from kleiber.errors import Interrupted, KleiberError, StorageError
 from kleiber.models import Spec, resolve_spec, save
 from kleiber.runs import Predicted, Recipe, Record, Result, RunFolder, now
+from kleiber.runs.files import RESUME_HINT, storage_errors
 from kleiber.tasks import Metrics, task_of
 from kleiber.train.allocator import keep_freed_memory
 from kleiber.train.lock import exclusive
@@ -54,7 +57,7 @@ def train(
         DataError: The text is missing, unreadable or too small.
         CheckpointError: No checkpoint of the run can be read.
         DivergedError: The loss left the finite numbers.
-        Interrupted: SIGINT or SIGTERM, after a checkpoint.
+        Interrupted: SIGINT or SIGTERM, after a checkpoint; during the last step, after the run has finished.
         StorageError: The disk refused.
     """
     run = RunFolder(folder)
@@ -70,7 +73,7 @@ def train(
         require_tokens(data.meta, recipe.num_tokens)
         record = open_record(recipe, run, spec=spec, data=data, branch=branch, predicted=predicted)
         try:
-            result = _work(
+            result, is_interrupted = _work(
                 record,
                 run,
                 spec,
@@ -79,14 +82,23 @@ def train(
                 on_progress=on_progress,
                 notice=on_notice or _to_stderr,
             )
-        except KleiberError as error:
-            status = "interrupted" if isinstance(error, Interrupted) else "failed"
-            ended = {"status": status, "ended_at": now(), "error": error.message}
-            record.model_copy(update=ended).write(run.record_path)
+        except (Exception, KeyboardInterrupt) as error:
+            # A full disk refuses this one too: the first error is raised.
+            with contextlib.suppress(StorageError):
+                _ended(record, error).write(run.record_path)
             raise
         record = record.model_copy(update={"status": "finished", "ended_at": now(), "result": result})
         record.write(run.record_path)
+        if is_interrupted:
+            raise Interrupted(f"stopped; {run.name} has finished.", hint=RESUME_HINT)
         return record
+
+
+def _ended(record: Record, error: BaseException) -> Record:
+    is_stopped = isinstance(error, Interrupted | KeyboardInterrupt)
+    reason = error.message if isinstance(error, KleiberError) else f"{type(error).__name__}: {error}"
+    ended = {"status": "interrupted" if is_stopped else "failed", "ended_at": now(), "error": reason}
+    return record.model_copy(update=ended)
 
 
 def _work(
@@ -98,8 +110,8 @@ def _work(
     branch: Branch | None,
     on_progress: Callable[[Progress], None] | None,
     notice: Callable[[str], None],
-) -> Result:
-    """Train to the last step and write the model."""
+) -> tuple[Result, bool]:
+    """Train to the last step and write the model; also return whether a signal came too late to stop that."""
     recipe = record.recipe
     keep_freed_memory()
     peak = peak_flops_per_s(torch.get_num_threads())
@@ -120,15 +132,17 @@ def _work(
     metrics = loop.run()
     save(state.module, spec, run.model_path)
     save_tokenizer(data, run.model_path)
-    return _result(loop, metrics)
+    return _result(loop, metrics), loop.is_interrupted
 
 
 def _forget(run: RunFolder) -> None:
-    """Remove what a run left behind, the lock excepted."""
-    for path in (run.checkpoints_path, run.model_path, run.path / "events"):
-        shutil.rmtree(path, ignore_errors=True)
-    for path in (run.record_path, run.recipe_path, run.metrics_path, run.ledger_path, run.samples_path):
-        path.unlink(missing_ok=True)
+    """Remove what a run left behind, the lock excepted; the record first, for it speaks of the rest."""
+    with storage_errors(run.path):
+        for path in (run.record_path, run.recipe_path, run.metrics_path, run.ledger_path, run.samples_path):
+            path.unlink(missing_ok=True)
+        for path in (run.checkpoints_path, run.model_path, run.path / "events"):
+            if path.exists():
+                shutil.rmtree(path)
 
 
 def _result(loop: Loop, metrics: Metrics) -> Result:
@@ -139,7 +153,7 @@ def _result(loop: Loop, metrics: Metrics) -> Result:
         num_tokens=state.step * recipe.tokens_per_step,
         loss=lines[-1]["loss"],
         val_loss=metrics.loss,
-        val_loss_half_width=metrics.loss_half_width,
+        val_loss_half_width=metrics.loss_half_width if math.isfinite(metrics.loss_half_width) else None,
         val_bits_per_byte=metrics.bits_per_byte,
         tokens_per_s=recipe.tokens_per_step / step_time_s,
         step_time_s=step_time_s,

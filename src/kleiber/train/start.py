@@ -10,9 +10,20 @@ import torch
 
 from kleiber.data import TextData
 from kleiber.errors import CheckpointError, RecipeError
-from kleiber.models import Spec
-from kleiber.runs import Lineage, Predicted, Recipe, Record, RunFolder, environment, hash_of, now
-from kleiber.train.checkpoint import Checkpoint, read_checkpoint, read_newest
+from kleiber.models import Spec, resolve_spec
+from kleiber.runs import (
+    Lineage,
+    ModelRecipe,
+    ParallelRecipe,
+    Predicted,
+    Recipe,
+    Record,
+    RunFolder,
+    environment,
+    hash_of,
+    now,
+)
+from kleiber.train.checkpoint import START_AGAIN_HINT, Checkpoint, discard_after, read_checkpoint, read_newest
 from kleiber.train.state import TrainState
 
 __all__ = ["Branch", "open_record", "resolve", "take_up"]
@@ -31,7 +42,15 @@ class Branch:
         Raises:
             CheckpointError: The trunk has none at this step, or it is corrupt.
         """
-        return read_checkpoint(RunFolder(self.trunk).checkpoints_path / f"step-{self.step:08d}")
+        try:
+            return read_checkpoint(RunFolder(self.trunk).checkpoints_path / f"step-{self.step:08d}")
+        except CheckpointError as error:
+            raise CheckpointError(error.message, hint=self.retrain_hint) from None
+
+    @property
+    def retrain_hint(self) -> str:
+        """What to type when the checkpoint is of no use."""
+        return f"rm -r {self.trunk}   and run the same command again: the trunk is trained anew"
 
 
 def resolve(recipe: Recipe, run: RunFolder) -> Recipe:
@@ -40,21 +59,23 @@ def resolve(recipe: Recipe, run: RunFolder) -> Recipe:
     Raises:
         RecipeError: The folder holds a run of another recipe.
     """
-    if run.exists():
-        known = run.read_record().recipe
-        asked = recipe
-        if recipe.parallel.num_threads is None:
-            asked = recipe.model_copy(update={"parallel": known.parallel})
-        if asked != known:
-            raise RecipeError(
-                f"{run.path} holds a run of another recipe.",
-                hint="another folder with -o, or --fresh to start again",
-            )
-        return known
-    if recipe.parallel.num_threads is None:
-        parallel = recipe.parallel.model_copy(update={"num_threads": environment(1).num_cores})
-        recipe = recipe.model_copy(update={"parallel": parallel})
-    return recipe
+    if not run.exists():
+        return _written_out(recipe, environment(1).num_cores)
+    known = run.read_record().recipe
+    if _written_out(recipe, known.parallel.num_threads) != known:
+        raise RecipeError(
+            f"{run.path} holds a run of another recipe.",
+            hint="another folder with -o, or --fresh to start again",
+        )
+    return known
+
+
+def _written_out(recipe: Recipe, num_threads: int | None) -> Recipe:
+    """Return the recipe with the model's every size, and `num_threads` where it leaves them open."""
+    # The data says vocabulary and context; a size that said them too could contradict it.
+    size = resolve_spec(recipe).model_dump(exclude={"vocab_size", "context"})
+    parallel = ParallelRecipe(num_threads=recipe.parallel.num_threads or num_threads)
+    return recipe.model_copy(update={"model": ModelRecipe(**size), "parallel": parallel})
 
 
 def open_record(
@@ -118,20 +139,42 @@ def take_up(
         notice: Is told of corrupt checkpoints passed over, and of another number of threads.
 
     Raises:
-        CheckpointError: None of the run's checkpoints can be read, or it is of another text or model.
+        CheckpointError: None of the run's checkpoints can be read, or it is of another recipe, text or model.
+        StorageError: A corrupt checkpoint cannot be removed.
     """
     checkpoint, complaints = read_newest(run.checkpoints_path)
     for complaint in complaints:
         notice(f"{complaint} The one before is used.")
-    is_own = checkpoint is not None
-    if checkpoint is None and branch is not None:
-        checkpoint = branch.read()
-    if checkpoint is None:
-        return
+    if checkpoint is not None:
+        _require_recipe(checkpoint, recipe)
+        _load_(state, checkpoint, data=data, hint=START_AGAIN_HINT, notice=notice)
+        state.elapsed_s = checkpoint.counters.elapsed_s
+        state.peak_memory_bytes = checkpoint.counters.peak_memory_bytes
+    elif branch is not None:
+        _load_(state, branch.read(), data=data, hint=branch.retrain_hint, notice=notice)
+    discard_after(run.checkpoints_path, state.step)
+
+
+def _require_recipe(checkpoint: Checkpoint, recipe: Recipe) -> None:
+    if checkpoint.counters.recipe_hash != hash_of(recipe):
+        raise CheckpointError(
+            f"the checkpoint at step {checkpoint.counters.step} is of another recipe.", hint=START_AGAIN_HINT
+        )
+
+
+def _load_(
+    state: TrainState,
+    checkpoint: Checkpoint,
+    *,
+    data: TextData,
+    hint: str,
+    notice: Callable[[str], None],
+) -> None:
+    """Set the state to a checkpoint of this text."""
     counters = checkpoint.counters
     if counters.corpus_hash != data.meta.corpus_hash:
         raise CheckpointError(
-            f"the checkpoint at step {counters.step} is of another text than '{recipe.data.source}'."
+            f"the checkpoint at step {counters.step} is of another text than '{data.meta.source}'.", hint=hint
         )
     if counters.num_threads != torch.get_num_threads():
         notice(
@@ -139,6 +182,3 @@ def take_up(
             f"{torch.get_num_threads()}: the last bits will differ."
         )
     state.load_(checkpoint)
-    if is_own:
-        state.elapsed_s = counters.elapsed_s
-        state.peak_memory_bytes = counters.peak_memory_bytes
