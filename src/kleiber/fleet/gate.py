@@ -14,21 +14,23 @@ class InterruptGate:
     """Holds signals back until the gate is open, then raises `KeyboardInterrupt` there."""
 
     def __init__(self) -> None:
+        self.is_pending = False
+        """A signal came and has not been let through."""
         self._is_open = False
-        self._is_pending = False
 
     def receive(self, *_: object) -> None:
         """Handle a signal."""
-        self._is_pending = True
         if self._is_open:
             raise KeyboardInterrupt
+        self.is_pending = True
 
     @contextlib.contextmanager
     def open(self) -> Iterator[None]:
         """Let a signal through inside the block, one that came before it at once."""
         self._is_open = True
         try:
-            if self._is_pending:
+            if self.is_pending:
+                self.is_pending = False
                 raise KeyboardInterrupt
             yield
         finally:
@@ -40,7 +42,12 @@ def interrupt_gate() -> Iterator[InterruptGate]:
     """Return a gate for SIGINT and SIGTERM inside the block.
 
     An executor yields events to code of its caller; a Ctrl-C that came there would leave the jobs untold.
+
+    Raises:
+        KeyboardInterrupt: After the block, when a signal came that the gate never let through.
     """
     gate = InterruptGate()
     with handling(gate.receive):
         yield gate
+    if gate.is_pending:
+        raise KeyboardInterrupt

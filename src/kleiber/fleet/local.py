@@ -12,13 +12,21 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
-from typing import Any
+from typing import Any, TypeAlias
 
 from kleiber.errors import Interrupted, KleiberError
 from kleiber.fleet.gate import InterruptGate, interrupt_gate
 from kleiber.fleet.job import Done, Job, JobEvent, Progressed
+from kleiber.runs.files import RESUME_HINT
 
 __all__ = ["LocalExecutor"]
+
+
+class _Stopped(Interrupted):
+    """A job was interrupted where it does not write a checkpoint."""
+
+
+_Answer: TypeAlias = JobEvent | KleiberError
 
 
 @dataclass
@@ -26,6 +34,9 @@ class _Worker:
     process: BaseProcess
     pipe: Connection
     job: Job | None = None
+    is_told: bool = False
+    """It was sent SIGINT."""
+    has_died: bool = False
 
 
 @dataclass
@@ -44,54 +55,42 @@ class LocalExecutor:
 
         Raises:
             KleiberError: What a job raised, or that its process died; after the other jobs have ended.
-            Interrupted: SIGINT or SIGTERM; the jobs were told and have ended.
+            Interrupted: SIGINT or SIGTERM; the jobs were told and have ended, none of them with an error.
         """
         queue = list(reversed(jobs))
-        failure: BaseException | None = None
-        with self._started(min(self.num_workers, len(jobs))), interrupt_gate() as gate:
-            try:
-                for worker in self._workers:
-                    _feed(worker, queue)
-                while any(worker.job for worker in self._workers):
-                    for event in self._events(queue, gate):
-                        if isinstance(event, BaseException):
-                            failure = failure or event
-                            queue.clear()
-                        else:
-                            yield event
-            except KeyboardInterrupt:
-                self._interrupt()
-                raise Interrupted(
-                    "stopped; every run wrote a checkpoint.", hint="run the same command again: it resumes"
-                ) from None
-        if failure is not None:
-            raise failure
+        failures: list[KleiberError] = []
+        try:
+            with interrupt_gate() as gate, self._started(min(self.num_workers, len(jobs))):
+                try:
+                    for worker in self._workers:
+                        _feed(worker, queue)
+                    while self._busy():
+                        for answer in self._answers(queue, gate):
+                            if isinstance(answer, KleiberError):
+                                failures.append(answer)
+                                queue.clear()
+                            else:
+                                yield answer
+                except KeyboardInterrupt:
+                    failures.append(_ending(self._interrupt()))
+        except KeyboardInterrupt:  # it came when no job was left that could be told
+            failures.append(_ending([]))
+        if failures:
+            raise failures[0]
 
-    def _events(self, queue: list[Job], gate: InterruptGate) -> Iterator[JobEvent | BaseException]:
+    def _busy(self) -> dict[Any, _Worker]:
+        return {worker.pipe: worker for worker in self._workers if worker.job}
+
+    def _answers(self, queue: list[Job], gate: InterruptGate) -> Iterator[_Answer]:
         """Wait for messages; hand each and give a worker that is free its next job."""
-        busy = {worker.pipe: worker for worker in self._workers if worker.job}
+        busy = self._busy()
         with gate.open():
             ready = wait(list(busy))
-        for pipe in ready:
-            worker = busy[pipe]  # type: ignore[index] # wait() returns what it was given
-            job = worker.job
-            if job is None:
-                continue
-            try:
-                kind, value = worker.pipe.recv()
-            except EOFError:
-                worker.job = None
-                worker.process.join()
-                yield KleiberError(
-                    f"the process of {job.name} died with exit code {worker.process.exitcode}.",
-                    hint="run the same command again: it resumes from the last checkpoint",
-                )
-                continue
-            if kind == "progress":
-                yield Progressed(job.name, value)
-                continue
-            yield Done(job.name, value) if kind == "done" else value
-            _feed(worker, queue)
+        for worker in (busy[pipe] for pipe in ready):
+            answer = _receive(worker)
+            yield answer
+            if worker.job is None and not worker.has_died:
+                _feed(worker, queue)
 
     @contextlib.contextmanager
     def _started(self, num_workers: int) -> Iterator[None]:
@@ -113,26 +112,57 @@ class LocalExecutor:
                     worker.process.kill()
             self._workers.clear()
 
-    def _interrupt(self) -> None:
-        """Tell the workers to stop, and wait until each has written its checkpoint."""
-        for worker in self._workers:
-            if worker.job and worker.process.pid and worker.process.is_alive():
+    def _interrupt(self) -> list[_Answer]:
+        """Tell the workers to stop; return their last answers, when each has written its checkpoint."""
+        for worker in self._busy().values():
+            if worker.process.pid and worker.process.is_alive():
                 os.kill(worker.process.pid, signal.SIGINT)
-        while busy := {worker.pipe: worker for worker in self._workers if worker.job}:
-            for pipe in wait(list(busy)):
-                worker = busy[pipe]  # type: ignore[index] # wait() returns what it was given
-                try:
-                    kind, _ = worker.pipe.recv()
-                except EOFError:
-                    kind = "died"
-                if kind != "progress":
-                    worker.job = None
+                worker.is_told = True
+        answers = []
+        while busy := self._busy():
+            answers += [_receive(busy[pipe]) for pipe in wait(list(busy))]
+        return [answer for answer in answers if not isinstance(answer, Progressed)]
 
 
 def _feed(worker: _Worker, queue: list[Job]) -> None:
     worker.job = queue.pop() if queue else None
     if worker.job:
-        worker.pipe.send(worker.job)
+        with contextlib.suppress(BrokenPipeError):  # it has died: `_receive` says so
+            worker.pipe.send(worker.job)
+
+
+def _receive(worker: _Worker) -> _Answer:
+    """Return what a worker says of its job, which it no longer has unless that was progress."""
+    job = worker.job
+    if job is None:
+        raise ValueError("a worker without a job has nothing to say")
+    try:
+        kind, value = worker.pipe.recv()
+    except (EOFError, ConnectionResetError):
+        worker.job, worker.has_died = None, True
+        worker.process.join()
+        return _death(job, worker)
+    if kind == "progress":
+        return Progressed(job.name, value)
+    worker.job = None
+    return Done(job.name, value) if kind == "done" else value
+
+
+def _death(job: Job, worker: _Worker) -> KleiberError:
+    code = worker.process.exitcode or 0
+    if worker.is_told and (code >= 0 or code == -signal.SIGINT):  # the signal came before the job had begun
+        return _Stopped(f"{job.name} was stopped.")
+    return KleiberError(f"the process of {job.name} died with exit code {code}.", hint=RESUME_HINT)
+
+
+def _ending(answers: list[_Answer]) -> KleiberError:
+    """Return what to raise after an interrupt that was answered so."""
+    for answer in answers:
+        if isinstance(answer, KleiberError) and not isinstance(answer, Interrupted):
+            return answer
+    is_safe = all(isinstance(answer, Interrupted) and not isinstance(answer, _Stopped) for answer in answers)
+    wrote = "; every run wrote a checkpoint" if answers and is_safe else ""
+    return Interrupted(f"stopped{wrote}.", hint=RESUME_HINT)
 
 
 def _work(pipe: Connection, parent: int) -> None:
@@ -150,7 +180,7 @@ def _outcome(job: Job, pipe: Connection) -> tuple[str, Any]:
     except KleiberError as error:
         return "failed", error
     except KeyboardInterrupt:
-        return "failed", Interrupted(f"{job.name} was stopped.")
+        return "failed", _Stopped(f"{job.name} was stopped.")
     except Exception as error:  # noqa: BLE001 - the other side decides; a traceback here would be lost
         return "failed", KleiberError(f"{job.name} failed: {type(error).__name__}: {error}.")
 
