@@ -14,6 +14,7 @@ from kleiber.fleet import Done, Progressed
 from kleiber.runs import DataMeta, LedgerEntry, ParamCount, Row
 from kleiber.scaling import fit, forecast
 from kleiber.study.demo import Prepared, Sample, Verified
+from kleiber.study.demo_design import MAX_SEED, demo_designs
 from kleiber.study.ladder_plan import LadderPlan, RunPlan
 from kleiber.train import Progress
 
@@ -31,7 +32,7 @@ def make_events():
     )  # fmt: skip
     plan = LadderPlan(
         rungs=(need,), target=need.model_copy(update={"name": "target"}), num_workers=2, ladder_time_s=12.0,
-        total_time_s=24.0, total_flops=2e9, assumptions=("Time is measured.",),
+        total_time_s=24.0, total_flops=2e9, assumptions=("Time is measured.",), created_at="then",
     )  # fmt: skip
     rows = [
         Row(run="r", num_params=ParamCount(embedding=0, body=n, head=0), num_tokens=d, trunk=f"{n}", eval_hash="e",
@@ -64,7 +65,7 @@ def make_events():
         law,
         forecast(law, 10**7, 3e7),
         Verified(entries),
-        Sample("def f(", "x):\n    return x"),
+        Sample("def f(", "x):\n    return x[1:end:2]\x1b[2J"),
     )
 
 
@@ -97,7 +98,7 @@ def test_the_story_for_people(cli, asked):
         "target", "1 rungs, 2 at a time: 12 s. With the target: 24 s and 2.00 GFLOP.", "Training the ladder ...",
         "d2-w32-s0 has finished", "L(N, D) = E + A/N^alpha + B/D^beta over 9 rows", "Without a law:",
         "3.0300", "+1.00%", "2.9000 to 3.1000 held", "0.150", "200 MB", "+100.00%",
-        "'def f(' goes on:\ndef f(x):\n    return x", "runs/demo/report.html: open it in a browser.",
+        "'def f(' goes on:\ndef f(x):\n    return x[1:end:2][2J\n", "runs/demo/report.html: open it in a browser.",
     ]  # fmt: skip
     place = 0
     for text in told:
@@ -130,11 +131,15 @@ def test_ctrl_c_says_how_to_resume(cli, monkeypatch):
     assert ran.stderr.endswith("  try: run the same command again: it resumes\n")
 
 
-@pytest.mark.parametrize("seed", ["-1", "x", "1.5"])
+@pytest.mark.parametrize("seed", ["-1", "x", "1.5", str(MAX_SEED + 1)])
 def test_a_bad_seed(cli, asked, seed):
     ran = cli("demo", "--seed", seed)
     assert ran.code == 2
     assert ran.stderr == (
-        f"error: --seed must be a whole number from 0 to 2147483647. Got {seed!r}.\n  try: kleiber demo --seed 1\n"
+        f"error: --seed must be a whole number from 0 to {MAX_SEED}. Got {seed!r}.\n  try: kleiber demo --seed 1\n"
     )
     assert asked == []
+
+
+def test_the_largest_seed_gives_a_design():
+    assert max(max(design.seeds) for design in demo_designs(MAX_SEED)) < 2**31

@@ -29,6 +29,16 @@ def test_for_programs_stdout_is_one_json_line(capsys):
     assert "[1]" in captured.err
 
 
+def test_emoji_codes_stay_as_they_were_written(capsys):
+    Output(is_json=False).say("d[1:end:2], :smile: :warning:")
+    assert capsys.readouterr().out == "d[1:end:2], :smile: :warning:\n"
+
+
+def test_a_models_text_cannot_steer_the_terminal(capsys):
+    Output(is_json=False).write("a\x1b[2J\tb\n\x07é\r")
+    assert capsys.readouterr().out == "a[2J\tb\né"
+
+
 def test_long_lines_are_not_broken(capsys):
     Output(is_json=False).say("x" * 500)
     assert capsys.readouterr().out == "x" * 500 + "\n"

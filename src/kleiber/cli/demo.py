@@ -41,7 +41,9 @@ def demo(
     With --json: ledger (a list of quantity, unit, predicted, measured, error_frac, skill, method, interval_80,
     is_inside), skill (of the law's forecast), folder, report.
     """
-    number = parse_whole(seed, "--seed", EXAMPLE)
+    from kleiber.study.demo_design import MAX_SEED
+
+    number = parse_whole(seed, "--seed", EXAMPLE, maximum=MAX_SEED)
     from kleiber.cli.ledger_table import ledger_document
     from kleiber.report import write_report
     from kleiber.study.demo import run_demo
@@ -103,4 +105,5 @@ class _Story:
             case Verified(entries):
                 print_ledger(self.out, entries)
             case Sample():
-                self.out.say(f"\n--- {event.prompt!r} goes on:\n{event.prompt}{event.text}")
+                self.out.say(f"\n--- {event.prompt!r} goes on:")
+                self.out.write(f"{event.prompt}{event.text}\n")

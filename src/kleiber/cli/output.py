@@ -35,8 +35,8 @@ class Output:
         return Console(stderr=self.is_json, highlight=False)
 
     def say(self, text: str = "") -> None:
-        """Print a line as it is, without reading markup in it and without breaking it."""
-        self.console.print(text, markup=False, soft_wrap=True)
+        """Print a line as it is, without reading markup or emoji in it and without breaking it."""
+        self.console.print(text, markup=False, emoji=False, soft_wrap=True)
 
     def write(self, piece: str) -> None:
         """Print a piece of a model's text at once; what would steer a terminal is left out."""
