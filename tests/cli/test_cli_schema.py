@@ -61,6 +61,15 @@ def test_the_ladder_has_one_too(cli):
     }
     assert is_valid(design, schema)
     assert not is_valid(design | {"horizon": [1]}, schema)
+    assert not is_valid(design | {"seeds": [-1]}, schema)
+    for key in ("sizes", "target", "base"):
+        misspelt = {"family": "gpt", "dept": 1}
+        changed = {
+            "sizes": [misspelt],
+            "target": {"model": misspelt, "num_steps": 5},
+            "base": {"model": misspelt},
+        }
+        assert not is_valid(design | {key: changed[key]}, schema), key
 
 
 def test_json_is_one_line_of_the_same(cli, schema):

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import json
 import sys
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
 from kleiber.cli.options import Json
+
+if TYPE_CHECKING:
+    from kleiber.runs import Document
 
 __all__ = ["EXAMPLE", "recipe_schema", "schema"]
 
@@ -33,19 +36,19 @@ def recipe_schema() -> dict[str, Any]:
     """Return the schema of a recipe, the keys of every family's size dial included."""
     from kleiber.runs import Recipe
 
-    schema = Recipe.model_json_schema()
-    schema["$defs"]["ModelRecipe"] = _model_schema()
-    return _titled(schema, "Kleiber recipe")
+    return _schema_of(Recipe, "Kleiber recipe")
 
 
 def ladder_schema() -> dict[str, Any]:
-    """Return the schema of a ladder's design."""
+    """Return the schema of a ladder's design, its models' dials included."""
     from kleiber.study.design import LadderDesign
 
-    return _titled(LadderDesign.model_json_schema(), "Kleiber ladder")
+    return _schema_of(LadderDesign, "Kleiber ladder")
 
 
-def _titled(schema: dict[str, Any], title: str) -> dict[str, Any]:
+def _schema_of(document: type[Document], title: str) -> dict[str, Any]:
+    schema = document.model_json_schema()
+    schema["$defs"]["ModelRecipe"] = _model_schema()
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema, "title": title}
 
 
