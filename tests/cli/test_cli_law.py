@@ -6,11 +6,13 @@ import csv
 import itertools
 import json
 import math
+import re
 from pathlib import Path
 
 import pytest
 
-from kleiber.cli.fit import parse_columns
+from kleiber.cli.fit import parse_columns, print_law
+from kleiber.cli.output import Output
 from kleiber.errors import UsageError
 from kleiber.runs import (
     ParamCount,
@@ -19,6 +21,7 @@ from kleiber.runs import (
     now,
     read_ledger,
 )
+from kleiber.scaling import Law
 
 E, A, B, ALPHA, BETA = 1.7, 400.0, 2000.0, 0.34, 0.37
 N, D = 59_616, 1_048_576
@@ -63,6 +66,17 @@ def test_fit_writes_the_law_and_shows_it(cli, law, tmp_path):
     assert "alpha" in ran.stdout
     assert "Written to other.json." in ran.stdout
     assert json.loads((tmp_path / "other.json").read_text())["num_rows"] == 18
+
+
+def test_an_e_that_the_rows_do_not_determine_is_not_printed(cli, law, capsys):
+    known = Law.read(Path(law))
+    print_law(Output(is_json=False), known)
+    assert f"{known.coefficients['E']:.4g}" in capsys.readouterr().out
+    print_law(Output(is_json=False), known.model_copy(update={"e_determined": False}))
+    shown = capsys.readouterr().out
+    assert re.search(r"^ *E +not determined +[\d.]+ to [\d.]+ ", shown, flags=re.MULTILINE)
+    assert f" {known.coefficients['E']:.4g} " not in shown
+    assert f"{known.coefficients['alpha']:.4g}" in shown
 
 
 def test_the_seed_of_the_bootstrap_is_the_users(cli, law):

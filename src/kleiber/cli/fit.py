@@ -66,6 +66,8 @@ def fit(
 ) -> None:
     """Fit L(N, D) = E + A/N^alpha + B/D^beta to finished runs or to the rows of a table.
 
+    A run that started with a forecast stays out: the law is tested on it.
+
     With --json: form, coefficients (E A B alpha beta), intervals (80 and 95 of each), objective, num_rows,
     convention, e_determined, notes, law (the file written, or null).
     """
@@ -76,11 +78,11 @@ def fit(
 
     named = {"params": params_column, "tokens": tokens_column, "loss": loss_column}
     table = parse_columns([*(columns or []), *(f"{field}={name}" for field, name in named.items() if name)])
-    found = scaling.read_rows(rows, table, drop_highest=num_dropped)
+    out = Output(json_)
+    found = scaling.read_rows(rows, table, drop_highest=num_dropped, on_notice=out.notice)
     law = scaling.fit(found, convention=count, num_bootstrap=num_bootstrap, seed=number)
     if output:
         law.write(output)
-    out = Output(json_)
     print_law(out, law)
     out.say(f"Written to {output}." if output else "Add -o law.json to keep it.")
     out.document(_document(law, output))
@@ -114,8 +116,8 @@ def print_law(out: Output, law: Law) -> None:
     out.table(
         ["", "value", "80% interval", "95% interval"],
         (
-            [name, f"{value:.4g}", *(f"{low:.4g} to {high:.4g}" for low, high in _levels(law, name))]
-            for name, value in law.coefficients.items()
+            [name, _value(law, name), *(f"{low:.4g} to {high:.4g}" for low, high in _levels(law, name))]
+            for name in law.coefficients
         ),
     )
     for note in law.notes:
@@ -135,6 +137,10 @@ def _document(law: Law, output: Path | None) -> dict[str, Any]:
     )
     document = law.model_dump(mode="json", include=set(keys))
     return {key: document[key] for key in keys} | {"law": str(output) if output else None}
+
+
+def _value(law: Law, name: str) -> str:
+    return "not determined" if name == "E" and not law.e_determined else f"{law.coefficients[name]:.4g}"
 
 
 def _levels(law: Law, name: str) -> list[tuple[float, float]]:
