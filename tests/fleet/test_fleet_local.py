@@ -59,6 +59,14 @@ from kleiber.errors import DataError, Interrupted, KleiberError
 def wait(ends_with, report):
     try:
         pathlib.Path(sys.argv[1]).write_text(str(os.getpid()))
+        if ends_with == "report":
+            os.kill(os.getppid(), 9)
+            while True:
+                try:
+                    report(3)
+                except Exception as error:
+                    pathlib.Path(sys.argv[1] + ".told").write_text(repr(error))
+                    raise
         time.sleep(60)
     except KeyboardInterrupt:
         pathlib.Path(sys.argv[1] + ".told").touch()
@@ -136,6 +144,16 @@ def test_jobs_end_when_their_parent_is_killed(tmp_path):
     while _is_alive(worker):
         assert time.monotonic() < deadline, "the worker outlived its parent"
         time.sleep(0.1)
+
+
+def test_a_job_whose_parent_is_killed_does_not_hear_of_it(tmp_path):
+    process, worker, told = _start(tmp_path, "report")
+    process.communicate()
+    deadline = time.monotonic() + 10
+    while _is_alive(worker):
+        assert time.monotonic() < deadline, "the worker outlived its parent"
+        time.sleep(0.1)
+    assert not told.exists()
 
 
 def _is_alive(pid):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import multiprocessing
 import os
 import signal
@@ -176,13 +177,21 @@ def _work(pipe: Connection, parent: int) -> None:
 
 def _outcome(job: Job, pipe: Connection) -> tuple[str, Any]:
     try:
-        return "done", job.call(lambda value: pipe.send(("progress", value)))
+        return "done", job.call(functools.partial(_report, pipe))
     except KleiberError as error:
         return "failed", error
     except KeyboardInterrupt:
         return "failed", _Stopped(f"{job.name} was stopped.")
     except Exception as error:  # noqa: BLE001 - the other side decides; a traceback here would be lost
         return "failed", KleiberError(f"{job.name} failed: {type(error).__name__}: {error}.")
+
+
+def _report(pipe: Connection, value: Any) -> None:
+    try:
+        pipe.send(("progress", value))
+    except ConnectionError:
+        # The parent is gone. That is no failure of the job, which should not hear of it.
+        os._exit(1)
 
 
 def _end_with(parent: int) -> None:
