@@ -1,5 +1,6 @@
 """The diary of a run; and a disk that fills up while it runs."""
 
+import contextlib
 import json
 import resource
 import subprocess
@@ -62,13 +63,25 @@ def test_a_line_has_all_keys(tmp_path):
         journal.write({"step": 1})
 
 
-def test_a_full_disk_is_said_and_not_hidden_by_the_closing_of_files(tmp_path, limit):
+def test_a_full_disk_is_said_by_a_write(tmp_path, limit):
+    with Journal(RunFolder(tmp_path), 0) as journal:
+        limit(0)
+        with pytest.raises(StorageError, match=r"cannot write .*metrics\.jsonl: File too large\."):
+            journal.write(_LINE)
+        limit(resource.RLIM_INFINITY)
+
+
+@pytest.mark.parametrize(("error", "raised"), [(None, StorageError), (ZeroDivisionError, ZeroDivisionError)])
+def test_a_full_disk_is_said_by_the_end_unless_there_was_an_error_before(tmp_path, limit, error, raised):
     def fill():
         with Journal(RunFolder(tmp_path), 0) as journal:
             limit(0)
-            journal.write(_LINE)
+            with contextlib.suppress(StorageError):
+                journal.write(_LINE)  # stays in the file's buffer
+            if error is not None:
+                raise error
 
-    with pytest.raises(StorageError, match=r"cannot write .*metrics\.jsonl: File too large\."):
+    with pytest.raises(raised):
         fill()
 
 
