@@ -25,7 +25,7 @@ def rate(step: int, num_steps: int, schedule: ScheduleRecipe) -> float:
 
     Example:
         >>> s = ScheduleRecipe(warmup_steps=4, cooldown_frac=0.5, cooldown_shape="linear")
-        >>> [rate(step, 8, s) for step in range(8)]
+        >>> [round(rate(step, 8, s), 3) for step in range(8)]
         [0.25, 0.5, 0.75, 1.0, 0.8, 0.6, 0.4, 0.2]
     """
     warmup = min(1.0, (step + 1) / schedule.warmup_steps) if schedule.warmup_steps else 1.0
