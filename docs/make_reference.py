@@ -13,6 +13,8 @@ from kleiber.cli.main import COMMANDS, app
 
 OUTPUT = Path(__file__).with_name("commands.md")
 
+_BAR = r"\|"
+
 HEAD = """# Commands
 
 Written by `make docs` from the commands' own help. Every command takes `--json`: the last line of stdout is then one JSON
@@ -45,10 +47,15 @@ def _sections(command: Any, path: tuple[str, ...]) -> Iterator[str]:
     yield f"```\n{command.epilog.removeprefix('Example: ')}\n```\n"
     yield "| | |\n| --- | --- |"
     for one in arguments:
-        yield f"| `{one.metavar or one.name.upper()}` | {one.help} |"
+        yield _line(f"`{one.metavar or one.name.upper()}`", one.help)
     for one in options:
-        yield f"| `{', '.join(one.opts)}`{_value(one)} | {one.help}{_default(one)} |"
+        yield _line(f"`{', '.join(one.opts)}`{_value(one)}", f"{one.help}{_default(one)}")
     yield ""
+
+
+def _line(*cells: str) -> str:
+    """Return a line of a table; a bar inside a cell would end it."""
+    return f"| {' | '.join(cell.replace('|', _BAR) for cell in cells)} |"
 
 
 def _paragraphs(text: str) -> str:

@@ -79,6 +79,12 @@ def test_the_reference_is_what_make_docs_writes(make_reference):
     assert make_reference.OUTPUT.read_text(encoding="utf-8") == make_reference.reference(), "run make docs"
 
 
+def test_a_bar_in_a_cell_does_not_end_it(make_reference):
+    table = [line for line in make_reference.reference().splitlines() if line.startswith("| `")]
+    assert r"| `--lang` en\|zh | Language of the report. Default: `en`. |" in table
+    assert {len(re.findall(r"(?<!\\)\|", line)) for line in table} == {3}
+
+
 def test_the_reference_has_every_command(make_reference):
     headings = re.findall(r"^### kleiber (.*)$", make_reference.reference(), flags=re.MULTILINE)
     assert {heading.split()[0] for heading in headings} == set(COMMANDS)

@@ -43,7 +43,10 @@ def forecast(
     ] = None,
     json_: Json = False,
 ) -> None:
-    """Say what loss a bigger run will reach, with its interval.
+    """Say what loss a bigger run will reach, with its interval, beside what one would say without a law.
+
+    That is the last rung's loss, and a straight line of log loss against log compute through the best rungs. Compute
+    is 6 N D there, with N counted as the law counts it.
 
     With --json: loss (nats a token), interval_80, interval_95, hash; with --rows a list predictions of these, in
     the file's order, each beside its num_params and num_tokens.

@@ -30,6 +30,10 @@ def generate(
     top_k: Annotated[
         str, typer.Option("--top-k", metavar="WHOLE", help="Sample from so many likeliest tokens; 0 is all.")
     ] = "0",
+    top_p: Annotated[
+        str,
+        typer.Option("--top-p", metavar="NUMBER", help="Sample from the likeliest tokens that add up to it."),
+    ] = "1",
     seed: Seed = "0",
     json_: Json = False,
 ) -> None:
@@ -40,13 +44,20 @@ def generate(
     limit = parse_whole(max_tokens, "--max-tokens", _COMMAND, minimum=1, maximum=1_000_000)
     warmth = parse_real(temperature, "--temperature", _COMMAND, maximum=100)
     num_likeliest = parse_whole(top_k, "--top-k", _COMMAND)
+    mass = parse_real(top_p, "--top-p", _COMMAND, maximum=1)
     number = parse_whole(seed, "--seed", _COMMAND)
     from kleiber import infer
 
     out = Output(json_)
     engine = infer.TorchEngine.load(run)
     text = infer.generate(
-        engine, prompt, max_tokens=limit, temperature=warmth, top_k=num_likeliest, seed=number
+        engine,
+        prompt,
+        max_tokens=limit,
+        temperature=warmth,
+        top_k=num_likeliest,
+        top_p=mass,
+        seed=number,
     )
     out.write(prompt)
     pieces, start = [], time.perf_counter()

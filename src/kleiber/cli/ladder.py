@@ -5,22 +5,24 @@ from __future__ import annotations
 import shutil
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from kleiber.cli.bars import RunBars
-from kleiber.cli.options import Json
+from kleiber.cli.options import DesignSets, Json
 from kleiber.cli.output import Output
 from kleiber.units import format_bytes, format_count, format_flops, format_loss, format_seconds
 
 if TYPE_CHECKING:
+    from kleiber.runs import Convention
+    from kleiber.study.design import LadderDesign
     from kleiber.study.ladder_plan import LadderPlan, RunPlan
 
 __all__ = ["EXAMPLE", "app", "print_ladder_plan"]
 
-EXAMPLE = "kleiber ladder run ladder.yaml -o runs/study"
-_PLAN = "kleiber ladder plan ladder.yaml"
+EXAMPLE = "kleiber ladder run examples/ladder.yaml -o runs/study"
+_PLAN = "kleiber ladder plan examples/ladder.yaml --set base.data.context=256"
 _STATUS = "kleiber ladder status runs/study"
 
 Design = Annotated[
@@ -31,7 +33,7 @@ app = typer.Typer(help="Plan, train and watch the small runs that a law is fitte
 
 
 @app.command(epilog=f"Example: {_PLAN}")
-def plan(design: Design, json_: Json = False) -> None:
+def plan(design: Design, *, sets: DesignSets = None, json_: Json = False) -> None:
     """Say what a ladder and its target will need, before anything runs.
 
     With --json: rungs (a list of name, num_params, num_tokens, train_flops, memory_bytes, step_time_s,
@@ -42,7 +44,7 @@ def plan(design: Design, json_: Json = False) -> None:
     from kleiber.study.ladder_plan import plan_ladder
 
     out = Output(json_)
-    found = plan_ladder(read_design(design), load_calibration())
+    found = plan_ladder(read_design(design).with_values(sets or []), load_calibration())
     print_ladder_plan(out, found)
     out.document(found.model_dump(mode="json"))
 
@@ -57,22 +59,24 @@ def run(
             "--output", "-o", metavar="FOLDER", help="The study; without it runs/ and the design's name."
         ),
     ] = None,
+    sets: DesignSets = None,
     fresh: Annotated[bool, typer.Option("--fresh", help="Forget the ladder that stands there.")] = False,
     json_: Json = False,
 ) -> None:
-    """Train every run of a ladder, several side by side.
+    """Train every run of a ladder, several side by side, and write the recipe of the target that it is for.
 
-    What is finished is skipped, what was killed goes on: run the same command again.
+    The plan is shown first; a machine that was never measured is measured for it, which takes some seconds. What is
+    finished is skipped, what was killed goes on: run the same command again.
 
-    With --json: folder, rows (a list of run, trunk, num_params, num_tokens, loss).
+    With --json: folder, rows (a list of run, trunk, num_params, num_tokens, loss), target (recipe, num_params,
+    num_tokens).
     """
     from kleiber.study.design import read_design
-    from kleiber.study.ladder import DESIGN_FILE, run_ladder
+    from kleiber.study.ladder import run_ladder
 
-    asked, folder, out = read_design(design), output or Path("runs") / design.stem, Output(json_)
-    if fresh:
-        shutil.rmtree(folder / "ladder", ignore_errors=True)
-        (folder / DESIGN_FILE).unlink(missing_ok=True)
+    asked, folder = read_design(design).with_values(sets or []), output or Path("runs") / design.stem
+    out = Output(json_)
+    planned = _prepare(asked, folder, out, fresh=fresh)
     with out.progress() as bar:
         rows = run_ladder(asked, folder, on_event=RunBars(bar).on_event)
     out.table(
@@ -87,11 +91,51 @@ def run(
             for row in rows
         ),
     )
-    out.say(
-        f"{len(rows)} runs in {folder / 'ladder'}. Next: kleiber fit {folder / 'ladder'} -o {folder}/law.json"
-    )
+    target = _say_next(out, folder, len(rows), planned, asked.count)
     keys = {"run", "trunk", "num_params", "num_tokens", "loss"}
-    out.document({"folder": str(folder), "rows": [row.model_dump(mode="json", include=keys) for row in rows]})
+    documents = [row.model_dump(mode="json", include=keys) for row in rows]
+    out.document({"folder": str(folder), "rows": documents, "target": target})
+
+
+def _prepare(asked: LadderDesign, folder: Path, out: Output, *, fresh: bool) -> LadderPlan:
+    """Return the plan, after showing it; the text is ready then, and the design stands in the folder."""
+    from kleiber.cost import load_calibration
+    from kleiber.study.ladder import DESIGN_FILE, measure_machine, open_ladder, prepare_text
+    from kleiber.study.ladder_plan import plan_ladder
+
+    prepare_text(asked, lambda stage: out.say(f"{stage} ..."))
+    if fresh:
+        shutil.rmtree(folder / "ladder", ignore_errors=True)
+        (folder / DESIGN_FILE).unlink(missing_ok=True)
+    open_ladder(folder, asked)
+    calibration = load_calibration()
+    if calibration is None:
+        out.say("measuring this machine ...")
+        calibration = measure_machine(asked)
+    planned = plan_ladder(asked, calibration)
+    print_ladder_plan(out, planned)
+    return planned
+
+
+def _say_next(
+    out: Output, folder: Path, num_rows: int, planned: LadderPlan, count: Convention
+) -> dict[str, Any]:
+    """Say how the study goes on; return what programs are told of the target."""
+    from kleiber.study.ladder import TARGET_FILE
+
+    target, recipe, ladder = planned.target, folder / TARGET_FILE, folder / "ladder"
+    out.say(f"{num_rows} runs in {ladder}; the recipe of the target is {recipe}. Next:")
+    out.say(f"  kleiber fit {ladder} -o {folder}/law.json{'' if count == 'total' else f' --count {count}'}")
+    out.say(
+        f"  kleiber forecast {folder}/law.json --params {target.num_params.by(count)} --tokens {target.num_tokens} "
+        f"-o {folder}/forecast.json"
+    )
+    out.say(f"  kleiber train {recipe} --forecast {folder}/forecast.json -o {folder}/target")
+    return {
+        "recipe": str(recipe),
+        "num_params": target.num_params.model_dump(mode="json"),
+        "num_tokens": target.num_tokens,
+    }
 
 
 @app.command(epilog=f"Example: {_STATUS}")

@@ -14,12 +14,16 @@ import typer
 from kleiber.errors import UsageError
 from kleiber.units import parse_count
 
-__all__ = ["Json", "Seed", "Sets", "parse_positive", "parse_real", "parse_whole"]
+__all__ = ["DesignSets", "Json", "Seed", "Sets", "parse_positive", "parse_real", "parse_whole"]
 
 Json = Annotated[bool, typer.Option("--json", help="Make the last line of stdout one JSON document.")]
 Sets = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="KEY=VALUE", help="Change a key of the recipe; may be given again."),
+]
+DesignSets = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", help="Change a key of the design; may be given again."),
 ]
 Seed = Annotated[str, typer.Option("--seed", metavar="WHOLE", help="Of everything random.")]
 

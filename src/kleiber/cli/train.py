@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 __all__ = ["EXAMPLE", "train"]
 
-EXAMPLE = "kleiber train recipe.yaml -o runs/small --set train.num_steps=2000"
+EXAMPLE = "kleiber train examples/recipe.yaml -o runs/small --set train.num_steps=2000"
 
 
 def train(
