@@ -6,7 +6,7 @@ import pytest
 
 from kleiber.report.facts import answer, environment_facts, figures, order_proof, provenance
 from kleiber.report.sources import Sources, read_sources
-from kleiber.report.tables import format_frac, ledger_table, plan_table, runs_table
+from kleiber.report.tables import _with_half_width, format_frac, ledger_table, plan_table, runs_table
 from kleiber.report.words import read_words
 from kleiber.runs import LedgerEntry
 
@@ -84,3 +84,8 @@ def test_where_it_ran_and_in_which_order(sources: Sources) -> None:
     proof = order_proof(sources, EN)
     assert proof
     assert proof.tone == "good"
+
+
+def test_a_loss_without_an_interval_is_shown_alone() -> None:
+    assert _with_half_width(3.25, None) == "3.2500"
+    assert _with_half_width(3.25, 0.0215) == "3.2500 ± 0.021"

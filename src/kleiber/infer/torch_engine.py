@@ -17,6 +17,7 @@ from kleiber.models import load
 from kleiber.models.gpt.cache import KVCache
 from kleiber.models.gpt.module import GPT
 from kleiber.runs import RunFolder
+from kleiber.runs.files import RESUME_HINT
 
 __all__ = ["TorchEngine"]
 
@@ -52,7 +53,7 @@ class TorchEngine:
         if run.exists() and not run.model_path.is_dir():
             raise RunFolderError(
                 f"{folder} has no model yet: a run writes it when it finishes.",
-                hint="run its training command again: it resumes",
+                hint=f"finish its training first: {RESUME_HINT}",
             )
         model_path = run.model_path if run.model_path.is_dir() else folder
         module, _ = load(model_path)

@@ -111,6 +111,10 @@ def runs_table(sources: Sources, words: Words) -> Table | None:
     return _table(words, keys, (_run_row(run, words) for run in sources.runs))
 
 
+def _with_half_width(loss: float, half_width: float | None) -> str:
+    return format_loss(loss) if half_width is None else f"{format_loss(loss)} ± {half_width:.3f}"
+
+
 def _run_row(run: RunView, words: Words) -> tuple[str | Cell, ...]:
     record, result = run.record, run.record.result
     tone = {"failed": "bad", "finished": ""}.get(record.status, "accent")
@@ -121,7 +125,7 @@ def _run_row(run: RunView, words: Words) -> tuple[str | Cell, ...]:
     return (
         *head,
         format_count(result.num_tokens),
-        f"{format_loss(result.val_loss)} ± {result.val_loss_half_width:.3f}",
+        _with_half_width(result.val_loss, result.val_loss_half_width),
         f"{result.val_bits_per_byte:.3f}",
         format_count(result.tokens_per_s),
         format_frac(result.mfu_frac),
