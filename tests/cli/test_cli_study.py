@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import random
+import re
 import signal
 import subprocess
 import sys
@@ -12,8 +13,11 @@ import time
 
 import pytest
 
+import kleiber.study.ladder
 from kleiber.cli.main import main
-from kleiber.runs import RunFolder
+from kleiber.cost import Calibration, load_calibration, save_calibration
+from kleiber.runs import ParamCount, Row, RunFolder, read_recipe
+from kleiber.scaling import fit, forecast
 
 WORDS = [
     a + b + c
@@ -55,11 +59,15 @@ num_workers: 1
 """
 
 
+MEASURED = Calibration(measured_at="then", peak_flops_per_s={1: 1e10})
+
+
 @pytest.fixture(scope="module")
 def place(tmp_path_factory):
     """Return a folder with a text, a recipe and a trained run."""
     folder = tmp_path_factory.mktemp("study")
     write_text(folder / "text")
+    save_calibration(MEASURED, folder / "cache" / "machine.json")
     for name, content in (("recipe.yaml", RECIPE), ("ladder.yaml", LADDER)):
         (folder / name).write_text(content.replace("TEXT", str(folder / "text")))
     with pytest.MonkeyPatch.context() as patch:
@@ -87,6 +95,89 @@ def test_train_says_what_came_out(at, place):
     assert record.result is not None
     assert document["val_loss"] == record.result.val_loss
     assert "nats/token" in ran.stderr
+
+
+def test_train_predicts_memory_and_time_before_it_starts(at, place):
+    record = RunFolder(place / "run").read_record()
+    assert record.predicted.at is not None
+    assert record.predicted.at <= record.started_at
+    assert record.predicted.forecast_hash is None
+    assert record.predicted.total_time_s > 0
+    assert record.predicted.step_time_s > 0
+    assert record.predicted.peak_memory_bytes > 0
+    again = at("train", "recipe.yaml", "-o", "run").stdout
+    assert "expected" not in again  # it has been said
+    assert RunFolder(place / "run").read_record() == record
+    told = at("train", "recipe.yaml", "-o", "told").stdout
+    assert re.match(r"told: \S+ K parameters, 3\.84 K tokens, .*FLOP; expected .* a step, .*B\.\n", told)
+
+
+def test_train_says_when_times_are_only_assumed(at, place, monkeypatch):
+    monkeypatch.setenv("KLEIBER_CACHE", str(place / "other-cache"))
+    told = at("train", "recipe.yaml", "-o", "assumed").stdout
+    assert told.startswith("reading the text ...\n")
+    assert " (this machine was never measured).\n" in told
+
+
+@pytest.fixture
+def write_forecast(place):
+    """Return a function that writes the forecast of a run of the recipe."""
+    rows = [
+        Row(run="r", num_params=ParamCount(embedding=0, body=n, head=0), num_tokens=d, trunk=f"{n}",
+            loss=1.7 + 40 / n**0.3 + 90 / d**0.35)
+        for n in (10**3, 10**4, 10**5) for d in (1e3, 3e3, 1e4)
+    ]  # fmt: skip
+    law = fit(rows, num_bootstrap=100)
+
+    def write(*, num_params=None, num_tokens=3840, **changes):
+        count = num_params or RunFolder(place / "run").read_record().num_params
+        made = forecast(law.model_copy(update=changes), count, num_tokens)
+        made.write(place / "forecast.json")
+        return made
+
+    return write
+
+
+def test_a_forecast_goes_into_the_record_and_its_run_goes_on_with_it(at, place, write_forecast):
+    made = write_forecast()
+    for _ in range(2):
+        assert at("train", "recipe.yaml", "-o", "foretold", "--forecast", "forecast.json").code == 0
+    assert RunFolder(place / "foretold").read_record().predicted.forecast_hash == made.hash
+    ran = at("verify", "forecast.json", "foretold", "--json")
+    by_method = {(entry["quantity"], entry["method"]) for entry in ran.document["ledger"]}
+    assert by_method >= {("val_loss", "law"), ("total_time_s", "plan"), ("step_time_s", "plan")}
+    write_forecast()
+    ran = at("train", "recipe.yaml", "-o", "foretold", "--forecast", "forecast.json")
+    assert ran.code == 2
+    assert ran.stderr.startswith(
+        f"error: run 'foretold' has started from another forecast, {made.hash}, and a forecast "
+    )
+
+
+def test_a_run_that_started_without_a_forecast_takes_none(at, write_forecast):
+    write_forecast()
+    ran = at("train", "recipe.yaml", "-o", "run", "--forecast", "forecast.json")
+    assert ran.code == 2
+    assert ran.stderr.startswith(
+        "error: run 'run' has started from no forecast, and a forecast must stand before"
+    )
+
+
+@pytest.mark.parametrize(
+    ("options", "text"),
+    [
+        ({"num_params": 1e6}, "error: The forecast is about 1e+06 parameters, and run 'no' has "),
+        ({"num_tokens": 1e6}, "error: The forecast is about 1.00 M tokens, and run 'no' trains on 3.84 K.\n  try: "),
+        ({"eval_hash": "e2"}, "error: The law's losses are of evaluation set e2, and run 'no' is evaluated on another. Got '"),
+    ],
+)  # fmt: skip
+def test_a_forecast_of_another_run_is_refused_before_anything_is_trained(
+    at, place, write_forecast, options, text
+):
+    write_forecast(**options)
+    ran = at("train", "recipe.yaml", "-o", "no", "--forecast", "forecast.json")
+    assert (ran.code, ran.stderr[: len(text)]) == (2, text)
+    assert not (place / "no").exists()
 
 
 def test_train_takes_the_recipes_name_and_set(at, place):
@@ -157,6 +248,8 @@ def test_generate_continues_the_prompt(at):
         (["run", "--prompt", "a", "--max-tokens", "0"], "error: --max-tokens must be a whole number from 1 to 1000000. Got '0'."),
         (["run", "--prompt", "a", "--temperature", "-1"], "error: --temperature must be from 0 to 100. Got '-1'."),
         (["run", "--prompt", "a", "--top-k", "x"], "error: --top-k must be a whole number from 0 to "),
+        (["run", "--prompt", "a", "--top-p", "1.1"], "error: --top-p must be from 0 to 1. Got '1.1'."),
+        (["run", "--prompt", "a", "--top-p", "0"], "error: top_p must be above 0 and at most 1. Got 0.0."),
         (["run", "--prompt", "a", "--seed", "-1"], "error: --seed must be a whole number from 0 to "),
         (["text", "--prompt", "a"], "error: text"),
     ],
@@ -164,6 +257,13 @@ def test_generate_continues_the_prompt(at):
 def test_generate_refuses(at, arguments, text):
     ran = at("generate", *arguments)
     assert (ran.code, ran.stdout, ran.stderr[: len(text)]) == (2, "", text)
+
+
+def test_a_small_top_p_takes_the_likeliest_token(at):
+    command = ["generate", "run", "--prompt", "bana", "--max-tokens", "8", "--json"]
+    greedy = at(*command, "--temperature", "0").document["text"]
+    assert at(*command, "--top-p", "1e-6").document["text"] == greedy
+    assert at(*command, "--temperature", "5", "--seed", "3").document["text"] != greedy
 
 
 def test_report_writes_one_file(at, place):
@@ -188,11 +288,47 @@ def test_ladder_plan_shows_the_total_before_anything_runs(at, place):
     document = at("ladder", "plan", "ladder.yaml", "--json").document
     assert {"rungs", "target", "ladder_time_s", "total_time_s", "total_flops", "num_workers"} <= set(document)
     assert [rung["name"] for rung in document["rungs"]] == ["d1-w16-s0", "d1-w32-s0"]
+    document = at(
+        "ladder", "plan", "ladder.yaml", "--set", "seeds=[3]", "--set", "target.num_steps=90", "--json"
+    ).document
+    assert [rung["name"] for rung in document["rungs"]] == ["d1-w16-s3", "d1-w32-s3"]
+    assert document["target"]["num_tokens"] == 90 * 128
+
+
+def test_ladder_run_measures_a_machine_that_never_was_and_shows_the_plan(at, place, monkeypatch):
+    asked = []
+
+    def calibrate(*arguments):
+        asked.append(arguments)
+        return MEASURED
+
+    monkeypatch.setenv("KLEIBER_CACHE", str(place / "new-cache"))
+    monkeypatch.setattr(kleiber.study.ladder, "calibrate", calibrate)
+    monkeypatch.setattr(kleiber.study.ladder, "LocalExecutor", lambda _: _Idle())
+    told = at("ladder", "run", "ladder.yaml", "-o", "planned", "--set", "horizons=[20, 30]").stdout
+    places = [
+        told.index(text)
+        for text in ("reading the text ...\n", "measuring this machine ...\n", "With the target: ")
+    ]
+    assert places == sorted(places)
+    assert load_calibration() == MEASURED
+    assert read_recipe(place / "planned" / "target.yaml").train.num_steps == 60
+    at("ladder", "run", "ladder.yaml", "-o", "planned", "--set", "horizons=[20, 30]")
+    assert len(asked) == 1  # a measured machine is not measured again
+
+
+class _Idle:
+    def run(self, jobs):
+        return iter(())
 
 
 def test_ladder_run_status_and_fit(at, place):
     assert at("ladder", "run", "ladder.yaml", "-o", "small").code == 0
-    rows = at("ladder", "run", "ladder.yaml", "-o", "small", "--json").document["rows"]
+    document = at("ladder", "run", "ladder.yaml", "-o", "small", "--json").document
+    rows, target = document["rows"], document["target"]
+    assert target["recipe"] == "small/target.yaml"
+    assert target["num_tokens"] == read_recipe(place / "small" / "target.yaml").num_tokens == 60 * 128
+    assert target["num_params"]["total"] > 0
     assert [row["num_tokens"] for row in rows] == [steps * 128 for steps in (20, 30, 40)] * 2
     assert set(rows[0]) == {"run", "trunk", "num_params", "num_tokens", "loss"}
     status = at("ladder", "status", "small", "--json").document
@@ -223,6 +359,13 @@ def test_ladder_refuses(at, place, verb, content, text):
     (place / "bad.yaml").write_text(content)
     ran = at("ladder", verb, "bad.yaml")
     assert (ran.code, ran.stderr[: len(text)]) == (2, text)
+
+
+@pytest.mark.parametrize("verb", ["plan", "run"])
+def test_ladder_refuses_a_bad_assignment(at, verb):
+    ran = at("ladder", verb, "ladder.yaml", "--set", "base.trian.batch_size=2")
+    assert (ran.code, ran.stdout) == (2, "")
+    assert ran.stderr.startswith("error: the ladder: unknown key 'base.trian'. Did you mean 'train'?")
 
 
 def test_ladder_status_of_another_folder(at):

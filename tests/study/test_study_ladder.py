@@ -17,6 +17,7 @@ from kleiber.study.design import rungs_of, target_recipe
 from kleiber.study.ladder import ladder_status, measure_machine, open_ladder, prepare_text, run_ladder
 from kleiber.study.ladder_plan import plan_ladder
 from kleiber.study.probe import calibrate
+from kleiber.train.lock import exclusive
 
 CODE = (
     "import sys; from pathlib import Path; from kleiber.study.design import read_design;"
@@ -75,6 +76,8 @@ def test_a_killed_ladder_resumes_to_the_same_losses(design, tmp_path):
     time.sleep(1.5)  # the workers see that their parent is gone
     before = {one.run: one.status for one in ladder_status(tmp_path / "cut")}
     assert "waiting" in before.values()
+    assert "interrupted" in before.values()  # nobody trains it, whatever its record says
+    assert "running" not in before.values()
     run_ladder(design, tmp_path / "cut")
     assert _losses(tmp_path / "cut") == _losses(tmp_path / "whole")
     for run in find_runs([tmp_path / "whole" / "ladder"]):
@@ -170,6 +173,18 @@ def test_probes_measure_this_machine(design):
     plan = plan_ladder(design, calibration)
     assert plan.rungs[0].step_time_s == small.step_time_s
     assert plan.target.step_time_s == big.step_time_s
+
+
+def test_a_run_is_running_as_long_as_somebody_holds_it(design, tmp_path, make_record):
+    rung = rungs_of(design)[0]
+    run = RunFolder(tmp_path / "ladder" / rung.trunk)
+    design.write(tmp_path / "ladder.yaml")
+    make_record(rung.trunk, status="running", result=None).write(run.record_path)
+    with exclusive(run.path):
+        assert ladder_status(tmp_path)[0].status == "running"
+    assert ladder_status(tmp_path)[0].status == "interrupted"
+    make_record(rung.trunk, status="failed").write(run.record_path)
+    assert ladder_status(tmp_path)[0].status == "failed"
 
 
 def test_the_lock_of_a_dead_run_is_free(design, tmp_path):

@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeAlias
 
-from kleiber.cost import save_calibration
 from kleiber.data import open_data
 from kleiber.errors import ConventionError, RecipeError
 from kleiber.fleet import Job, JobEvent, LocalExecutor
@@ -20,11 +19,10 @@ from kleiber.runs import DataMeta, LedgerEntry, Predicted, Recipe, Record, Row, 
 from kleiber.runs.files import write_text
 from kleiber.scaling import Forecast, Law, fit, forecast, verify
 from kleiber.study.demo_design import BUDGET_S, demo_designs, fit_to_machine
-from kleiber.study.design import LadderDesign, rungs_of, target_recipe
-from kleiber.study.ladder import DESIGN_FILE, open_ladder, run_ladder
+from kleiber.study.design import LadderDesign, target_recipe
+from kleiber.study.ladder import DESIGN_FILE, TARGET_FILE, measure_machine, open_ladder, run_ladder
 from kleiber.study.ladder_plan import LadderPlan
 from kleiber.study.ledger import plan_entries
-from kleiber.study.probe import calibrate
 from kleiber.train import Progress, train
 from kleiber.units import format_seconds
 
@@ -105,7 +103,7 @@ def _forget(folder: Path) -> None:
     """Remove what an earlier demo left in `folder`, and nothing else."""
     for name in ("ladder", "target"):
         shutil.rmtree(folder / name, ignore_errors=True)
-    for name in (DESIGN_FILE, "plan.json", "law.json", "forecast.json", "report.html"):
+    for name in (DESIGN_FILE, TARGET_FILE, "plan.json", "law.json", "forecast.json", "report.html"):
         (folder / name).unlink(missing_ok=True)
 
 
@@ -121,11 +119,7 @@ def _plan(folder: Path, seed: int, tell: Callable[[DemoEvent], None]) -> tuple[L
             )
         return design, LadderPlan.read(path)
     tell("Measuring this machine")
-    trial = demo_designs(seed)[0]
-    sizes = {rung.spec.width: rung.trunk_recipe for rung in rungs_of(trial)}
-    calibration = calibrate(list(sizes.values()), [target_recipe(trial)], trial.num_workers)
-    save_calibration(calibration)
-    design, planned = fit_to_machine(seed, calibration)
+    design, planned = fit_to_machine(seed, measure_machine(demo_designs(seed)[0]))
     if planned.total_time_s > BUDGET_S:
         tell(
             f"This machine is slow: even the smallest ladder is planned at {format_seconds(planned.total_time_s)}"

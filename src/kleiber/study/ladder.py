@@ -16,6 +16,7 @@ from kleiber.runs import DataMeta, Row, RunFolder, row_of
 from kleiber.study.design import LadderDesign, Rung, branch_step, rungs_of, target_recipe
 from kleiber.study.probe import calibrate
 from kleiber.train import Branch, Progress, train
+from kleiber.train.lock import is_held
 
 __all__ = [
     "RungStatus",
@@ -165,8 +166,14 @@ def _status(run: RunFolder, num_steps: int) -> RungStatus:
         return RungStatus(run.name, "waiting", 0, num_steps, None)
     record, lines = run.read_record(), run.read_metrics()
     step = int(lines[-1]["step"]) if lines else 0
+    # A run that was killed had no time to say so, but its lock is free.
+    is_dead = record.status == "running" and not is_held(run.path)
     return RungStatus(
-        run.name, record.status, step, num_steps, record.result.val_loss if record.result else None
+        run.name,
+        "interrupted" if is_dead else record.status,
+        step,
+        num_steps,
+        record.result.val_loss if record.result else None,
     )
 
 
