@@ -76,7 +76,10 @@ def test_every_example_parses(path):
         (["plan"], "error: Missing argument 'SIZE'.\n  try: kleiber plan gpt:depth=12 --tokens 2.6e9"),
         (["plan", "gpt:depth=2", "--tokns", "3"], "error: No such option: --tokns"),
         (["pln"], "error: No such command 'pln'. Did you mean 'plan'?\n  try: kleiber demo\n"),
-        (["ladder"], "error: Missing command.\n  try: kleiber ladder run examples/ladder.yaml -o runs/study\n"),
+        (
+            ["ladder"],
+            "error: Missing command.\n  try: kleiber ladder run examples/ladder.yaml -o runs/study\n",
+        ),
         (
             ["ladder", "start"],
             "error: No such command 'start'. Did you mean 'status'?\n  try: kleiber ladder run examples/ladder.yaml",

@@ -106,7 +106,9 @@ def test_interrupt_writes_a_checkpoint_and_resumes_bit_identically(recipe, whole
 
 
 def test_killed_at_a_random_moment_and_resumed_equals_the_uninterrupted(recipe, tmp_path):
-    recipe = recipe.with_values(["train.num_steps=150", "train.optimizer.name=muon"])
+    recipe = recipe.with_values(
+        ["train.num_steps=800", "train.checkpoint_every=20", "train.optimizer.name=muon"]
+    )
     train(recipe, tmp_path / "whole")
     recipe.write(tmp_path / "r.yaml")
     code = (
@@ -126,9 +128,9 @@ def test_killed_at_a_random_moment_and_resumed_equals_the_uninterrupted(recipe, 
         process.wait()
         lines = RunFolder(tmp_path / "cut").read_metrics()
         steps_at_death.append(lines[-1]["step"] if lines else 0)
-    assert 0 < steps_at_death[0] < 150
+    assert 0 < steps_at_death[0] < 800
     record = train(recipe, tmp_path / "cut")
-    assert record.result.num_steps == 150
+    assert record.result.num_steps == 800
     assert _same(tmp_path / "whole", tmp_path / "cut"), f"killed after steps {steps_at_death}"
 
 

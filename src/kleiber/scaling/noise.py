@@ -70,9 +70,9 @@ def measure_noise(log_loss_R: Array, fitted_R: Array, groups: Groups) -> Noise:
     """Return the noise that repeats and residuals show.
 
     Seed noise is the spread inside cells, split into a part that a trunk's branches share and the rest as in a
-    two-way analysis of variance. Misfit is the spread of the cells' means around the law, over as many degrees of
-    freedom as the law's coefficients leave, less what seed noise puts into those means; it is never taken to be
-    below `MISFIT_FLOOR_FRAC`.
+    two-way analysis of variance. Misfit is the mean square of the cells' means around the law, less what seed noise puts
+    there; it is never taken to be below `MISFIT_FLOOR_FRAC`. It is not divided by the freedom that the coefficients
+    leave: what a smooth form cannot follow is no noise that the fit has swallowed a part of.
 
     Args:
         log_loss_R: Log of the measured losses.
@@ -83,8 +83,9 @@ def measure_noise(log_loss_R: Array, fitted_R: Array, groups: Groups) -> Noise:
     deviation_R = log_loss_R - (np.bincount(groups.cell_R, log_loss_R) / count_C)[groups.cell_R]
     trunk, run, num_repeats = _seed_variances(deviation_R, count_C, groups)
     residual_C = np.bincount(groups.cell_R, log_loss_R - fitted_R) / count_C
-    around_law = float(residual_C @ residual_C) / max(1, len(residual_C) - len(COEFFICIENTS))
-    misfit = max(0.0, around_law - (trunk + run) / float(count_C.mean()))
+    freedom = max(1, len(residual_C) - len(COEFFICIENTS))
+    of_seeds = freedom * (trunk + run) / float(count_C.mean())
+    misfit = max(0.0, float(residual_C @ residual_C) - of_seeds) / len(residual_C)
     return Noise(
         trunk_frac=math.sqrt(trunk),
         run_frac=math.sqrt(run),
