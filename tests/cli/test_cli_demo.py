@@ -94,7 +94,7 @@ def test_the_story_for_people(cli, asked):
     ran = cli("demo")
     assert ran.code == 0
     told = [
-        "Preparing the text ...", "777 files of Python 3.12.1: 2.50 M tokens to train on, 65.5 K held out", "d2-w32-s0",
+        "Preparing the text ...", "777 files of Python 3.12.1: 2.50 M tokens to train on, 65.5 K held out", "1 x d2-w32",
         "target", "1 rungs, 2 at a time: 12 s. With the target: 24 s and 2.00 GFLOP.", "Training the ladder ...",
         "d2-w32-s0 has finished", "L(N, D) = E + A/N^alpha + B/D^beta over 9 rows", "Without a law:",
         "3.0300", "+1.00%", "2.9000 to 3.1000 held", "0.150", "200 MB", "+100.00%",

@@ -282,7 +282,7 @@ def test_report_refuses_what_is_no_run(at, place):
 
 def test_ladder_plan_shows_the_total_before_anything_runs(at, place):
     ran = at("ladder", "plan", "ladder.yaml")
-    assert "d1-w16-s0" in ran.stdout
+    assert "1 x d1-w16" in ran.stdout
     assert "2 rungs, 1 at a time" in ran.stdout
     assert not (place / "runs" / "ladder").exists()
     document = at("ladder", "plan", "ladder.yaml", "--json").document

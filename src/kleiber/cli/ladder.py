@@ -168,10 +168,16 @@ def status(
 
 
 def print_ladder_plan(out: Output, found: LadderPlan) -> None:
-    """Print what each rung and the target will need, with the total."""
+    """Print what a rung of each size and the target will need, with the total."""
+    by_size: dict[tuple[str, ...], list[RunPlan]] = {}
+    for rung in found.rungs:
+        by_size.setdefault(_need(rung), []).append(rung)
     out.table(
-        ["", "params", "embed", "body", "head", "tokens", "FLOP", "memory", "time"],
-        (_need(one) for one in (*found.rungs, found.target)),
+        ["each", "params", "embed", "body", "head", "tokens", "FLOP", "memory", "time"],
+        [
+            *((f"{len(rungs)} x {_size_of(rungs[0])}", *need) for need, rungs in by_size.items()),
+            (found.target.name, *_need(found.target)),
+        ],
     )
     for sentence in found.assumptions:
         out.say(f"- {sentence}")
@@ -181,13 +187,16 @@ def print_ladder_plan(out: Output, found: LadderPlan) -> None:
     )
 
 
-def _need(one: RunPlan) -> list[str]:
+def _size_of(rung: RunPlan) -> str:
+    return rung.name.rpartition("-s")[0]
+
+
+def _need(one: RunPlan) -> tuple[str, ...]:
     count = one.num_params
-    return [
-        one.name,
+    return (
         *(format_count(group) for group in (count.total, count.embedding, count.body, count.head)),
         format_count(one.num_tokens),
         format_flops(one.train_flops).removesuffix("FLOP"),
         format_bytes(one.memory_bytes.peak),
         format_seconds(one.total_time_s),
-    ]
+    )
