@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -100,13 +99,12 @@ def run(
 def _prepare(asked: LadderDesign, folder: Path, out: Output, *, fresh: bool) -> LadderPlan:
     """Return the plan, after showing it; the text is ready then, and the design stands in the folder."""
     from kleiber.cost import load_calibration
-    from kleiber.study.ladder import DESIGN_FILE, measure_machine, open_ladder, prepare_text
+    from kleiber.study.ladder import forget_ladder, measure_machine, open_ladder, prepare_text
     from kleiber.study.ladder_plan import plan_ladder
 
     prepare_text(asked, lambda stage: out.say(f"{stage} ..."))
     if fresh:
-        shutil.rmtree(folder / "ladder", ignore_errors=True)
-        (folder / DESIGN_FILE).unlink(missing_ok=True)
+        forget_ladder(folder)
     open_ladder(folder, asked)
     calibration = load_calibration()
     if calibration is None:

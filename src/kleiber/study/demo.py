@@ -20,7 +20,7 @@ from kleiber.runs.files import write_text
 from kleiber.scaling import Forecast, Law, fit, forecast, verify
 from kleiber.study.demo_design import BUDGET_S, demo_designs, fit_to_machine
 from kleiber.study.design import LadderDesign, target_recipe
-from kleiber.study.ladder import DESIGN_FILE, TARGET_FILE, measure_machine, open_ladder, run_ladder
+from kleiber.study.ladder import DESIGN_FILE, forget_ladder, measure_machine, open_ladder, run_ladder
 from kleiber.study.ladder_plan import LadderPlan
 from kleiber.study.ledger import plan_entries
 from kleiber.train import Progress, train
@@ -101,9 +101,10 @@ def run_demo(
 
 def _forget(folder: Path) -> None:
     """Remove what an earlier demo left in `folder`, and nothing else."""
-    for name in ("ladder", "target"):
-        shutil.rmtree(folder / name, ignore_errors=True)
-    for name in (DESIGN_FILE, TARGET_FILE, "plan.json", "law.json", "forecast.json", "report.html"):
+    forget_ladder(folder)
+    if (folder / "target").exists():
+        shutil.rmtree(folder / "target")
+    for name in ("plan.json", "law.json", "forecast.json", "report.html"):
         (folder / name).unlink(missing_ok=True)
 
 

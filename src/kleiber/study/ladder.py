@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +21,7 @@ from kleiber.train.lock import is_held
 
 __all__ = [
     "RungStatus",
+    "forget_ladder",
     "ladder_rows",
     "ladder_status",
     "measure_machine",
@@ -68,6 +70,14 @@ def open_ladder(folder: Path, design: LadderDesign | None = None) -> LadderDesig
     rungs_of(design)  # what breaks a rule is refused before it stands in the folder
     design.write(path)
     return design
+
+
+def forget_ladder(folder: Path) -> None:
+    """Remove the ladder that stands in `folder`: its runs, its design and its target's recipe."""
+    if (folder / "ladder").exists():
+        shutil.rmtree(folder / "ladder")
+    for name in (DESIGN_FILE, TARGET_FILE):
+        (folder / name).unlink(missing_ok=True)
 
 
 def run_ladder(
