@@ -1,0 +1,42 @@
+"""How a model will be used: what a plan asks beside the model itself."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+
+from kleiber.runs import Document
+
+__all__ = ["OPTIMIZERS", "PRECISIONS", "OptimizerName", "Precision", "Usage"]
+
+OptimizerName = Literal["sgd", "momentum", "adagrad", "rmsprop", "adam", "adamw", "muon"]
+Precision = Literal["fp32", "bf16", "fp16"]
+
+OPTIMIZERS: dict[OptimizerName, int] = {
+    "sgd": 0,
+    "momentum": 1,
+    "adagrad": 1,
+    "rmsprop": 1,
+    "adam": 2,
+    "adamw": 2,
+    "muon": 2,  # one for the hidden matrices, which are counted apart
+}
+"""Values of state that are kept for each parameter."""
+
+PRECISIONS: dict[Precision, int] = {"fp32": 4, "bf16": 2, "fp16": 2}
+"""Bytes of an activation. In training weights, gradients and state stay in fp32 (autocast); served weights do not."""
+
+
+class Usage(Document):
+    """What is done with the model."""
+
+    mode: Literal["train", "infer"] = "train"
+    batch_size: int = Field(default=8, ge=1, le=10**9)
+    """Samples (of text: sequences) a step over all devices and all accumulated micro-batches."""
+    accumulation: int = Field(default=1, ge=1, le=10**6)
+    """Micro-batches a step."""
+    optimizer: OptimizerName = "adamw"
+    precision: Precision = "fp32"
+    is_checkpointed: bool = False
+    """Each block keeps its input alone and runs forward again in the backward pass."""
