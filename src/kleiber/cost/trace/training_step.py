@@ -117,7 +117,8 @@ def prepare_(module: nn.Module, usage: Usage) -> None:
         RecipeError: Checkpointing is asked of a module without repeated blocks.
     """
     if usage.mode == "infer":
-        module.eval().to(_DTYPES[usage.precision])
+        module.eval()
+        _cast_weights_(module, _DTYPES[usage.precision])
         return
     module.train()
     if usage.is_checkpointed:
@@ -197,6 +198,22 @@ def _hidden_rows(module: nn.Module) -> dict[Tensor, Sequence[int]]:
         for param in module.parameters()
         if param.requires_grad and param.ndim >= 2 and param not in left_out
     }
+
+
+def _cast_weights_(module: nn.Module, dtype: torch.dtype) -> None:
+    """Give the weights and buffers that are real numbers another dtype; shared ones stay shared.
+
+    `Module.to` cannot do it on fake tensors: it swaps tensors that the fake mode still refers to.
+    """
+    cast: dict[Tensor, Tensor] = {}
+    for part in module.modules():
+        for name, weight in part.named_parameters(recurse=False):
+            if weight.is_floating_point() and weight.dtype != dtype:
+                fresh = cast.setdefault(weight, nn.Parameter(weight.detach().to(dtype), weight.requires_grad))
+                setattr(part, name, fresh)
+        for name, buffer in part.named_buffers(recurse=False):
+            if buffer.is_floating_point() and buffer.dtype != dtype:
+                setattr(part, name, cast.setdefault(buffer, buffer.to(dtype)))
 
 
 def _autocast(module: nn.Module, precision: Precision) -> AbstractContextManager[object]:
