@@ -1,0 +1,1 @@
+"""What needs torch to be counted: the operations of a real step, followed on tensors without values."""
