@@ -1,4 +1,4 @@
-"""glibc's allocator, told to keep what training frees.
+"""glibc's allocator, told what to do with what is freed.
 
 A step allocates and frees the same tensors again and again. By default glibc hands large blocks back to the system
 and every step pays for fresh pages: 690 page faults and a seventh of the time of a step of 60 thousand parameters
@@ -10,25 +10,38 @@ from __future__ import annotations
 import ctypes
 import functools
 
-__all__ = ["keep_freed_memory"]
+__all__ = ["keep_freed_memory", "return_freed_memory"]
 
 # Of malloc.h. Blocks of up to 32 MiB, the most that glibc allows, come from the heap; the heap's top stays.
 _M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_THRESHOLD = -1, -2, -3
 _MMAP_THRESHOLD_BYTES = 1 << 25
 _TRIM_THRESHOLD_BYTES = 1 << 30
 _TOP_PAD_BYTES = 1 << 24
+_SMALL_BLOCK_BYTES = 1 << 16
 
 
 @functools.cache
 def keep_freed_memory() -> bool:
     """Pin the allocator's thresholds for this process; return whether its C library has them."""
-    try:
-        mallopt = ctypes.CDLL(None).mallopt
-    except (AttributeError, OSError, TypeError):
-        return False
-    settings = (
+    return _pin(
         (_M_MMAP_THRESHOLD, _MMAP_THRESHOLD_BYTES),
         (_M_TRIM_THRESHOLD, _TRIM_THRESHOLD_BYTES),
         (_M_TOP_PAD, _TOP_PAD_BYTES),
     )
+
+
+@functools.cache
+def return_freed_memory() -> bool:
+    """Pin the allocator so that blocks of 64 KiB and more go back to the system at once; return whether it could.
+
+    The process then holds what its tensors hold, and its peak is theirs: for measuring, not for speed.
+    """
+    return _pin((_M_MMAP_THRESHOLD, _SMALL_BLOCK_BYTES))
+
+
+def _pin(*settings: tuple[int, int]) -> bool:
+    try:
+        mallopt = ctypes.CDLL(None).mallopt
+    except (AttributeError, OSError, TypeError):
+        return False
     return all(mallopt(key, value) == 1 for key, value in settings)

@@ -48,14 +48,24 @@ class MemoryMeter:
     def __init__(self) -> None:
         _release_free_memory()
         self._baseline = _read_status("VmRSS")
+        if not self.forget_peak():
+            self._baseline = max(self._baseline, _read_status("VmHWM"))
+
+    def forget_peak(self) -> bool:
+        """Start the peak again from what is held now; return whether the system could."""
         try:
             _CLEAR_REFS.write_text("5")
         except OSError:
-            self._baseline = max(self._baseline, _read_status("VmHWM"))
+            return False
+        return True
 
     def peak_bytes(self) -> int:
         """Return the peak so far."""
         return max(0, _read_status("VmHWM") - self._baseline)
+
+    def held_bytes(self) -> int:
+        """Return what is held now."""
+        return max(0, _read_status("VmRSS") - self._baseline)
 
 
 def _release_free_memory() -> None:
