@@ -6,6 +6,8 @@ from kleiber.scaling.forecast import Forecast, Naive, forecast, naive_forecasts
 from kleiber.scaling.form import COEFFICIENTS, rule_of_thumb_flops
 from kleiber.scaling.law import Interval, Law, Prediction
 from kleiber.scaling.noise import Noise
+from kleiber.scaling.optimum import OptimalRun, best_along, best_tokens, optimum
+from kleiber.scaling.published import PUBLISHED_LAWS, Coefficients, PublishedLaw, published_law
 from kleiber.scaling.rows import read_points, read_rows
 from kleiber.scaling.table import Columns
 from kleiber.scaling.verify import check_forecast, skill, verify
@@ -13,20 +15,28 @@ from kleiber.scaling.verify import check_forecast, skill, verify
 __all__ = [
     "COEFFICIENTS",
     "FORMS",
+    "PUBLISHED_LAWS",
     "Cell",
+    "Coefficients",
     "Columns",
     "Forecast",
     "Interval",
     "Law",
     "Naive",
     "Noise",
+    "OptimalRun",
     "Prediction",
+    "PublishedLaw",
+    "best_along",
+    "best_tokens",
     "check_forecast",
     "coverage_frac",
     "fit",
     "forecast",
     "leave_one_out",
     "naive_forecasts",
+    "optimum",
+    "published_law",
     "read_points",
     "read_rows",
     "rule_of_thumb_flops",
