@@ -1,0 +1,194 @@
+"""A transformers architecture out of its `config.json`: built with random weights, never downloaded.
+
+`trust_remote_code` is never given, and no weight file is opened.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from kleiber.errors import MissingExtraError, RecipeError, nearest
+from kleiber.models.subject import BlockShape
+
+if TYPE_CHECKING:
+    from torch import nn
+
+__all__ = ["Architecture", "open_config"]
+
+_HINT = "kleiber plan folder/config.json"
+
+# Which head is built when the config names no architecture: the first of these that its model type has.
+_HEADS = (
+    "ZERO_SHOT_IMAGE_CLASSIFICATION",
+    "SPEECH_SEQ_2_SEQ",
+    "SEQ_TO_SEQ_CAUSAL_LM",
+    "CTC",
+    "MASKED_LM",
+    "CAUSAL_LM",
+    "IMAGE_CLASSIFICATION",
+    "VIDEO_CLASSIFICATION",
+    "AUDIO_CLASSIFICATION",
+    "IMAGE_TEXT_TO_TEXT",
+)
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """A class of transformers and the config it is built with."""
+
+    model_class: Any
+    config: Any
+    notes: tuple[str, ...]
+    """What was chosen for the user, a sentence each."""
+
+    def build(self) -> nn.Module:
+        """Return the module with random fp32 weights, on the current default device.
+
+        Raises:
+            RecipeError: The sizes of the config do not fit together.
+        """
+        import torch  # noqa: PLC0415 - torch takes a second to import
+
+        try:
+            # What `AutoModel.from_config` calls; the class is chosen already.
+            module: nn.Module = self.model_class._from_config(self.config, dtype=torch.float32)  # noqa: SLF001
+        except Exception as error:  # noqa: BLE001 - a hundred architectures, each with its own checks
+            raise RecipeError(
+                f"{self.model_class.__name__} cannot be built from this config: {_sentence(error)}"
+            ) from None
+        return module.train()
+
+    @property
+    def text_config(self) -> Any:
+        """The config of the text model; the config itself where there is but one."""
+        return self.config.get_text_config()
+
+    def blocks(self) -> BlockShape | None:
+        """Return what layouts must divide; None for a model without attention heads."""
+        config = self.text_config
+        depth, width = _size(config, "num_hidden_layers"), _size(config, "hidden_size")
+        num_heads = _size(config, "num_attention_heads")
+        if depth is None or width is None or num_heads is None:
+            return None
+        return BlockShape(
+            depth=depth,
+            width=width,
+            num_heads=num_heads,
+            num_kv_heads=_size(config, "num_key_value_heads") or num_heads,
+            head_dim=_size(config, "head_dim") or width // num_heads,
+            vocab_size=_size(config, "vocab_size") or 0,
+        )
+
+    def num_experts(self) -> tuple[int, int] | None:
+        """Return how many experts a token visits and how many a layer has; None without a mixture."""
+        config = self.text_config
+        total = _size(config, "num_local_experts") or _size(config, "num_experts")
+        visited = _size(config, "num_experts_per_tok")
+        return (visited, total) if total and visited and total > 1 else None
+
+
+def open_config(path: Path) -> Architecture:
+    """Return the architecture of a `config.json`, or of a folder with one.
+
+    Raises:
+        RecipeError: No such file, no JSON object, an unknown model type or architecture, or one that needs code
+            from the hub.
+        MissingExtraError: transformers is not installed.
+    """
+    file = path / "config.json" if path.is_dir() else path
+    raw = _read(file)
+    config = _config(raw, file)
+    model_class, notes = _model_class(raw, config, file)
+    architecture = Architecture(model_class, config, notes)
+    if architecture.num_experts() is None:
+        return architecture
+    config._experts_implementation = "batched_mm"  # noqa: SLF001 - transformers has no public setter before building
+    note = "experts are computed by batched_mm, whose shapes do not depend on what the router decides"
+    return Architecture(model_class, config, (*notes, note))
+
+
+def _read(file: Path) -> dict[str, Any]:
+    try:
+        raw = json.loads(file.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise RecipeError(f"{file} cannot be read: {error.strerror}.", hint=_HINT) from None
+    except ValueError:
+        raise RecipeError(f"{file} is not valid JSON.", hint=_HINT) from None
+    if not isinstance(raw, dict):
+        raise RecipeError(f"{file} must hold a JSON object.", got=type(raw).__name__, hint=_HINT)
+    return raw
+
+
+def _config(raw: dict[str, Any], file: Path) -> Any:
+    try:
+        from transformers import CONFIG_MAPPING  # noqa: PLC0415 - takes a second to import, and is an extra
+    except ImportError:
+        raise MissingExtraError.of("transformers", "hf", f"Reading {file}") from None
+    model_type = raw.get("model_type")
+    if not isinstance(model_type, str):
+        raise RecipeError(f"{file} must name its model_type.", got=model_type, hint='"model_type": "llama"')
+    if model_type not in CONFIG_MAPPING:
+        if "auto_map" in raw:
+            raise RecipeError(
+                f"{file}: the model_type '{model_type}' is built by code from the hub, which Kleiber does not run.",
+                hint="save that code as my_model.py and plan my_model.py:Net --input 1x128:int64",
+            )
+        near = nearest(model_type, CONFIG_MAPPING.keys())
+        clause = near if near.startswith("Did") else "transformers has no such architecture."
+        raise RecipeError(
+            f"{file}: unknown model_type '{model_type}'. {clause}", hint='"model_type": "llama"'
+        )
+    left_out = {"auto_map", "quantization_config", "dtype", "torch_dtype"}
+    try:
+        config = CONFIG_MAPPING[model_type].from_dict({k: v for k, v in raw.items() if k not in left_out})
+    except Exception as error:  # noqa: BLE001 - every config class has its own checks
+        raise RecipeError(f"{file}: {_sentence(error)}") from None
+    return config
+
+
+def _model_class(raw: Mapping[str, Any], config: Any, file: Path) -> tuple[Any, tuple[str, ...]]:
+    import transformers  # noqa: PLC0415 - takes a second to import
+
+    names = raw.get("architectures") or []
+    if names:
+        name = str(names[0])
+        found = getattr(transformers, name, None)
+        if not (isinstance(found, type) and issubclass(found, transformers.PreTrainedModel)):
+            siblings = [n for n in dir(transformers) if n.startswith(name[:3]) and "For" in n]
+            clause = nearest(name, siblings) if siblings else "transformers has no such class."
+            raise RecipeError(f"{file}: unknown architecture '{name}'. {clause}")
+        return found, ()
+    name = _default_class(config.model_type)
+    return getattr(transformers, name), (f"the config names no architecture: built as {name}",)
+
+
+def _default_class(model_type: str) -> str:
+    from transformers.models.auto import modeling_auto  # noqa: PLC0415 - takes a second to import
+
+    for head in _HEADS:
+        names = getattr(modeling_auto, f"MODEL_FOR_{head}_MAPPING_NAMES")
+        if model_type in names:
+            return _first(names[model_type])
+    if model_type not in modeling_auto.MODEL_MAPPING_NAMES:
+        raise RecipeError(f"transformers builds no model of model_type '{model_type}' by itself.")
+    return _first(modeling_auto.MODEL_MAPPING_NAMES[model_type])
+
+
+def _first(names: str | Sequence[str]) -> str:
+    return names if isinstance(names, str) else names[0]
+
+
+def _size(config: Any, name: str) -> int | None:
+    value = getattr(config, name, None)
+    return value if isinstance(value, int) and value > 0 else None
+
+
+def _sentence(error: BaseException) -> str:
+    """Return the last line of a message: validators put what is wrong behind a headline."""
+    line = str(error).strip().splitlines()[-1].strip() if str(error).strip() else type(error).__name__
+    line = line.removeprefix("TypeError: ").removeprefix("ValueError: ")
+    return line if line.endswith(".") else f"{line}."
