@@ -115,4 +115,6 @@ def _touched_bytes(table: Tensor, others: Sequence[Tensor]) -> int:
 def _mutated_names(func: Any) -> tuple[str, ...]:
     schema = getattr(func, "_schema", None)
     arguments = schema.arguments if schema else ()
-    return tuple(arg.name for arg in arguments if arg.alias_info is not None and arg.alias_info.is_write)
+    names = [arg.name for arg in arguments if arg.alias_info is not None and arg.alias_info.is_write]
+    # Fused optimizers may write scaled gradients back; they do when gradients are scaled, which is not followed here.
+    return tuple(name for name in names if name != "grads")

@@ -9,23 +9,26 @@ Where `torch.utils.flop_counter` has a formula it is used, with two differences:
 - the backward pass of a grouped convolution: the registry's gradient of the weights is too large by the number of
   groups. Here each gradient costs what the forward pass does, as it does there without groups.
 
-Added to what the registry has: the fused attention of CPUs and its backward pass; `linear`, `matmul`, `mv`, `addmv`,
-`dot`, `addbmm`; grouped, integer and packed products; the fused linear and convolution of oneDNN; convolutions as
-they appear in inference mode; the fused recurrent layers of oneDNN, cuDNN and MIOpen; torch's fast path of a
-whole Transformer layer. Everything else does none: norms, softmax, activations and optimizers are told by their bytes.
+Added to what the registry has: the fused attention of CPUs and its backward pass; `mv`, `addmv`, `dot`, `addbmm`; grouped,
+integer and packed products; the fused linear and convolution of oneDNN; the fused recurrent layers of oneDNN,
+cuDNN and MIOpen; torch's fast path of a whole Transformer layer. Composite operations, which inference mode hands over
+whole (`linear`, `einsum`, `conv2d`, `lstm`), count what they are made of. Everything else does none: norms,
+softmax, activations and optimizers are told by their bytes.
 """
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Any
 
 import torch
 from torch import Tensor
+from torch._ops import OpOverload
 from torch.utils import flop_counter
+from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from kleiber.cost.flops import FlopConvention
@@ -53,19 +56,19 @@ class Call:
     kwargs: Mapping[str, Any]
     out: Any
 
-    @cached_property
+    @functools.cached_property
     def named(self) -> dict[str, Any]:
         """Arguments by the names of the schema; those left out are not in it."""
         schema = getattr(self.func, "_schema", None)
         names = [argument.name for argument in schema.arguments] if schema else ["query", "key", "value"]
         return dict(zip(names, self.args, strict=False)) | dict(self.kwargs)
 
-    @cached_property
+    @functools.cached_property
     def inputs(self) -> list[Tensor]:
         """Tensors among the arguments."""
         return tensors_in(self.args, self.kwargs)
 
-    @cached_property
+    @functools.cached_property
     def results(self) -> list[Tensor]:
         """Tensors that were returned."""
         return tensors_in(self.out)
@@ -89,9 +92,39 @@ def call_flops(call: Call, convention: FlopConvention = "causal") -> int:
         convention: Whether causal attention counts half of its square.
     """
     kind = kind_of(call.func)
+    if _is_composite(call.func):
+        return _flops_of_parts(call, convention)
     if kind == "attention":
         return _attention(call, convention)
     return _FORMULAS[kind](call) if kind in _FORMULAS else 0
+
+
+@functools.cache
+def _is_composite(func: Any) -> bool:
+    return isinstance(func, OpOverload) and func._can_decompose()  # noqa: SLF001 - no public name
+
+
+def _flops_of_parts(call: Call, convention: FlopConvention) -> int:
+    """Run the parts of a composite operation once more and count those."""
+    parts = _Parts(convention)
+    with parts:
+        call.func.decompose(*call.args, **call.kwargs)
+    return parts.flops
+
+
+class _Parts(TorchDispatchMode):  # type: ignore[no-untyped-call] # torch's
+    def __init__(self, convention: FlopConvention) -> None:
+        super().__init__()  # type: ignore[no-untyped-call] # torch's
+        self.flops = 0
+        self._convention: FlopConvention = convention
+
+    def __torch_dispatch__(
+        self, func: Any, _types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        kwargs = kwargs or {}
+        out = func(*args, **kwargs)
+        self.flops += call_flops(Call(func, args, kwargs, out), self._convention)
+        return out
 
 
 def _matmul(call: Call) -> int:

@@ -44,9 +44,8 @@ def describe(
 ) -> OperationSketch | None:
     """Return what a call did, or None when it did no work: a view, an empty tensor, a question about one.
 
-    Made for a `TorchDispatchMode`, over fake or real tensors. Trace under `no_grad`, or decompose composite operations
-    first as torch's counter does (`func.decompose`): inference mode hands `einsum` and others over whole, and their
-    products are not seen then.
+    Made for a `TorchDispatchMode`, over fake or real tensors. Inference mode hands composite operations over whole, whose
+    FLOPs are then counted by running their parts once more: `no_grad` sees the parts themselves, and their memory.
 
     Args:
         func: The overload that was called.
