@@ -101,13 +101,15 @@ def call_flops(call: Call, convention: FlopConvention = "causal") -> int:
 
 @functools.cache
 def _is_composite(func: Any) -> bool:
-    return isinstance(func, OpOverload) and func._can_decompose()  # noqa: SLF001 - no public name
+    try:
+        return isinstance(func, OpOverload) and func._can_decompose()  # noqa: SLF001 - no public name
+    except RuntimeError:  # an operation of TorchScript, of which the dispatcher does not know
+        return False
 
 
 def _flops_of_parts(call: Call, convention: FlopConvention) -> int:
     """Run the parts of a composite operation once more and count those."""
-    parts = _Parts(convention)
-    with parts:
+    with _Parts(convention) as parts:
         call.func.decompose(*call.args, **call.kwargs)
     return parts.flops
 
@@ -122,6 +124,9 @@ class _Parts(TorchDispatchMode):  # type: ignore[no-untyped-call] # torch's
         self, func: Any, _types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         kwargs = kwargs or {}
+        if _is_composite(func):
+            with self:
+                return func.decompose(*args, **kwargs)
         out = func(*args, **kwargs)
         self.flops += call_flops(Call(func, args, kwargs, out), self._convention)
         return out
