@@ -6,24 +6,13 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from kleiber.cost.layouts import BlockShape
+
 if TYPE_CHECKING:
     import torch
     from torch import nn
 
 __all__ = ["BlockShape", "Inputs", "Subject"]
-
-
-@dataclass(frozen=True)
-class BlockShape:
-    """What tensor and pipeline parallelism must divide; known of Transformers."""
-
-    depth: int
-    """Repeated blocks."""
-    width: int
-    num_heads: int
-    num_kv_heads: int
-    head_dim: int
-    vocab_size: int
 
 
 @dataclass(frozen=True)
@@ -59,3 +48,5 @@ class Subject:
     blocks: BlockShape | None = None
     num_experts: tuple[int, int] | None = None
     """Of a mixture: experts that a token visits, and all experts of a layer."""
+    notes: tuple[str, ...] = ()
+    """What was chosen for the user, a sentence each."""
