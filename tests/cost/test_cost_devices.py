@@ -93,6 +93,7 @@ def test_every_rate_is_plausible(name):
     assert set(peaks) <= set(DTYPES)
     assert all(8e12 <= peak < 1e16 for peak in peaks.values())
     half = peaks.get("fp16", peaks.get("bf16", 0.0))
+    assert name == "mi100" or peaks.get("bf16", half) == half
     # Fewer bits are never slower; bf16 may be slower than fp16 (MI100), tf32 as slow as fp32 (GeForce).
     assert peaks.get("fp8", half) >= half
     assert peaks.get("int8", half) >= half
@@ -177,22 +178,18 @@ def test_an_ambiguous_name_is_refused_with_its_variants(typed, variants):
 @pytest.mark.parametrize(
     ("typed", "near"),
     [
-        ("h1000", r"h100-sxm, "),
-        ("rtx-409", r"rtx-4090\."),
-        ("mi250x", r"mi250x-gcd\."),
-        ("a100-80g", r"a100-80gb, a100-80gb-pcie"),
-        ("gaudi2x", r"gaudi-2, gaudi-3"),
-        ("tpu-v6", r"tpu-v6e\."),
+        ("h1000", "h100-sxm, h100-nvl, h100-pcie, "),
+        ("a100-80x", "a100-80gb, "),
+        ("rtx-409", "rtx-4090."),
+        ("mi250x", "mi250x-gcd."),
+        ("gaudi2x", "gaudi-2, gaudi-3"),
+        ("tpu-v6", "tpu-v6e."),
     ],
 )
 def test_an_unknown_device_is_refused_and_near_ones_named_first(typed, near):
     with pytest.raises(RecipeError) as caught:
         find_device(typed)
-    text = str(caught.value)
-    # Variants of what was typed are listed alike when there are several.
-    assert text.startswith((f"unknown device '{typed}'. Near: ", f"'{typed}' may be any of "))
-    assert near.replace("\\", "").rstrip(".") in text
-    assert "\n  try: --device " in text
+    assert caught.value.message.startswith(f"unknown device '{typed}'. Near: {near}")
 
 
 def test_the_error_says_how_to_list_all_and_how_to_describe_one():
