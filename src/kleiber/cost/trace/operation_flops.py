@@ -111,7 +111,7 @@ def _flops_of_parts(call: Call, convention: FlopConvention) -> int:
     """Run the parts of a composite operation once more and count those."""
     with _Parts(convention) as parts:
         call.func.decompose(*call.args, **call.kwargs)
-    return parts.flops
+    return int(parts.flops)
 
 
 class _Parts(TorchDispatchMode):  # type: ignore[no-untyped-call] # torch's
