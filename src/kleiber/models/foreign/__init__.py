@@ -6,19 +6,17 @@ Nothing here imports torch before it is asked to.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import partial
 from pathlib import Path
 from typing import Literal
 
 from kleiber.errors import RecipeError, nearest
 from kleiber.models import FAMILIES
-from kleiber.models.foreign.inputs import InputShape, make_inputs, parse_inputs
+from kleiber.models.foreign.inputs import InputShape, parse_inputs
 from kleiber.models.subject import Subject
 
 __all__ = ["open_subject"]
 
 _FORMS = "gpt:depth=12, my_model.py:Net, or a transformers config.json"
-_BATCH_SIZE = 8
 
 
 def open_subject(
@@ -56,13 +54,17 @@ def open_subject(
                 got=context,
                 hint=f"kleiber plan {text} --input 8x{context}:int64",
             )
-        return _user_file(text, path, name, shapes=shapes, init=init, batch_size=batch_size, loss=loss)
+        from kleiber.models.foreign.user_module import open_user_file  # noqa: PLC0415 - torch takes a second
+
+        return open_user_file(text, path, name, shapes=shapes, init=init, batch_size=batch_size, loss=loss)
     if init is not None:
         raise RecipeError("--init is for a class in a file.", got=text, hint="my_model.py:Net --init '{...}'")
     if text.partition(":")[0] in FAMILIES:
         return _family(text, shapes, batch_size, context, loss)
     if path.suffix == ".json" or (path / "config.json").is_file():
-        return _transformers(
+        from kleiber.models.foreign.transformers_model import open_transformers  # noqa: PLC0415 - torch takes a second
+
+        return open_transformers(
             text, path, shapes=shapes, batch_size=batch_size, context=context, mode=mode, loss=loss
         )
     raise _unknown(text, path)
@@ -87,38 +89,6 @@ def _unknown(text: str, path: Path) -> RecipeError:
     return RecipeError(f"'{text}' names no model; a model is {_FORMS}.", hint=hint)
 
 
-def _user_file(
-    text: str,
-    path: Path,
-    name: str,
-    *,
-    shapes: tuple[InputShape, ...],
-    init: str | None,
-    batch_size: int | None,
-    loss: str | None,
-) -> Subject:
-    from kleiber.models.foreign.losses import find_loss  # noqa: PLC0415 - torch takes a second to import
-    from kleiber.models.foreign.user_file import open_user_module  # noqa: PLC0415 - the same
-
-    minimized, loss_name = find_loss(loss)
-    module = open_user_module(path, name, init)
-    if not shapes:
-        raise RecipeError(
-            f"{text} needs the shape of what {name}.forward takes.",
-            hint=f"kleiber plan {text} --input 8x3x32x32   (or 8x128:int64 for token ids; one --input an argument)",
-        )
-    is_text = len(shapes[0].size) == 2 and shapes[0].dtype == "int64"
-    return Subject(
-        name=text,
-        build=module.build,
-        inputs=partial(make_inputs, shapes),
-        loss=minimized,
-        loss_name=loss_name,
-        batch_size=batch_size or shapes[0].size[0],
-        tokens_per_sample=shapes[0].size[1] if is_text else None,
-    )
-
-
 def _family(
     text: str,
     shapes: tuple[InputShape, ...],
@@ -133,38 +103,3 @@ def _family(
             "A family knows what it takes.", got=f"--input {shapes[0]}", hint=f"{text} --context 512"
         )
     return open_family(text, batch_size=batch_size, context=context, loss=loss)
-
-
-def _transformers(
-    text: str,
-    path: Path,
-    *,
-    shapes: tuple[InputShape, ...],
-    batch_size: int | None,
-    context: int | None,
-    mode: Literal["train", "infer"],
-    loss: str | None,
-) -> Subject:
-    from kleiber.models.foreign.losses import find_loss  # noqa: PLC0415 - torch takes a second to import
-    from kleiber.models.foreign.transformers_config import open_config  # noqa: PLC0415 - the same
-    from kleiber.models.foreign.transformers_inputs import (  # noqa: PLC0415 - the same
-        default_context,
-        make_example,
-        reads_text,
-    )
-
-    minimized, loss_name = find_loss(loss)
-    architecture = open_config(path)
-    tokens = default_context(architecture, context)
-    example = partial(make_example, architecture, context=tokens, has_labels=mode == "train")
-    return Subject(
-        name=text,
-        build=architecture.build,
-        inputs=partial(make_inputs, shapes) if shapes else example,
-        loss=minimized,
-        loss_name=loss_name,
-        batch_size=batch_size or (shapes[0].size[0] if shapes else _BATCH_SIZE),
-        tokens_per_sample=tokens if reads_text(architecture) else None,
-        blocks=architecture.blocks(),
-        num_experts=architecture.num_experts(),
-    )

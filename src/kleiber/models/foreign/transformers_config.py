@@ -5,9 +5,12 @@
 
 from __future__ import annotations
 
+import copy
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
+from logging import ERROR
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -34,6 +37,13 @@ _HEADS = (
     "AUDIO_CLASSIFICATION",
     "IMAGE_TEXT_TO_TEXT",
 )
+# What draws at random how much is computed in training.
+_STEADY: dict[str, tuple[object, str]] = {
+    "layerdrop": (0.0, "every layer runs"),
+    "encoder_layerdrop": (0.0, "every layer of the encoder runs"),
+    "decoder_layerdrop": (0.0, "every layer of the decoder runs"),
+    "apply_spec_augment": (False, "no part of the sound is masked"),
+}
 
 
 @dataclass(frozen=True)
@@ -51,15 +61,22 @@ class Architecture:
         Raises:
             RecipeError: The sizes of the config do not fit together.
         """
-        import torch  # noqa: PLC0415 - torch takes a second to import
-
         try:
-            # What `AutoModel.from_config` calls; the class is chosen already.
-            module: nn.Module = self.model_class._from_config(self.config, dtype=torch.float32)  # noqa: SLF001
+            with _quiet():
+                return self._build()
         except Exception as error:  # noqa: BLE001 - a hundred architectures, each with its own checks
             raise RecipeError(
                 f"{self.model_class.__name__} cannot be built from this config: {_sentence(error)}"
             ) from None
+
+    def _build(self) -> nn.Module:
+        import torch  # noqa: PLC0415 - torch takes a second to import
+
+        # What `AutoModel.from_config` calls; the class is chosen already. A copy: building writes into the config.
+        config = copy.deepcopy(self.config)
+        module: nn.Module = self.model_class._from_config(config, dtype=torch.float32)  # noqa: SLF001
+        if self.model_class.__name__.endswith("LMHeadModel"):
+            module.loss_type = "ForCausalLM"  # type: ignore[assignment] # what transformers falls back to, with a warning
         return module.train()
 
     @property
@@ -68,11 +85,10 @@ class Architecture:
         return self.config.get_text_config()
 
     def blocks(self) -> BlockShape | None:
-        """Return what layouts must divide; None for a model without attention heads."""
+        """Return what layouts must divide; None without attention heads, and for two towers side by side."""
         config = self.text_config
-        depth, width = _size(config, "num_hidden_layers"), _size(config, "hidden_size")
-        num_heads = _size(config, "num_attention_heads")
-        if depth is None or width is None or num_heads is None:
+        width, num_heads = _size(config, "hidden_size"), _size(config, "num_attention_heads")
+        if width is None or num_heads is None or not (depth := self._depth()):
             return None
         return BlockShape(
             depth=depth,
@@ -82,6 +98,16 @@ class Architecture:
             head_dim=_size(config, "head_dim") or width // num_heads,
             vocab_size=_size(config, "vocab_size") or 0,
         )
+
+    def _depth(self) -> int:
+        """Return the repeated blocks: of an encoder-decoder, those of both."""
+        config = self.text_config
+        if config is not self.config and not self.model_class.can_generate():
+            return 0
+        if not getattr(config, "is_encoder_decoder", False):
+            return _size(config, "num_hidden_layers") or 0
+        encoder = _size(config, "encoder_layers") or _size(config, "num_layers") or 0
+        return encoder + (_size(config, "decoder_layers") or _size(config, "num_decoder_layers") or encoder)
 
     def num_experts(self) -> tuple[int, int] | None:
         """Return how many experts a token visits and how many a layer has; None without a mixture."""
@@ -94,6 +120,9 @@ class Architecture:
 def open_config(path: Path) -> Architecture:
     """Return the architecture of a `config.json`, or of a folder with one.
 
+    Layers are never dropped at random, and experts are computed for shapes that the router does not change:
+    what is counted must not depend on values.
+
     Raises:
         RecipeError: No such file, no JSON object, an unknown model type or architecture, or one that needs code
             from the hub.
@@ -103,12 +132,29 @@ def open_config(path: Path) -> Architecture:
     raw = _read(file)
     config = _config(raw, file)
     model_class, notes = _model_class(raw, config, file)
-    architecture = Architecture(model_class, config, notes)
-    if architecture.num_experts() is None:
-        return architecture
-    config._experts_implementation = "batched_mm"  # noqa: SLF001 - transformers has no public setter before building
-    note = "experts are computed by batched_mm, whose shapes do not depend on what the router decides"
-    return Architecture(model_class, config, (*notes, note))
+    if "quantization_config" in raw:
+        notes += ("quantization_config is left out: the weights count in full precision",)
+    for name, (value, note) in _STEADY.items():
+        if getattr(config, name, value):
+            setattr(config, name, value)
+            notes += (f"{name} is set to {value}: {note}",)
+    if Architecture(model_class, config, ()).num_experts() is not None:
+        notes += ("experts run as batched_mm, whose shapes do not depend on what the router decides",)
+        config._experts_implementation = "batched_mm"  # noqa: SLF001 - transformers has no public name before building
+    return Architecture(model_class, config, notes)
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep transformers' advice on token ids and kernels from the user, who asked for counts."""
+    from transformers.utils import logging  # noqa: PLC0415 - takes a second to import
+
+    level = logging.get_verbosity()
+    logging.set_verbosity(ERROR)
+    try:
+        yield
+    finally:
+        logging.set_verbosity(level)
 
 
 def _read(file: Path) -> dict[str, Any]:
@@ -144,7 +190,8 @@ def _config(raw: dict[str, Any], file: Path) -> Any:
         )
     left_out = {"auto_map", "quantization_config", "dtype", "torch_dtype"}
     try:
-        config = CONFIG_MAPPING[model_type].from_dict({k: v for k, v in raw.items() if k not in left_out})
+        with _quiet():
+            config = CONFIG_MAPPING[model_type].from_dict({k: v for k, v in raw.items() if k not in left_out})
     except Exception as error:  # noqa: BLE001 - every config class has its own checks
         raise RecipeError(f"{file}: {_sentence(error)}") from None
     return config

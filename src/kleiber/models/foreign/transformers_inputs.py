@@ -13,20 +13,41 @@ from kleiber.models.subject import Inputs
 if TYPE_CHECKING:
     from torch import Tensor
 
-__all__ = ["default_context", "make_example", "reads_text"]
+__all__ = ["default_context", "has_own_loss", "make_example", "reads_text"]
 
 _MAX_DEFAULT_CONTEXT = 1024
 _IMAGE_SIZE = 224
 _SAMPLES = 160_000
 """Ten seconds of sound at 16 kHz."""
-_CTC_LABELS = 32
-_CLASS_HEADS = (
-    "ForImageClassification",
-    "ForSequenceClassification",
-    "ForAudioClassification",
-    "ForVideoClassification",
-)
+_CLASS_HEADS = tuple(f"For{what}Classification" for what in ("Image", "Sequence", "Audio", "Video"))
+_TOKEN_HEADS = ("ForTokenClassification", "ForQuestionAnswering")
 _TEXT_HEADS = ("ForCausalLM", "LMHeadModel", "ForMaskedLM", "ForPreTraining", "ForConditionalGeneration")
+# Their positions are counted from behind the number of the padding token.
+_COUNT_FROM_PADDING = frozenset(
+    [
+        "roberta",
+        "xlm-roberta",
+        "xlm-roberta-xl",
+        "roberta-prelayernorm",
+        "camembert",
+        "xmod",
+        "mpnet",
+        "longformer",
+        "data2vec-text",
+        "ibert",
+        "luke",
+        "esm",
+        "layoutlmv3",
+    ]
+)
+
+
+def has_own_loss(architecture: Architecture) -> bool:
+    """Return whether the module computes a loss from labels that can be made up.
+
+    Not a CTC head: how long its paths are depends on the labels.
+    """
+    return str(architecture.model_class.__name__).endswith((*_CLASS_HEADS, *_TOKEN_HEADS, *_TEXT_HEADS))
 
 
 def reads_text(architecture: Architecture) -> bool:
@@ -40,9 +61,7 @@ def default_context(architecture: Architecture, context: int | None) -> int:
     Raises:
         RecipeError: More than the config has positions for.
     """
-    config = architecture.text_config
-    names = ("max_position_embeddings", "max_target_positions", "n_positions")
-    limit = next((v for name in names if isinstance(v := getattr(config, name, None), int) and v > 0), None)
+    limit = _num_positions(architecture.text_config)
     if context is None:
         return 1 << (min(limit or _MAX_DEFAULT_CONTEXT, _MAX_DEFAULT_CONTEXT).bit_length() - 1)
     if limit is not None and context > limit:
@@ -52,6 +71,14 @@ def default_context(architecture: Architecture, context: int | None) -> int:
             hint=f"--context {limit}",
         )
     return context
+
+
+def _num_positions(config: Any) -> int | None:
+    names = ("max_target_positions", "max_position_embeddings")
+    found = next((v for name in names if isinstance(v := getattr(config, name, None), int) and v > 0), None)
+    if found is None or config.model_type not in _COUNT_FROM_PADDING:
+        return found
+    return found - (config.pad_token_id or 0) - 1
 
 
 def make_example(architecture: Architecture, batch_size: int, context: int, *, has_labels: bool) -> Inputs:
@@ -117,9 +144,6 @@ def _labels(name: str, config: Any, text: Any, batch_size: int, context: int) ->
     if name.endswith("ForQuestionAnswering"):
         ends = whole_numbers((batch_size,), context)
         return {"start_positions": ends, "end_positions": ends.clone()}
-    if name.endswith("ForCTC"):
-        # Padding and the blank are the low numbers; a label is neither.
-        return {"labels": whole_numbers((batch_size, _CTC_LABELS), text.vocab_size - 1) + 1}
     if name.endswith(_TEXT_HEADS):
         labels = {"labels": whole_numbers((batch_size, context), text.vocab_size)}
         return labels | {"next_sentence_label": whole_numbers((batch_size,), 2)}

@@ -1,7 +1,7 @@
 """A module in the user's own file: `my_model.py:Net`.
 
 The file is run, as asked, under a name of its own; its folder can be imported from while it loads and builds.
-Nothing is unpickled, and `if __name__ == "__main__"` does not hold.
+Nothing is unpickled, and what stands under `if __name__ == "__main__"` does not run.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
-from kleiber.errors import RecipeError, nearest
+from kleiber.errors import KleiberError, RecipeError, nearest
 
 if TYPE_CHECKING:
     from torch import nn
@@ -88,6 +88,8 @@ def _parse_init(init: str | None) -> dict[str, Any]:
 
 
 def _run(path: Path) -> ModuleType:
+    from kleiber.models.foreign.keras_model import check_backend  # noqa: PLC0415 - torch takes a second to import
+
     try:
         source = path.read_bytes()
     except OSError as error:
@@ -100,17 +102,21 @@ def _run(path: Path) -> ModuleType:
     sys.modules[module.__name__] = module
     with _importable(path.parent), _user_errors(path, "import"):
         exec(compile(source, str(path), "exec"), module.__dict__)  # noqa: S102 - the user asked for it
+    check_backend()
     return module
 
 
 @contextmanager
 def _importable(folder: Path) -> Iterator[None]:
     """Let the user's code import its neighbours, and forget those afterwards: another folder may use their names."""
+    from kleiber.models.foreign.keras_model import keras_on_torch  # noqa: PLC0415 - torch takes a second to import
+
     before = set(sys.modules)
     entry = str(folder.resolve())
     sys.path.insert(0, entry)
     try:
-        yield
+        with keras_on_torch():
+            yield
     finally:
         sys.path.remove(entry)
         for name in set(sys.modules) - before:
@@ -126,11 +132,15 @@ def _importable(folder: Path) -> Iterator[None]:
 @contextmanager
 def _user_errors(path: Path, doing: str) -> Iterator[None]:
     """Say in one sentence what failed in the user's file, and where."""
+    from kleiber.models.foreign.keras_model import missing_keras  # noqa: PLC0415 - torch takes a second to import
+
     try:
         yield
-    except RecipeError:
+    except (KleiberError, MemoryError):
         raise
     except (Exception, SystemExit) as error:  # noqa: BLE001 - whatever the user's code raises
+        if (missing := missing_keras(error)) is not None:
+            raise missing from None
         raise RecipeError(
             f"{_where(path, error)}: {doing} failed with {type(error).__name__}: {_one_line(error)}"
         ) from None
