@@ -12,13 +12,13 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from logging import ERROR
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import torch
+from torch import nn
 
 from kleiber.errors import MissingExtraError, RecipeError, nearest
 from kleiber.models.subject import BlockShape
-
-if TYPE_CHECKING:
-    from torch import nn
 
 __all__ = ["Architecture", "open_config"]
 
@@ -70,8 +70,6 @@ class Architecture:
             ) from None
 
     def _build(self) -> nn.Module:
-        import torch  # noqa: PLC0415 - torch takes a second to import
-
         # What `AutoModel.from_config` calls; the class is chosen already. A copy: building writes into the config.
         config = copy.deepcopy(self.config)
         module: nn.Module = self.model_class._from_config(config, dtype=torch.float32)  # noqa: SLF001

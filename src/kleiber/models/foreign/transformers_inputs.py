@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import inspect
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+from torch import Tensor
 
 from kleiber.errors import RecipeError
 from kleiber.models.foreign.inputs import numbers, whole_numbers
 from kleiber.models.foreign.transformers_config import Architecture
 from kleiber.models.subject import Inputs
-
-if TYPE_CHECKING:
-    from torch import Tensor
 
 __all__ = ["default_context", "has_own_loss", "make_example", "reads_text"]
 

@@ -16,16 +16,17 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+from torch import nn
 
 from kleiber.errors import KleiberError, RecipeError, nearest
-
-if TYPE_CHECKING:
-    from torch import nn
+from kleiber.models.foreign.keras_model import check_backend, keras_on_torch, missing_keras
 
 __all__ = ["UserModule", "open_user_module"]
 
 _EXAMPLE_INIT = """--init '{"num_classes": 10}'"""
+_PREFIX = "kleiber_brought_"
 _numbers = itertools.count()
 
 
@@ -44,8 +45,6 @@ class UserModule:
         Raises:
             RecipeError: The user's code failed, or did not return an `nn.Module`.
         """
-        from torch import nn  # noqa: PLC0415 - torch takes a second to import
-
         with _importable(self.path.parent), _user_errors(self.path, f"{self.name}(...)"):
             module = self.target(**self.init)
         if not isinstance(module, nn.Module):
@@ -88,20 +87,18 @@ def _parse_init(init: str | None) -> dict[str, Any]:
 
 
 def _run(path: Path) -> ModuleType:
-    from kleiber.models.foreign.keras_model import check_backend  # noqa: PLC0415 - torch takes a second to import
-
     try:
         source = path.read_bytes()
     except OSError as error:
         raise RecipeError(
             f"{path} cannot be read: {error.strerror}.", hint="kleiber plan my_model.py:Net --input 8x3x32x32"
         ) from None
-    module = ModuleType(f"kleiber_brought_{next(_numbers)}_{path.stem}")
+    module = ModuleType(f"{_PREFIX}{next(_numbers)}_{path.stem}")
     module.__file__ = str(path)
-    # Dataclasses and pickling look a class's module up by its name.
+    # Dataclasses look a class's module up by its name.
     sys.modules[module.__name__] = module
     with _importable(path.parent), _user_errors(path, "import"):
-        exec(compile(source, str(path), "exec"), module.__dict__)  # noqa: S102 - the user asked for it
+        exec(compile(source, str(path), "exec", dont_inherit=True), module.__dict__)  # noqa: S102 - the user asked for it
     check_backend()
     return module
 
@@ -109,31 +106,25 @@ def _run(path: Path) -> ModuleType:
 @contextmanager
 def _importable(folder: Path) -> Iterator[None]:
     """Let the user's code import its neighbours, and forget those afterwards: another folder may use their names."""
-    from kleiber.models.foreign.keras_model import keras_on_torch  # noqa: PLC0415 - torch takes a second to import
-
-    before = set(sys.modules)
-    entry = str(folder.resolve())
-    sys.path.insert(0, entry)
+    before, home = set(sys.modules), folder.resolve()
+    sys.path.insert(0, str(home))
     try:
         with keras_on_torch():
             yield
     finally:
-        sys.path.remove(entry)
+        sys.path.remove(str(home))
+        # A library may live below the folder as well, in its virtual environment.
+        elsewhere = [path for path in map(Path, sys.path) if path != home and path.is_relative_to(home)]
         for name in set(sys.modules) - before:
-            file = getattr(sys.modules[name], "__file__", None)
-            if (
-                file
-                and Path(file).resolve().is_relative_to(entry)
-                and not name.startswith("kleiber_brought_")
-            ):
+            file = Path(getattr(sys.modules[name], "__file__", None) or "/").resolve()
+            is_library = any(file.is_relative_to(path) for path in elsewhere)
+            if file.is_relative_to(home) and not is_library and not name.startswith(_PREFIX):
                 del sys.modules[name]
 
 
 @contextmanager
 def _user_errors(path: Path, doing: str) -> Iterator[None]:
     """Say in one sentence what failed in the user's file, and where."""
-    from kleiber.models.foreign.keras_model import missing_keras  # noqa: PLC0415 - torch takes a second to import
-
     try:
         yield
     except (KleiberError, MemoryError):
@@ -162,8 +153,6 @@ def _one_line(error: BaseException) -> str:
 
 
 def _find(file_module: ModuleType, path: Path, name: str) -> Callable[..., Any]:
-    from torch import nn  # noqa: PLC0415 - torch takes a second to import
-
     known = _modules(file_module)
     if not name:
         listed = f"It has: {', '.join(known)}." if known else "It defines no torch.nn.Module."
@@ -185,15 +174,13 @@ def _find(file_module: ModuleType, path: Path, name: str) -> Callable[..., Any]:
         near = f" {nearest(name, known)}" if known else ""
         raise RecipeError(
             f"{path}:{name} must be a subclass of torch.nn.Module, or a function that returns a module.{near}",
-            got=f"class {name}" if isinstance(target, type) else type(target).__name__,
+            got="another class" if isinstance(target, type) else type(target).__name__,
         )
     return target  # type: ignore[no-any-return]
 
 
 def _modules(file_module: ModuleType) -> list[str]:
     """Return the modules that the file itself defines, in its order."""
-    from torch import nn  # noqa: PLC0415 - torch takes a second to import
-
     return [
         name
         for name, value in vars(file_module).items()
