@@ -20,7 +20,15 @@ from kleiber.models.gpt.dial import WIDTH_PER_DEPTH
 from kleiber.models.gpt.memory import kv_cache_bytes, train_memory
 from kleiber.study.size_line import size_line
 
-__all__ = ["MemoryOf", "largest_batch", "largest_context", "largest_model", "largest_whole", "peak_bytes"]
+__all__ = [
+    "MemoryOf",
+    "block_shape",
+    "largest_batch",
+    "largest_context",
+    "largest_model",
+    "largest_whole",
+    "peak_bytes",
+]
 
 MemoryOf = Callable[[Spec], float]
 """Memory of one device with a spec [bytes]."""
@@ -63,6 +71,18 @@ def peak_bytes(spec: Spec, usage: Usage, layout: Layout | None = None) -> float:
         )
         .summary()
         .peak
+    )
+
+
+def block_shape(spec: Spec) -> BlockShape:
+    """Return what layouts must divide."""
+    return BlockShape(
+        depth=spec.depth,
+        width=spec.width,
+        num_heads=spec.num_heads,
+        num_kv_heads=spec.num_kv_heads,
+        head_dim=spec.head_dim,
+        vocab_size=spec.vocab_size,
     )
 
 

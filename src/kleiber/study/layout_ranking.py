@@ -40,7 +40,7 @@ def rank_layouts(
         layouts: What is tried.
         check: Raises `RecipeError` for a layout that does not divide the model, the batch or the devices.
         memory_of: Peak of one device [bytes]; asked for only of what divides.
-        time_of: Time of a step [s]; asked for only of what fits.
+        time_of: Time of a step [s]; asked for only of what fits. Raises `RecipeError` where devices are not joined.
         limit_bytes: Memory of one device; None where it is not known, and then everything that divides fits.
     """
     ranked = [_judge(layout, check, memory_of, time_of, limit_bytes) for layout in layouts]
@@ -54,17 +54,19 @@ def _judge(
     time_of: Callable[[Layout], float],
     limit_bytes: float | None,
 ) -> RankedLayout:
+    needed = time_s = why_not = None
     try:
         check(layout)
+        needed = memory_of(layout)
+        if limit_bytes is not None and needed > limit_bytes:
+            why_not = f"needs {format_bytes(needed)} of {format_bytes(limit_bytes)} a device"
+        else:
+            time_s = time_of(layout)
     except RecipeError as error:
-        return RankedLayout(
-            layout, fits=False, step_time_s=None, memory_bytes=None, why_not=error.message.rstrip(".")
-        )
-    needed = memory_of(layout)
-    if limit_bytes is not None and needed > limit_bytes:
-        why_not = f"needs {format_bytes(needed)} of {format_bytes(limit_bytes)} a device"
-        return RankedLayout(layout, fits=False, step_time_s=None, memory_bytes=needed, why_not=why_not)
-    return RankedLayout(layout, fits=True, step_time_s=time_of(layout), memory_bytes=needed, why_not=None)
+        why_not = error.message.rstrip(".")
+    return RankedLayout(
+        layout, fits=why_not is None, step_time_s=time_s, memory_bytes=needed, why_not=why_not
+    )
 
 
 def _rank(ranked: RankedLayout) -> tuple[int, float]:
