@@ -6,8 +6,9 @@ Where `torch.utils.flop_counter` has a formula it is used, with two differences:
   scores that a fused backward pass computes a second time are left out under either convention, as `FlopCount`
   says: backward is twice forward, the same as when attention is spelled out in products (the registry counts
   five products where the gradient needs four);
-- the backward pass of a grouped convolution: the registry's gradient of the weights is too large by the number of
-  groups. Here each gradient costs what the forward pass does, as it does there without groups.
+- convolutions: the registry's gradient of the weights is too large by the number of groups, and of two kernels it
+  takes another argument for `transposed`. Here each gradient costs what the forward pass does, as it does there
+  without groups.
 
 Added to what the registry has: the fused attention of CPUs and its backward pass; `mv`, `addmv`, `dot`, `addbmm`; grouped,
 integer and packed products; the fused linear and convolution of oneDNN; the fused recurrent layers of oneDNN,
@@ -149,18 +150,14 @@ def _matmul(call: Call) -> int:
 
 
 def _convolution(call: Call) -> int:
-    name = operation_name(call.func)
-    if name == "convolution_backward":
-        named = call.named
-        forward = _sliding_flops(
-            named["input"], named["weight"], named["grad_output"], is_transposed=named["transposed"]
-        )
-        return forward * sum(map(int, named["output_mask"][:2]))
-    registered = call.registered_flops()
-    if registered is not None:
-        return registered
-    x, weight = call.inputs[:2]
-    return _sliding_flops(x, weight, call.results[0], is_transposed="transpose" in name)
+    named = call.named
+    if operation_name(call.func) == "convolution_backward":
+        x, weight, result = named["input"], named["weight"], named["grad_output"]
+        num_products = sum(map(int, named["output_mask"][:2]))
+    else:
+        (x, weight), result, num_products = call.inputs[:2], call.results[0], 1
+    is_transposed = named.get("transposed", "transpose" in operation_name(call.func))
+    return num_products * _sliding_flops(x, weight, result, is_transposed=is_transposed)
 
 
 def _sliding_flops(x: Tensor, weight: Tensor, result: Tensor, *, is_transposed: bool) -> int:
