@@ -45,6 +45,8 @@ def open_subject(
         RecipeError: `text`, or what it names, or an option beside it, is not as described.
         MissingExtraError: transformers or Keras is needed and not installed.
     """
+    if batch_size is not None and batch_size < 1:
+        raise RecipeError("--batch must be at least 1.", got=batch_size, hint="--batch 8")
     shapes = parse_inputs(inputs)
     path, name = _split(text)
     if path.suffix == ".py":
