@@ -18,22 +18,19 @@ from pathlib import Path
 from typing import IO
 
 import torch
-from torch import nn
 
 from kleiber.cost.trace.training_step import build_optimizer, prepare_, run_step
-from kleiber.cost.usage import Usage
 from kleiber.errors import KleiberError
-from kleiber.models.subject import Inputs, Subject
+from kleiber.models.subject import Subject
 from kleiber.study.measured_step import MeasuredStep, StepJob, out_of_memory
+from kleiber.study.warm_up import warm_up
 from kleiber.train.allocator import keep_freed_memory, return_freed_memory
 from kleiber.train.measure import MemoryMeter
 from kleiber.train.muon import Muon
 
-__all__ = ["do", "main", "run_steps", "warm_up"]
+__all__ = ["do", "main", "run_steps"]
 
 _ALLOCATORS = {"return": return_freed_memory, "keep": keep_freed_memory}
-_WARM_WIDTH = 1024
-"""Of the products that the libraries are warmed up with: large enough for all threads and full packing buffers."""
 
 
 def do(job: StepJob) -> MeasuredStep:
@@ -81,32 +78,6 @@ def run_steps(subject: Subject, job: StepJob) -> MeasuredStep:
         num_threads=job.num_threads,
         regime=job.regime,
     )
-
-
-def warm_up() -> None:
-    """Make the libraries start their threads and take their buffers: a step of layers that no model has."""
-    module, usage = _WarmUp(), Usage(batch_size=1, optimizer="adamw")
-    optimizer = build_optimizer(usage.optimizer, module)
-    for _ in range(2):
-        inputs = Inputs((torch.ones(_WARM_WIDTH, _WARM_WIDTH), torch.ones(4, 16, 32, 32)))
-        run_step(module, inputs, torch.sum, optimizer, usage)
-
-
-class _WarmUp(nn.Module):
-    """One layer of each library: products, convolution, recurrence, attention."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.linear = nn.Linear(_WARM_WIDTH, _WARM_WIDTH)
-        self.convolution = nn.Conv2d(16, 16, 3, padding=1)
-        self.recurrence = nn.LSTM(32, 32, batch_first=True)
-        self.attention = nn.MultiheadAttention(32, 2, batch_first=True)
-
-    def forward(self, features: torch.Tensor, images: torch.Tensor) -> torch.Tensor:
-        sequences, _ = self.recurrence(self.convolution(images).flatten(1, 2))
-        attended, _ = self.attention(sequences, sequences, sequences, need_weights=False)
-        result: torch.Tensor = self.linear(features).mean() + attended.mean()
-        return result
 
 
 def main() -> None:
