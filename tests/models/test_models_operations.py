@@ -17,14 +17,16 @@ from torch.utils.checkpoint import checkpoint
 
 from kleiber.cost import FLOP_CONVENTIONS, optimizer_cost
 from kleiber.cost.flops import FlopConvention
+from kleiber.cost.module_cost import fold_modules
 from kleiber.cost.operations import Operation, OperationKind, Phase
 from kleiber.cost.trace.operation_table import OperationSketch, describe
+from kleiber.cost.trace.parameters import count_parameters
 from kleiber.cost.usage import Usage
 from kleiber.data import Batch
 from kleiber.errors import RecipeError
 from kleiber.models import build
 from kleiber.models.gpt import GPTSpec
-from kleiber.models.gpt.operations import step_operations
+from kleiber.models.gpt.operations import module_params, step_operations
 from kleiber.runs import OptimizerRecipe
 from kleiber.tasks import LanguageModelling
 from kleiber.train.optimizer import Optimizer
@@ -178,6 +180,19 @@ def test_micro_batches_do_the_same_work(spec: GPTSpec, micro_batches: int) -> No
     assert sum(op.num_calls for op in parts) >= micro_batches * sum(
         op.num_calls for op in whole if op.phase == "forward"
     )
+
+
+@pytest.mark.parametrize("size", SIZES, ids=str)
+def test_modules_are_those_of_the_built_one(size: dict[str, object]) -> None:
+    spec = spec_of(size)
+    real = fold_modules(count_parameters(build(spec)).modules, depth=1)
+    tree = fold_modules(module_params(spec), step_operations(spec, Usage(batch_size=4), CONTEXT))
+    assert [(node.path, node.num_params) for node in tree.walk()] == [
+        (n.path, n.num_params) for n in real.walk()
+    ]
+    assert tree.forward_flops == spec.flops(4, CONTEXT).forward
+    head = 2 * 4 * CONTEXT * spec.vocab_size * spec.width
+    assert tree.children[0].forward_flops == tree.forward_flops - head
 
 
 def test_products_say_their_flops() -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, replace
 
 from kleiber.cost.operations import Operation
 
@@ -35,7 +35,7 @@ class ModuleCost:
     """Of one step [FLOP]; running forward again included."""
     activation_bytes: int
     """Held at the fullest moment."""
-    children: tuple[ModuleCost, ...] = field(default=())
+    children: tuple[ModuleCost, ...] = ()
 
     @property
     def name(self) -> str:
@@ -54,7 +54,8 @@ class ModuleCost:
             yield from child.walk()
 
 
-_AMOUNTS = tuple(item.name for item in fields(ModuleCost) if item.type == "int")
+_AMOUNTS = ("num_params", "num_trainable", "forward_flops", "backward_flops", "activation_bytes")
+"""What adds up from children to parents."""
 
 
 def fold_modules(

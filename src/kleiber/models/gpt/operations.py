@@ -11,6 +11,7 @@ from dataclasses import replace
 from math import prod
 
 from kleiber.cost.flops import FlopConvention
+from kleiber.cost.module_cost import ModuleParams
 from kleiber.cost.operations import Operation
 from kleiber.cost.usage import Usage
 from kleiber.errors import RecipeError
@@ -18,7 +19,7 @@ from kleiber.models.gpt.layers import TOKEN_BYTES, Layers
 from kleiber.models.gpt.spec import GPTSpec
 from kleiber.models.gpt.update import update_operations
 
-__all__ = ["step_operations"]
+__all__ = ["module_params", "step_operations"]
 
 _FP32_BYTES = 4
 
@@ -63,6 +64,22 @@ def step_operations(
         counts[operation] += usage.accumulation
     update = update_operations(spec, usage) if usage.mode == "train" else ()
     return (*(replace(operation, num_calls=num) for operation, num in counts.items()), *update)
+
+
+def module_params(spec: GPTSpec) -> tuple[ModuleParams, ...]:
+    """Return the modules under which `step_operations` files its work: the model itself, and all its blocks as one.
+
+    Example:
+        >>> spec = GPTSpec.from_dial({"depth": 2, "width": 32}, vocab_size=1024, context=128)
+        >>> [(module.path, module.num_params) for module in module_params(spec)]
+        [('', 32800), ('blocks', 26816)]
+    """
+    count = spec.count()
+    blocks = count.body - spec.width  # the last norm stands outside
+    around = count.total - blocks
+    return ModuleParams("", "GPT", around, around), ModuleParams(
+        "blocks", f"{spec.depth} x Block", blocks, blocks
+    )
 
 
 def _block(layers: Layers) -> Iterator[Operation]:
