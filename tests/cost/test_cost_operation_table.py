@@ -342,6 +342,7 @@ X = torch.randn(8, 4)
 BYTES: dict[str, tuple[Callable[[], object], str, str, int]] = {
     "one tensor twice is read once": (lambda: X * X, "mul", "elementwise", 128 + 128),
     "a row expanded is read as a row": (lambda: X * X[:1].expand(8, 4), "mul", "elementwise", 128 + 128),
+    "of a large tensor only the row": (lambda: X[:1].expand(8, 4) + 1.0, "add", "elementwise", 16 + 128),
     "another view of the same memory adds nothing": (lambda: X[:, :2] * X[:, 2:], "mul", "elementwise", 128 + 64),
     "a constant expanded": (lambda: X + torch.tensor(1.0).expand(8, 4), "add", "elementwise", 128 + 4 + 128),
     "in place": (lambda: X.clone().mul_(2.0), "mul_", "elementwise", 128 + 128),
