@@ -80,7 +80,7 @@ def test_gpt2_small_is_counted_right(cli):
         (["gpt:dept=12"], "error: gpt size: unknown key 'dept'. Did you mean 'depth'?\n"),
         (["gtp:depth=12"], "error: "),
         (["none.yaml"], "error: none.yaml cannot be read as a recipe: "),
-        (["gpt:depth=12", "--device", "abacus"], "error: unknown device 'abacus'. Known: a100-40gb, "),
+        (["gpt:depth=12", "--device", "abacus"], "error: unknown device 'abacus'. Known: a10, a100-40gb, "),
         (["gpt:depth=12", "--set", "train.sede=1"], "error: the recipe: unknown key 'train.sede'. Did you mean 'seed'?\n"),
         (["gpt:depth=12", "--set", "x"], "error: --set takes KEY=VALUE with a dotted key. Got 'x'.\n"),
         (

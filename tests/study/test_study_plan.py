@@ -86,7 +86,7 @@ def test_another_device_has_its_own_time_money_and_precision() -> None:
     planned = plan(recipe("gpt:depth=12"), device=find_device("h100-sxm"), calibration=calibrated())
     assert (planned.device, planned.dtype) == ("h100-sxm", "bf16")
     assert planned.step_time_s == pytest.approx(
-        resolve_spec(recipe("gpt:depth=12")).flops(4, 128).total / 0.4 / 989e12
+        resolve_spec(recipe("gpt:depth=12")).flops(4, 128).total / 0.4 / 989.4e12
     )
     assert planned.usd == pytest.approx(3.0 * planned.total_time_s / 3600)
     assert any("list price of 2025-06, check yours" in sentence for sentence in planned.assumptions)

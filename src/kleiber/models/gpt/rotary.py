@@ -53,7 +53,8 @@ def norm_and_rotate(
     """
     num_kv_heads = x_BTJH.shape[2] - num_heads
     gain_JH = torch.cat((q_norm_H.expand(num_heads, -1), k_norm_H.expand(num_kv_heads, -1)))
-    rotated: Tensor = _NormAndRotate.apply(x_BTJH, gain_JH, rope, eps)  # type: ignore[no-untyped-call] # torch's
+    # Under autocast the products give half precision; the norm stays in that of its gain.
+    rotated: Tensor = _NormAndRotate.apply(x_BTJH.to(gain_JH.dtype), gain_JH, rope, eps)  # type: ignore[no-untyped-call] # torch's
     return rotated
 
 

@@ -1,0 +1,37 @@
+"""Modules whose weights are fakes: shapes and dtypes of real ones, and no memory."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import nn
+from torch._subclasses.fake_tensor import FakeTensorMode
+
+__all__ = ["fake_module"]
+
+
+def fake_module(build: Callable[[], nn.Module], mode: FakeTensorMode) -> nn.Module:
+    """Return what `build` makes, with fake weights on the CPU.
+
+    The module is built on the meta device first: initializations that look at values would fail on fakes.
+
+    Args:
+        build: Makes the module on the default device.
+        mode: The one in which the module will run.
+    """
+    with torch.device("meta"):
+        module = build()
+    fakes: dict[int, torch.Tensor] = {}
+    with mode:
+        for owner in module.modules():
+            for tensors in (owner._parameters, owner._buffers):  # noqa: SLF001 - no public way replaces shared ones as one
+                for name, tensor in tensors.items():
+                    if tensor is not None:
+                        tensors[name] = fakes.setdefault(id(tensor), _fake(tensor))  # type: ignore[assignment] # a parameter for a parameter
+    return module
+
+
+def _fake(tensor: torch.Tensor) -> torch.Tensor:
+    fake = torch.empty_strided(tensor.size(), tensor.stride(), dtype=tensor.dtype, device="cpu")
+    return nn.Parameter(fake, tensor.requires_grad) if isinstance(tensor, nn.Parameter) else fake

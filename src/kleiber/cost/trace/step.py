@@ -1,0 +1,182 @@
+"""One step of any module on fake tensors: its operations, and its memory from moment to moment."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass, replace
+from typing import Any
+
+from torch import Tensor, nn
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.utils._pytree import tree_leaves
+
+from kleiber.cost.flops import FlopConvention
+from kleiber.cost.memory import StepMemory
+from kleiber.cost.operations import Operation
+from kleiber.cost.trace.fake import fake_module
+from kleiber.cost.trace.lifetimes import Lifetime, Timeline, held_bytes, timeline_of
+from kleiber.cost.trace.recorder import Call, Recorder
+from kleiber.cost.trace.training_step import CallInputs, MuonFactory, build_optimizer, prepare_, run_step
+from kleiber.cost.usage import Usage
+
+__all__ = ["StepTrace", "trace_step"]
+
+
+@dataclass(frozen=True)
+class StepTrace:
+    """What a step of one micro-batch size does and holds."""
+
+    module: nn.Module
+    """With fake weights: for counting."""
+    operations: tuple[Operation, ...]
+    memory: StepMemory
+    timeline: Timeline
+    """Of a steady step: one after the first, when the optimizer has its state."""
+    calls: tuple[Call, ...]
+    """Of the timeline, one for each of its operations."""
+    activations: Mapping[str, int]
+    """Bytes held at the peak, by the module that made them."""
+
+
+def trace_step(
+    build: Callable[[], nn.Module],
+    inputs: Callable[[], CallInputs],
+    loss: Callable[[Any], Tensor],
+    usage: Usage,
+    *,
+    convention: FlopConvention = "causal",
+    has_workspaces: bool = True,
+    muon: MuonFactory | None = None,
+    around: Callable[[nn.Module, CallInputs], AbstractContextManager[object]] = lambda *_: nullcontext(),
+) -> StepTrace:
+    """Return what a step does and holds; nothing of its size is allocated.
+
+    Two steps run on fake tensors: the second has the optimizer's state, as every later one.
+
+    Args:
+        build: Makes the module on the default device.
+        inputs: Makes a micro-batch on the default device.
+        loss: As for `run_step`.
+        usage: How the module is used.
+        convention: Which part of causal attention is counted.
+        has_workspaces: Whether to count what this kind of CPU's libraries hold beside tensors.
+        muon: As for `build_optimizer`.
+        around: Makes a context manager around the steps, such as one that explains failures.
+    """
+    mode = FakeTensorMode()
+    module = fake_module(build, mode)
+    prepare_(module, usage)
+    # More micro-batches than two repeat the second: they are counted, not run.
+    traced = usage.model_copy(update={"accumulation": min(usage.accumulation, 2)})
+    with mode:
+        batch = inputs()
+        recorder = Recorder(module, convention=convention, has_workspaces=has_workspaces)
+        recorder.hold([*module.parameters(), *module.buffers()], "weights")
+        recorder.hold(_tensors(batch), "inputs")
+        optimizer = None if usage.mode == "infer" else build_optimizer(usage.optimizer, module, muon=muon)
+        with _gradients_held(module, recorder), around(module, batch), recorder:
+            for _ in range(1 if optimizer is None else 2):
+                first = len(recorder.calls)
+                run_step(module, batch, loss, optimizer, traced, entering=recorder.enter)
+                recorder.settle("optimizer", "optimizer")
+    calls = tuple(recorder.calls[first:])
+    extras = [call.workspace_bytes for call in calls]
+    timeline = timeline_of(recorder.lifetimes, first, first + len(calls) - 1, extras)
+    return StepTrace(
+        module=module,
+        operations=_operations(calls, usage.accumulation),
+        memory=_memory(timeline, calls),
+        timeline=timeline,
+        calls=calls,
+        activations=_activations(recorder.lifetimes, first + timeline.peak_index),
+    )
+
+
+@contextmanager
+def _gradients_held(module: nn.Module, recorder: Recorder) -> Iterator[None]:
+    """Tell the recorder of each gradient that has arrived."""
+
+    def hold(param: Tensor) -> None:
+        if param.grad is not None:
+            recorder.hold([param.grad], "gradients")
+
+    hooks = [
+        param.register_post_accumulate_grad_hook(hold)  # type: ignore[no-untyped-call] # torch's
+        for param in module.parameters()
+        if param.requires_grad
+    ]
+    try:
+        yield
+    finally:
+        for hook in hooks:
+            hook.remove()
+
+
+def _tensors(batch: CallInputs) -> list[Tensor]:
+    return [leaf for leaf in tree_leaves((batch.args, dict(batch.kwargs))) if isinstance(leaf, Tensor)]
+
+
+def _operations(calls: Sequence[Call], accumulation: int) -> tuple[Operation, ...]:
+    """Return the calls with the same sizes as one operation; those of the last micro-batch stand for each."""
+    counts: Counter[Operation] = Counter()
+    for call in _last_micro_batch(calls):
+        if call.sketch is not None:
+            sketch = call.sketch
+            operation = Operation(
+                name=call.name,
+                kind="optimizer" if call.phase == "optimizer" and not sketch.flops else sketch.kind,
+                phase=call.phase,
+                module=call.module,
+                shape=sketch.shape,
+                flops=sketch.flops,
+                moved_bytes=sketch.moved_bytes,
+                dtype=sketch.dtype,
+            )
+            counts[operation] += 1 if call.phase == "optimizer" else accumulation
+    return tuple(replace(operation, num_calls=count) for operation, count in counts.items())
+
+
+def _last_micro_batch(calls: Sequence[Call]) -> Sequence[Call]:
+    starts = [
+        index
+        for index, call in enumerate(calls)
+        if call.phase == "forward" and (index == 0 or calls[index - 1].phase != "forward")
+    ]
+    return calls[starts[-1] :] if starts else calls
+
+
+def _memory(timeline: Timeline, calls: Sequence[Call]) -> StepMemory:
+    held = {role: max(values) for role, values in timeline.by_role.items()}
+    steady = held["weights"] + held["optimizer"]
+    moments: dict[str, int] = {}
+    for phase in ("forward", "backward", "optimizer"):
+        within = [index for index, call in enumerate(calls) if call.phase == phase]
+        if within:
+            fullest = max(within, key=timeline.total.__getitem__)
+            moments[_name_of(calls[fullest])] = timeline.total[fullest] - steady
+    return StepMemory(
+        weights=held["weights"],
+        gradients=held["gradients"],
+        optimizer=held["optimizer"],
+        activations=held["activations"],
+        moments=moments,
+    )
+
+
+def _name_of(call: Call) -> str:
+    """Return a moment's name, such as `backward of blocks.0.mlp (mm)`."""
+    if call.phase == "optimizer":
+        return f"optimizer step ({call.name})"
+    return f"{call.phase} of {call.module or 'the loss'} ({call.name})"
+
+
+def _activations(lifetimes: Iterable[Lifetime], index: int) -> dict[str, int]:
+    """Return what each module's results hold during operation `index`."""
+    held: dict[str, int] = {}
+    for block in lifetimes:
+        is_there = block.born <= index and (block.died is None or index <= block.died)
+        if is_there and block.role == "activations":
+            held[block.module] = held.get(block.module, 0) + held_bytes(block.num_bytes)
+    return held
