@@ -22,7 +22,7 @@ from torch.nn.modules.module import register_module_forward_hook, register_modul
 from kleiber.errors import KleiberError, RecipeError
 from kleiber.models.foreign.expectations import broken_expectation, shape_text
 
-__all__ = ["explained"]
+__all__ = ["explained", "first_line"]
 
 _DATA_DEPENDENT = {
     "DataDependentOutputException",
@@ -35,6 +35,7 @@ _LIBRARIES = (
     *(Path(sysconfig.get_path(key)) for key in ("purelib", "platlib", "stdlib")),
     Path(__file__).parents[2],
 )
+_ESCAPE = re.compile(r"\x1b\[\d*m")
 _NUM_NAMED = 6
 
 
@@ -113,7 +114,7 @@ class _Trail:
         if match := _RESHAPE.search(str(error)):
             return self._reshaped(innermost, where, *match.groups())
         return RecipeError(
-            f"{self._doing(innermost)} failed{where} with {type(error).__name__}: {_first_line(error)}"
+            f"{self._doing(innermost)} failed{where} with {type(error).__name__}: {first_line(error)}"
         )
 
     def _doing(self, innermost: nn.Module | None) -> str:
@@ -217,8 +218,17 @@ def _line(frames: list[tuple[FrameType, int]]) -> str:
     return ""
 
 
-def _first_line(error: Exception) -> str:
-    line = str(error).strip().partition("\n")[0] or "no message"
+def first_line(error: BaseException) -> str:
+    r"""Return what an error says, as one sentence.
+
+    Example:
+        >>> first_line(ValueError("no data\nand more"))
+        'no data.'
+    """
+    text = error.msg if isinstance(error, SyntaxError) else _ESCAPE.sub("", str(error))
+    lines = [line.strip() for line in text.splitlines() if line.strip()] or ["no message"]
+    # Keras says first where it was, and then what was wrong.
+    line = lines[1] if lines[0].startswith("Exception encountered") and len(lines) > 1 else lines[0]
     return line if line.endswith(".") else f"{line}."
 
 

@@ -9,9 +9,11 @@ from __future__ import annotations
 import os
 import re
 import sys
+import traceback
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -55,8 +57,10 @@ def missing_keras(error: BaseException) -> UsageError | None:
         return None
     if error.name == "keras":
         return MissingExtraError.of("keras", "keras", "This file")
-    chosen = os.environ.get("KERAS_BACKEND")
-    return _wrong_backend(chosen) if chosen is not None and chosen == error.name else None
+    chosen = os.environ.get("KERAS_BACKEND", "torch")
+    frames = traceback.extract_tb(error.__traceback__)
+    is_from_keras = any("keras" in Path(frame.filename).parts for frame in frames)
+    return _wrong_backend(chosen) if is_from_keras and chosen != "torch" else None
 
 
 @contextmanager

@@ -21,6 +21,7 @@ from typing import Any
 from torch import nn
 
 from kleiber.errors import KleiberError, RecipeError, nearest
+from kleiber.models.foreign.failures import first_line
 from kleiber.models.foreign.keras_model import check_backend, keras_on_torch, missing_keras
 
 __all__ = ["UserModule", "open_user_module"]
@@ -133,7 +134,7 @@ def _user_errors(path: Path, doing: str) -> Iterator[None]:
         if (missing := missing_keras(error)) is not None:
             raise missing from None
         raise RecipeError(
-            f"{_where(path, error)}: {doing} failed with {type(error).__name__}: {_one_line(error)}"
+            f"{_where(path, error)}: {doing} failed with {type(error).__name__}: {first_line(error)}"
         ) from None
 
 
@@ -144,12 +145,6 @@ def _where(path: Path, error: BaseException) -> str:
         frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == str(path)
     ]
     return f"{path}, line {lines[-1]}" if lines else str(path)
-
-
-def _one_line(error: BaseException) -> str:
-    text = error.msg if isinstance(error, SyntaxError) else str(error)
-    first = text.strip().partition("\n")[0] or "no message"
-    return first if first.endswith(".") else f"{first}."
 
 
 def _find(file_module: ModuleType, path: Path, name: str) -> Callable[..., Any]:
