@@ -28,7 +28,7 @@ and about as much of InfiniBand's."""
 
 COMMUNICATION_SAYS = (
     "Gathers of weights and reductions of gradients (in fp32) hide behind computation but for one block's; "
-    "what tensor and pipeline parallelism send does not."
+    "what tensor and pipeline parallelism send does not. In a pipeline weights are gathered once a step and kept."
 )
 
 _FP32_BYTES = 4
@@ -142,8 +142,8 @@ def communication_of(
 
     Tensor parallelism sums the activations of each block twice forward and twice backward, and twice more where the
     block runs forward again. A pipeline's stage sends each micro-batch on and its gradient back. `fsdp` gathers the
-    weights for the forward and for the backward pass of every micro-batch and scatters the summed gradients;
-    `ddp` sums gradients once a step.
+    weights for the forward and for the backward pass of every micro-batch and scatters the summed gradients; in a
+    pipeline, whose stages go to and fro between micro-batches, it does so once a step. `ddp` sums gradients once a step.
 
     Args:
         layout: Checked by `check_layout`; neighbours are `tp` first, then `fsdp`, `ddp`, `pp`.
@@ -158,10 +158,10 @@ def communication_of(
 
     Source:
         Shoeybi et al. 2019, arXiv:1909.08053, section 3; Korthikanti et al. 2022, arXiv:2205.05198, section 4.2;
-        Rajbhandari et al. 2020, arXiv:1910.02054, section 7; Narayanan et al. 2021, arXiv:2104.04473, section 3.2.
+        Rajbhandari et al. 2020, arXiv:1910.02054, section 7; Narayanan et al. 2021, arXiv:2104.04473, section 3.2; FSDP
+        in a pipeline: Grattafiori et al. 2024, arXiv:2407.21783, section 3.3.2.
     """
     is_train = usage.mode == "train"
-    micro_batches = usage.accumulation
     tokens = tokens_per_sample * usage.batch_size / layout.num_ranks  # of one share, a step
     stage = max(pipeline_stages(params, blocks, layout), key=lambda stage: stage.num_params)
     num_blocks = max(1, round(stage.block_frac * (blocks.depth if blocks else 1)))
@@ -170,9 +170,12 @@ def communication_of(
     tensor_bytes = num_sums * all_reduce_bytes(activation_bytes, layout.tp)
     pipeline_bytes = (2 if is_train else 1) * activation_bytes / layout.tp if layout.pp > 1 else 0.0
     own_params = stage.num_params / layout.tp
-    gathered = (2 if is_train else 1) * PRECISIONS[usage.precision] * own_params
+    is_kept = layout.pp > 1 or not is_train
+    gathered = (1 if is_kept else 2) * PRECISIONS[usage.precision] * own_params
     reduced = _FP32_BYTES * own_params if is_train else 0.0
-    fsdp_bytes = micro_batches * all_gather_bytes(gathered + reduced, layout.fsdp)
+    fsdp_bytes = (1 if layout.pp > 1 else usage.accumulation) * all_gather_bytes(
+        gathered + reduced, layout.fsdp
+    )
     ddp_bytes = all_reduce_bytes(reduced / layout.fsdp, layout.ddp)
     inner = layout.tp * layout.num_ranks
     return Communication(

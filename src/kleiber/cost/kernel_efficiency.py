@@ -16,6 +16,7 @@ __all__ = [
     "FUSED_KINDS",
     "FUSED_PASSES_FRAC",
     "LAUNCH_S",
+    "SUSTAINED_FRAC",
     "KernelEfficiency",
     "product_frac",
 ]
@@ -72,6 +73,12 @@ FUSED_KINDS: frozenset[OperationKind] = frozenset({"elementwise", "normalization
 FUSED_PASSES_FRAC = 0.22
 """Passes over memory that fused kernels need of those that single operations make. Counted, not measured: norm,
 rotation and gated MLP of a `gpt` block, forward and backward, pass 81 times over their tensors; fused, 18 times."""
+
+SUSTAINED_FRAC = 0.87
+"""What whole steps reach of what their kernels would one by one: clocks under load, ordinary shapes instead of the best,
+the slowest device, the host. The one figure that is fitted: the median of eight published A100 runs, four of Megatron
+(Korthikanti et al. 2022, arXiv:2205.05198, table 5: 0.77 to 1.03) and four of PyTorch's FSDP (fms-fsdp: 0.67 to 0.89).
+`bench/published_runs.py` prints them, and errors on other runs."""
 
 _TILE = 128
 _NUM_UNITS = 128

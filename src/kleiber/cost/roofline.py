@@ -15,6 +15,7 @@ from kleiber.cost.kernel_efficiency import (
     FUSED_KINDS,
     FUSED_PASSES_FRAC,
     LAUNCH_S,
+    SUSTAINED_FRAC,
     product_frac,
 )
 from kleiber.cost.layouts import BlockShape, Layout
@@ -125,7 +126,8 @@ def step_time(
 ) -> DeviceTime:
     """Return the time of a step.
 
-    The busiest stage of a pipeline sets the pace. Embedding, head and loss are split by `tp` as the blocks are.
+    Operations follow one another, as slow as whole steps were found to be (`SUSTAINED_FRAC`); the busiest stage of a
+    pipeline sets the pace. Embedding, head and loss are split by `tp` as the blocks are.
 
     Args:
         operations: Of the whole model for one share of the batch: of a step with `rank_usage(usage, layout)`.
@@ -179,11 +181,12 @@ def _timed(operations: Iterable[Operation], device: Device, *, is_fused: bool) -
     seconds: dict[OperationKind, dict[Bound, float]] = defaultdict(lambda: defaultdict(float))
     for operation in operations:
         time = operation_time(operation, device, is_fused=is_fused)
-        seconds[operation.kind][time.bound] += time.time_s
+        time_s = time.time_s / SUSTAINED_FRAC
+        seconds[operation.kind][time.bound] += time_s
         if operation.phase == "optimizer":
-            update_s += time.time_s
+            update_s += time_s
         else:
-            passes_s += time.time_s
+            passes_s += time_s
     kinds = (
         KindTime(kind, sum(bounds.values()), max(bounds, key=lambda bound: bounds[bound]))
         for kind, bounds in seconds.items()
@@ -193,7 +196,8 @@ def _timed(operations: Iterable[Operation], device: Device, *, is_fused: bool) -
 
 def _on_stage(operation: Operation, stage: Stage, params: ParamCount, layout: Layout) -> Operation:
     """Return what is left of an operation on one device of a stage; calls become fewer, or smaller ones."""
-    if operation.phase == "optimizer":
+    # What goes over all parameters is split as they are: the update, gradients added to those of the last micro-batch.
+    if operation.phase == "optimizer" or operation.shape == (params.total,):
         split = layout.tp * layout.fsdp * params.total / max(1, stage.num_params)
         return _divided(operation, split)
     share = stage.block_frac if _is_in_block(operation) else _share_outside(operation, stage)

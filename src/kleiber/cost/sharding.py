@@ -17,7 +17,7 @@ SHARDING_SAYS = {
     "ddp": "ddp: gradients live in the buckets (gradient_as_bucket_view), so that there is no second copy of them",
     "fsdp": (
         "fsdp: weights, gradients and optimizer state are split; embedding, head and two blocks are gathered at once,"
-        " and the gradients of one block are whole"
+        " and the gradients of one block are whole; in a pipeline those of the whole stage are"
     ),
     "tp": "tp: with sequence parallelism, so that all activations are split, those between the matrices too",
     "pp": (
@@ -60,7 +60,8 @@ def sharded_memory(
 
     Source:
         Rajbhandari et al. 2020, arXiv:1910.02054, section 5 and figure 1; Korthikanti et al. 2022, arXiv:2205.05198,
-        equations 4 and 5; Narayanan et al. 2021, arXiv:2104.04473, section 2.2.
+        equations 4 and 5; Narayanan et al. 2021, arXiv:2104.04473, section 2.2; FSDP in a pipeline: Grattafiori et al.
+        2024, arXiv:2407.21783, section 3.3.2.
     """
     if layout.fsdp == layout.tp == layout.pp == 1:
         return memory
@@ -131,7 +132,8 @@ class _Split:
         """Return whole weights and gradients that `fsdp` holds for a moment."""
         if self.layout.fsdp == 1:
             return 0
-        num_blocks = min(_GATHERED_BLOCKS * stage.largest_params, stage.block_params)
-        weights = PRECISIONS[self.usage.precision] * (stage.table_params + num_blocks)
-        gradients = _FP32_BYTES * stage.largest_params if is_backward else 0
-        return (weights + gradients) // self.layout.tp
+        is_kept = self.layout.pp > 1
+        in_blocks = stage.block_params if is_kept else _GATHERED_BLOCKS * stage.largest_params
+        weights = PRECISIONS[self.usage.precision] * (stage.table_params + min(in_blocks, stage.block_params))
+        gradients = _FP32_BYTES * (stage.num_params if is_kept else stage.largest_params)
+        return (weights + gradients * (is_backward and self.usage.mode == "train")) // self.layout.tp
