@@ -58,7 +58,7 @@ def _module(
     is_large: bool = False,
 ) -> Cell:
     usage = Usage(
-        batch_size=int(shape.split("x")[0]),
+        batch_size=int(shape.split("x", maxsplit=1)[0]),
         optimizer=optimizer,
         accumulation=accumulation,
         is_checkpointed=is_checkpointed,

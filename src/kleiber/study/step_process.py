@@ -41,17 +41,25 @@ def do(job: StepJob) -> MeasuredStep:
     """
     _ALLOCATORS[job.regime]()
     torch.set_num_threads(job.num_threads)
-    warm_up()
     subject = job.subject.open()
+    warm_up()
     with contextlib.suppress(Exception), torch.device("meta"):
         # What the model imports when it is built belongs to the imports. What fails here fails again below.
         subject.build()
     try:
         return run_steps(subject, job)
-    except (RuntimeError, MemoryError) as error:
-        if isinstance(error, MemoryError) or "allocate memory" in str(error):
-            raise out_of_memory(job.subject.text) from None
-        raise
+    except Exception as error:  # noqa: BLE001 - whatever the model's code raises
+        raise _in_words(error, job.subject.text) from None
+
+
+def _in_words(error: Exception, text: str) -> KleiberError:
+    # The user's file may have met it too, and then it comes wrapped.
+    if isinstance(error, MemoryError) or "can't allocate memory" in str(error):
+        return out_of_memory(text)
+    if isinstance(error, KleiberError):
+        return error
+    said = str(error).strip().partition("\n")[0] or "no message"
+    return KleiberError(f"a step of {text} failed with {type(error).__name__}: {said}")
 
 
 def run_steps(subject: Subject, job: StepJob) -> MeasuredStep:

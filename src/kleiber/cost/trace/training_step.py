@@ -146,7 +146,8 @@ def run_step(
     """
     if usage.mode == "infer" or optimizer is None:
         entering("forward")
-        with torch.inference_mode():
+        # Not `inference_mode`, which takes the same memory but hides the parts of composite operations from a tracer.
+        with torch.no_grad():
             module(*_cast(inputs.args, usage), **_cast_by_name(inputs.kwargs, usage))
         return
     for _ in range(usage.accumulation):

@@ -1,0 +1,67 @@
+"""What Kleiber, torch's own counters and other tools say of one cell of the cost grid."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from cost_cells import Cell
+from peers import PEERS, PeerSays
+from torch import nn
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.utils.flop_counter import FlopCounterMode, flop_registry
+
+from kleiber.cost.trace.fake import fake_module
+from kleiber.models.subject import Inputs, Subject
+from kleiber.study.traced import trace
+
+__all__ = ["predict"]
+
+_COUNTED_BY_TORCH = {str(operator).rpartition(".")[2] for operator in flop_registry}
+
+
+def predict(cell: Cell) -> dict[str, PeerSays]:
+    """Return what each tool says; "torch" is what the others' counts are compared with."""
+    subject = cell.subject.open()
+    return {
+        "kleiber": predicted_by_kleiber(subject, cell),
+        "torch": _true_counts(subject, cell),
+        **{tool: _asked(ask, subject, cell) for tool, ask in PEERS.items()},
+    }
+
+
+def predicted_by_kleiber(subject: Subject, cell: Cell) -> PeerSays:
+    """Return Kleiber's prediction; FLOPs of the operations that torch's counter knows, as it counts them."""
+    traced = trace(subject, cell.usage, convention="full")
+    forward = [operation for operation in traced.operations if operation.phase == "forward"]
+    return PeerSays(
+        memory_bytes=traced.memory.summary().peak,
+        num_params=sum(param.numel() for param in traced.module.parameters()),
+        forward_flops=float(
+            sum(operation.total_flops for operation in forward if operation.name in _COUNTED_BY_TORCH)
+        )
+        / cell.usage.accumulation,
+    )
+
+
+def _true_counts(subject: Subject, cell: Cell) -> PeerSays:
+    """Return `sum(numel)` and what `FlopCounterMode` counts of one forward pass of a micro-batch."""
+    mode = FakeTensorMode()
+    module = fake_module(subject.build, mode)
+    with mode, FlopCounterMode(display=False) as counter:
+        inputs = _micro_batch(subject, cell)
+        module(*inputs.args, **inputs.kwargs)
+    return PeerSays(
+        num_params=sum(param.numel() for param in module.parameters()),
+        forward_flops=float(counter.get_total_flops()),
+    )
+
+
+def _micro_batch(subject: Subject, cell: Cell) -> Inputs:
+    return subject.inputs(cell.usage.batch_size // cell.usage.accumulation)
+
+
+def _asked(ask: Callable[[nn.Module, Inputs], PeerSays], subject: Subject, cell: Cell) -> PeerSays:
+    try:
+        return ask(subject.build(), _micro_batch(subject, cell))
+    except Exception as error:  # noqa: BLE001 - a tool that fails is a result
+        return PeerSays(failure=f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}")
