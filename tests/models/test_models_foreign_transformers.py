@@ -14,6 +14,7 @@ from kleiber.cost.trace.fake import fake_module
 from kleiber.errors import MissingExtraError, RecipeError
 from kleiber.models.foreign import open_subject
 from kleiber.models.foreign.failures import explained
+from kleiber.models.foreign.grouped_experts import let_experts_be_traced
 from kleiber.models.subject import BlockShape, Subject
 
 transformers = pytest.importorskip("transformers")
@@ -216,12 +217,29 @@ def test_what_layouts_divide_is_read_off_the_config(write: Write) -> None:
     assert open_subject(write(model_type="clip", **CONFIGS["clip"][0])).blocks is None
 
 
-def test_a_mixture_says_how_its_experts_run(write: Write) -> None:
-    subject = open_subject(
-        write(model_type="mixtral", num_experts_per_tok=3, num_local_experts=5, num_key_value_heads=2, **TEXT)
-    )
-    assert subject.num_experts == (3, 5)
-    assert any("batched_mm" in note for note in subject.notes)
+def test_a_mixture_says_how_many_experts_a_token_visits(write: Write) -> None:
+    sizes = {"num_experts_per_tok": 3, "num_local_experts": 5, "num_key_value_heads": 2}
+    assert open_subject(write(model_type="mixtral", **sizes, **TEXT)).num_experts == (3, 5)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("columns", [8, 5])
+def test_fake_groups_of_experts_are_laid_out_as_real_ones(dtype: torch.dtype, columns: int) -> None:
+    def products() -> list[tuple[tuple[int, ...], tuple[int, ...], torch.dtype]]:
+        tokens = torch.ones(10, 8, dtype=dtype)
+        experts = torch.ones(3, columns, 8, dtype=dtype).transpose(1, 2)
+        ends = torch.arange(1, 4, dtype=torch.int32) * 3
+        product = torch.nn.functional.grouped_mm
+        results = [
+            product(tokens, experts, offs=ends),
+            product(tokens.t(), torch.ones(10, 16, dtype=dtype), offs=ends),
+        ]
+        return [(tuple(result.shape), result.stride(), result.dtype) for result in results]
+
+    let_experts_be_traced()
+    real = products()
+    with FakeTensorMode():
+        assert products() == real
 
 
 def test_what_was_chosen_is_noted(write: Write) -> None:

@@ -18,6 +18,7 @@ import torch
 from torch import nn
 
 from kleiber.errors import MissingExtraError, RecipeError, nearest
+from kleiber.models.foreign.grouped_experts import let_experts_be_traced
 from kleiber.models.subject import BlockShape
 
 __all__ = ["Architecture", "open_config"]
@@ -118,8 +119,7 @@ class Architecture:
 def open_config(path: Path) -> Architecture:
     """Return the architecture of a `config.json`, or of a folder with one.
 
-    Layers are never dropped at random, and experts are computed for shapes that the router does not change:
-    what is counted must not depend on values.
+    Layers are never dropped at random: what is counted must not depend on chance.
 
     Raises:
         RecipeError: No such file, no JSON object, an unknown model type or architecture, or one that needs code
@@ -136,10 +136,10 @@ def open_config(path: Path) -> Architecture:
         if getattr(config, name, value):
             setattr(config, name, value)
             notes += (f"{name} is set to {value}: {note}",)
-    if Architecture(model_class, config, ()).num_experts() is not None:
-        notes += ("experts run as batched_mm, whose shapes do not depend on what the router decides",)
-        config._experts_implementation = "batched_mm"  # noqa: SLF001 - transformers has no public name before building
-    return Architecture(model_class, config, notes)
+    architecture = Architecture(model_class, config, notes)
+    if architecture.num_experts() is not None:
+        let_experts_be_traced()
+    return architecture
 
 
 @contextmanager
