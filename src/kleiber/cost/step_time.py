@@ -8,7 +8,14 @@ from typing import Any
 
 from kleiber.cost.calibration import Calibration, Probe
 
-__all__ = ["ASSUMED_EFFICIENCY_FRAC", "StepShape", "StepTime", "assumed_step_time", "calibrated_step_time"]
+__all__ = [
+    "ASSUMED_EFFICIENCY_FRAC",
+    "StepShape",
+    "StepTime",
+    "assumed_step_time",
+    "calibrated_step_time",
+    "probed_step_time",
+]
 
 ASSUMED_EFFICIENCY_FRAC = 0.4
 """Of the peak, where nothing was measured: dense training is published at 0.38 to 0.46 (Llama 3 405B, PaLM)."""
@@ -63,13 +70,10 @@ def calibrated_step_time(shape: StepShape, calibration: Calibration) -> StepTime
     same number of threads are fitted by `s_per_flop * flops + s_per_block * blocks + s_per_step`, none negative,
     in relative error. Without such probes the time is assumed from the measured peak.
     """
+    exact = probed_step_time(shape, calibration)
+    if exact is not None:
+        return exact
     probes = _comparable(shape, calibration)
-    exact = [probe for probe in probes if _is_same(probe, shape)]
-    if exact:
-        time_s = exact[-1].step_time_s
-        return StepTime(
-            time_s, time_s / shape.flops, "Time is that of a probe of this very model on this machine."
-        )
     if not probes:
         peak = calibration.peak(shape.num_threads)
         where = f"this machine with {shape.num_threads} threads ({peak / 1e9:.0f} GFLOP/s)"
@@ -80,6 +84,17 @@ def calibrated_step_time(shape: StepShape, calibration: Calibration) -> StepTime
         per_flop,
         f"Time follows from {len(probes)} probes of other sizes on this machine: "
         f"{1e-9 / per_flop:.0f} GFLOP/s and {per_block * 1e3:.2g} ms a block.",
+    )
+
+
+def probed_step_time(shape: StepShape, calibration: Calibration) -> StepTime | None:
+    """Return the time of this machine's last probe of the same spec, optimizer, tokens and threads, if there is one."""
+    exact = [probe for probe in _comparable(shape, calibration) if _is_same(probe, shape)]
+    if not exact:
+        return None
+    time_s = exact[-1].step_time_s
+    return StepTime(
+        time_s, time_s / shape.flops, "Time is that of a probe of this very model on this machine."
     )
 
 

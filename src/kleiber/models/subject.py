@@ -46,6 +46,8 @@ class Subject:
     tokens_per_sample: int | None = None
     """Context of a text model; None where samples are counted."""
     blocks: BlockShape | None = None
+    has_cache: bool = False
+    """Whether it generates token by token and keeps keys and values."""
     num_experts: tuple[int, int] | None = None
     """Of a mixture: experts that a token visits, and all experts of a layer."""
     notes: tuple[str, ...] = ()

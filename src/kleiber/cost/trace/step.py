@@ -32,6 +32,8 @@ class StepTrace:
     """With fake weights: for counting."""
     operations: tuple[Operation, ...]
     memory: StepMemory
+    gradients_at: Mapping[str, int]
+    """How much of each moment of the memory is gradients [bytes]."""
     timeline: Timeline
     """Of a steady step: one after the first, when the optimizer has its state."""
     calls: tuple[Call, ...]
@@ -84,10 +86,12 @@ def trace_step(
     calls = tuple(recorder.calls[first:])
     extras = [call.workspace_bytes for call in calls]
     timeline = timeline_of(recorder.lifetimes, first, first + len(calls) - 1, extras)
+    moments = _fullest_moments(timeline, calls)
     return StepTrace(
         module=module,
         operations=_operations(calls, usage.accumulation),
-        memory=_memory(timeline, calls),
+        memory=_memory(timeline, moments),
+        gradients_at={name: timeline.by_role["gradients"][index] for name, index in moments.items()},
         timeline=timeline,
         calls=calls,
         activations=_activations(recorder.lifetimes, first + timeline.peak_index),
@@ -147,21 +151,26 @@ def _last_micro_batch(calls: Sequence[Call]) -> Sequence[Call]:
     return calls[starts[-1] :] if starts else calls
 
 
-def _memory(timeline: Timeline, calls: Sequence[Call]) -> StepMemory:
-    held = {role: max(values) for role, values in timeline.by_role.items()}
-    steady = held["weights"] + held["optimizer"]
-    moments: dict[str, int] = {}
+def _fullest_moments(timeline: Timeline, calls: Sequence[Call]) -> dict[str, int]:
+    """Return name and index of the fullest moment of each phase."""
+    moments = {}
     for phase in ("forward", "backward", "optimizer"):
         within = [index for index, call in enumerate(calls) if call.phase == phase]
         if within:
             fullest = max(within, key=timeline.total.__getitem__)
-            moments[_name_of(calls[fullest])] = timeline.total[fullest] - steady
+            moments[_name_of(calls[fullest])] = fullest
+    return moments
+
+
+def _memory(timeline: Timeline, moments: Mapping[str, int]) -> StepMemory:
+    held = {role: max(values) for role, values in timeline.by_role.items()}
+    steady = held["weights"] + held["optimizer"]
     return StepMemory(
         weights=held["weights"],
         gradients=held["gradients"],
         optimizer=held["optimizer"],
         activations=held["activations"],
-        moments=moments,
+        moments={name: timeline.total[index] - steady for name, index in moments.items()},
     )
 
 
