@@ -186,7 +186,7 @@ def _config(raw: dict[str, Any], file: Path) -> Any:
         raise RecipeError(
             f"{file}: unknown model_type '{model_type}'. {clause}", hint='"model_type": "llama"'
         )
-    left_out = {"auto_map", "quantization_config", "dtype", "torch_dtype"}
+    left_out = {"auto_map", "quantization_config"}
     try:
         with _quiet():
             config = CONFIG_MAPPING[model_type].from_dict({k: v for k, v in raw.items() if k not in left_out})
