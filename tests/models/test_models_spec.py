@@ -3,6 +3,7 @@ from __future__ import annotations
 import math
 import subprocess
 import sys
+import time
 
 import pytest
 import torch
@@ -103,7 +104,7 @@ def test_default_heads_divide_the_width(width: int, head_dim: int) -> None:
     assert (spec.head_dim, spec.attn_width) == (head_dim, width)
 
 
-@given(st.floats(4.6, 12), st.sampled_from([257, 1024, 50_257]))
+@given(st.floats(4.6, 14), st.sampled_from([257, 1024, 50_257]))
 @settings(max_examples=40, deadline=None)
 def test_params_are_reached(log_params: float, vocab_size: int) -> None:
     target = 10**log_params
@@ -127,6 +128,32 @@ def test_params_with_depth_or_width_given() -> None:
     assert dial(params=5e6, depth=7).depth == 7
     assert dial(params=5e6, width=192).width == 192
     assert abs(dial(params=5e6, width=192).count().total / 5e6 - 1) < 0.05
+
+
+def test_widths_that_break_a_rule_are_passed_over() -> None:
+    assert abs(dial(32_768, params=1e14).count().total / 1e14 - 1) < 0.02  # some widths have too many heads
+    assert dial(32_768, params=1e9, num_kv_heads=5).num_heads % 5 == 0
+    with pytest.raises(RecipeError, match="num_kv_heads 5 must divide num_heads 4"):  # at every width
+        dial(32_768, params=1e9, num_heads=4, num_kv_heads=5)
+
+
+@pytest.mark.parametrize(
+    ("size", "nearest"),
+    [
+        ({"params": 1}, "527,696"),
+        ({"params": 1e3}, "527,696"),
+        ({"params": 1e14, "depth": 12}, "59,003,879,041,536"),  # 10,000 heads of 64
+        ({"params": 1e14, "width": 1024}, "126,539,795,456"),  # 10,000 blocks
+    ],
+)
+def test_a_target_out_of_reach_is_said_at_once(size: dict[str, object], nearest: str) -> None:
+    times = []
+    for _ in range(3):  # the fastest: a collection of garbage belongs to other tests
+        start = time.process_time()
+        with pytest.raises(RecipeError, match=f"params cannot be reached with .*; the nearest has {nearest}"):
+            GPTSpec.from_dial(size, 32_768, 1024)
+        times.append(time.process_time() - start)
+    assert min(times) < 0.1
 
 
 @pytest.mark.parametrize("value", [-3, 0, 10**9, 2.5, math.nan, math.inf, "twelve", True, [4]])

@@ -20,6 +20,8 @@ WIDTH_PER_DEPTH = 64
 """Aspect ratio of the dial: depth 12 is 768 wide, as GPT-2 small."""
 _ASPECTS = (8.0, 128.0)
 _MAX_MISS_FRAC = 0.2
+_MAX_DEPTH, _MAX_WIDTH = 10_000, 1_000_000
+"""Of a spec."""
 _EXAMPLE = "gpt:depth=12   (or gpt:width=768, gpt:params=124e6)"
 
 
@@ -124,11 +126,7 @@ def _solve(dial: _Dial, target: float, vocab_size: int, context: int) -> GPTSpec
             "depth, width and params cannot all be set: params solves for what is not given.",
             hint="gpt:params=124e6,depth=12",
         )
-    candidates = [
-        _spec(dial, depth, width, vocab_size, context)
-        for width in _widths(dial, target, vocab_size)
-        for depth in _depths(dial, target, width, vocab_size)
-    ]
+    candidates = _candidates(dial, target, vocab_size, context)
     best = min(candidates, key=lambda spec: _distance(spec, target), default=None)
     if best is None or abs(best.count().total / target - 1) > _MAX_MISS_FRAC:
         nearest = "" if best is None else f"; the nearest has {best.count().total:,}"
@@ -138,6 +136,23 @@ def _solve(dial: _Dial, target: float, vocab_size: int, context: int) -> GPTSpec
             hint=_EXAMPLE,
         )
     return best
+
+
+def _candidates(dial: _Dial, target: float, vocab_size: int, context: int) -> list[GPTSpec]:
+    """Return the specs near the target; widths at which a rule is broken are left out, unless it is at all of them."""
+    candidates: list[GPTSpec] = []
+    refused: dict[str, RecipeError] = {}
+    for width in _widths(dial, target, vocab_size):
+        try:
+            candidates += [
+                _spec(dial, depth, width, vocab_size, context)
+                for depth in _depths(dial, target, width, vocab_size)
+            ]
+        except RecipeError as error:
+            refused[error.message] = error
+    if not candidates and len(refused) == 1:
+        raise refused.popitem()[1]
+    return candidates
 
 
 def _distance(spec: GPTSpec, target: float) -> float:
@@ -151,15 +166,24 @@ def _widths(dial: _Dial, target: float, vocab_size: int) -> Iterator[int]:
         yield dial.width
         return
     # A block holds about 12 w^2 weights, so no width above this one fits the target even at depth 1.
-    largest = min(1_000_000, target / vocab_size, math.sqrt(target / 12)) * (1 + _MAX_MISS_FRAC)
+    largest = min(target / vocab_size, math.sqrt(target / 12)) * (1 + _MAX_MISS_FRAC)
     width = 16
-    while width <= max(16, largest):
+    while width <= min(_MAX_WIDTH, max(16, largest)):
         if not (dial.head_dim and width % dial.head_dim) and not (
             dial.num_heads and not dial.head_dim and width % (2 * dial.num_heads)
         ):
             yield width
-        # A given depth leaves only the width to meet the target with.
-        width += 16 if dial.depth or width < 128 else 32 if width < 256 else 64
+        width += _width_step(width, is_fine=dial.depth is not None)
+
+
+def _width_step(width: int, *, is_fine: bool) -> int:
+    """Return how far the next width is: at most 1/256 of a large one, a power of two that divides it.
+
+    A given depth leaves only the width to meet the target with: then it is at most 1/512.
+    """
+    small = 16 if is_fine or width < 128 else 32 if width < 256 else 64
+    octave = (width // (8192 if is_fine else 16_384)).bit_length()
+    return small << max(0, octave - 1)
 
 
 def _depths(dial: _Dial, target: float, width: int, vocab_size: int) -> list[int]:
@@ -171,6 +195,10 @@ def _depths(dial: _Dial, target: float, width: int, vocab_size: int) -> list[int
     low, high = (width / aspect for aspect in reversed(_ASPECTS))
     return [
         depth
-        for depth in sorted({max(1, math.floor(exact)), max(1, math.ceil(exact))})
-        if depth <= 10_000 and (dial.width or low <= depth <= max(2.0, high))
+        for depth in sorted({_clamped(math.floor(exact)), _clamped(math.ceil(exact))})
+        if dial.width or low <= depth <= max(2.0, high)
     ]
+
+
+def _clamped(depth: int) -> int:
+    return min(max(1, depth), _MAX_DEPTH)
