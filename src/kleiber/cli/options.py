@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import math
+from collections.abc import Sequence
 from typing import Annotated
 
 import typer
@@ -14,7 +15,16 @@ import typer
 from kleiber.errors import UsageError
 from kleiber.units import parse_count
 
-__all__ = ["DesignSets", "Json", "Seed", "Sets", "parse_positive", "parse_real", "parse_whole"]
+__all__ = [
+    "DesignSets",
+    "Json",
+    "Seed",
+    "Sets",
+    "parse_choice",
+    "parse_positive",
+    "parse_real",
+    "parse_whole",
+]
 
 Json = Annotated[bool, typer.Option("--json", help="Make the last line of stdout one JSON document.")]
 Sets = Annotated[
@@ -87,6 +97,23 @@ def parse_real(text: str, name: str, command: str, *, maximum: float) -> float:
     if not 0 <= value <= maximum:
         raise UsageError(f"{name} must be from 0 to {maximum:g}.", got=text, hint=f"{command} {name} 1")
     return value
+
+
+def parse_choice(text: str, name: str, command: str, known: Sequence[str]) -> str:
+    """Return one of the known words.
+
+    Raises:
+        UsageError: It is none of them.
+
+    Example:
+        >>> parse_choice("adam", "--optimizer", "kleiber plan gpt:depth=12", ("sgd", "adam"))
+        'adam'
+    """
+    if text not in known:
+        raise UsageError(
+            f"{name} must be one of {', '.join(known)}.", got=text, hint=f"{command} {name} {known[0]}"
+        )
+    return text
 
 
 def _number(text: str) -> float:

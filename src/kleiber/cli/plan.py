@@ -1,129 +1,212 @@
-"""`kleiber plan`: what a run will need, before anything is built."""
+"""`kleiber plan`: what any model will need, before anything is built, and what a budget buys."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated, Any, cast
 
 import typer
 
-from kleiber.cli.options import Json, Sets, parse_positive, parse_whole
+from kleiber.cli.options import Json, Sets, parse_choice, parse_positive, parse_whole
 from kleiber.cli.output import Output
-from kleiber.errors import UsageError
-from kleiber.units import format_bytes, format_count, format_flops, format_seconds
-
-if TYPE_CHECKING:
-    from kleiber.runs import Recipe
-    from kleiber.study.plan import Plan
 
 __all__ = ["EXAMPLE", "plan"]
 
 EXAMPLE = "kleiber plan gpt:depth=12 --tokens 2.6e9 --device h100-sxm"
-_MAX_STEPS = 10**9
+
+_USE, _PLACE, _LENGTH, _INVERSE, _SHOW = "How it is used", "Where", "How long", "What fits", "What is shown"
+
+
+def _option(name: str, metavar: str, help_: str, panel: str) -> Any:
+    return typer.Option(name, metavar=metavar, help=help_, rich_help_panel=panel)
 
 
 def plan(
-    size: Annotated[
-        str, typer.Argument(metavar="SIZE", help="A size such as gpt:depth=12, or a recipe in YAML.")
+    model: Annotated[
+        str,
+        typer.Argument(
+            metavar="MODEL",
+            help="A size such as gpt:depth=12, a recipe in YAML, my_model.py:Net, or a transformers config.json.",
+        ),
     ],
     *,
-    tokens: Annotated[
+    input_: Annotated[
+        list[str] | None,
+        _option(
+            "--input", "SHAPE", "What a class takes: 8x3x32x32, or 8x128:int64; may be given again.", _USE
+        ),
+    ] = None,
+    init: Annotated[
+        str | None, _option("--init", "JSON", "Arguments of a class: '{\"num_classes\": 10}'.", _USE)
+    ] = None,
+    loss: Annotated[str | None, _option("--loss", "NAME", "auto, cross_entropy, mse or mean.", _USE)] = None,
+    mode: Annotated[str, _option("--mode", "MODE", "train or infer.", _USE)] = "train",
+    batch: Annotated[
         str | None,
-        typer.Option("--tokens", metavar="NUMBER", help="Training tokens; without it the recipe's steps."),
+        _option("--batch", "WHOLE", "Samples a step (of text: sequences), over all devices.", _USE),
     ] = None,
-    device: Annotated[
+    context: Annotated[str | None, _option("--context", "WHOLE", "Tokens in a sequence.", _USE)] = None,
+    vocab_size: Annotated[str | None, _option("--vocab-size", "WHOLE", "Of a built-in family.", _USE)] = None,
+    optimizer: Annotated[
         str | None,
-        typer.Option("--device", metavar="NAME", help="Where it will run; without it this machine."),
+        _option("--optimizer", "NAME", "sgd, momentum, adagrad, rmsprop, adam, adamw or muon.", _USE),
     ] = None,
-    context: Annotated[
+    precision: Annotated[
         str | None,
-        typer.Option("--context", metavar="WHOLE", help="Tokens in a sequence; as --set data.context."),
+        _option("--precision", "NAME", "fp32, bf16 or fp16; without it what is fastest there.", _USE),
     ] = None,
-    vocab_size: Annotated[
-        str | None, typer.Option("--vocab-size", metavar="WHOLE", help="As --set data.vocab_size.")
+    accumulation: Annotated[
+        str | None, _option("--accumulation", "WHOLE", "Micro-batches a step.", _USE)
     ] = None,
+    checkpointing: Annotated[
+        bool,
+        typer.Option("--checkpointing", help="Blocks run forward again for backward.", rich_help_panel=_USE),
+    ] = False,
+    compiled: Annotated[
+        bool, typer.Option("--compiled", help="With torch.compile on the device.", rich_help_panel=_USE)
+    ] = False,
     sets: Sets = None,
+    device: Annotated[
+        str | None, _option("--device", "NAME", "Without it this machine; 'list' lists all.", _PLACE)
+    ] = None,
+    num_devices: Annotated[str | None, _option("--num-devices", "WHOLE", "How many.", _PLACE)] = None,
+    parallel: Annotated[
+        str | None,
+        _option(
+            "--parallel", "LAYOUT", "ddp=8, fsdp=8, or tp=2,pp=4,...; without it the best that fits.", _PLACE
+        ),
+    ] = None,
+    usd_per_hour: Annotated[str | None, _option("--usd-per-hour", "USD", "Of one device.", _PLACE)] = None,
+    peak_flops_per_s: Annotated[
+        str | None, _option("--peak-flops-per-s", "NUMBER", "Describes a device by hand.", _PLACE)
+    ] = None,
+    bandwidth_bytes_per_s: Annotated[
+        str | None, _option("--bandwidth-bytes-per-s", "NUMBER", "Of its memory.", _PLACE)
+    ] = None,
+    interconnect_bytes_per_s: Annotated[
+        str | None, _option("--interconnect-bytes-per-s", "NUMBER", "Of its links to its neighbours.", _PLACE)
+    ] = None,
+    watts: Annotated[str | None, _option("--watts", "NUMBER", "Of one device.", _PLACE)] = None,
+    tokens: Annotated[
+        str | None, _option("--tokens", "NUMBER", "Of text; without it a recipe's steps.", _LENGTH)
+    ] = None,
+    samples: Annotated[
+        str | None, _option("--samples", "NUMBER", "In a pass over the data.", _LENGTH)
+    ] = None,
+    epochs: Annotated[str | None, _option("--epochs", "NUMBER", "Passes over the data.", _LENGTH)] = None,
+    budget_usd: Annotated[str | None, _option("--budget-usd", "USD", "What may be paid.", _INVERSE)] = None,
+    budget_hours: Annotated[
+        str | None, _option("--budget-hours", "NUMBER", "Hours of all devices side by side.", _INVERSE)
+    ] = None,
+    budget_flops: Annotated[str | None, _option("--budget-flops", "NUMBER", "Operations.", _INVERSE)] = None,
+    memory_bytes: Annotated[
+        str | None, _option("--memory-bytes", "NUMBER", "Of one device: the most that fits.", _INVERSE)
+    ] = None,
+    inference_tokens: Annotated[
+        str | None, _option("--inference-tokens", "NUMBER", "Served over the model's life.", _INVERSE)
+    ] = None,
+    law: Annotated[
+        str, _option("--law", "LAW", "besiroglu, hoffmann, or a fitted law.json.", _INVERSE)
+    ] = "besiroglu",
+    convention: Annotated[
+        str, _option("--convention", "NAME", "FLOPs of attention: causal (half the square) or full.", _SHOW)
+    ] = "causal",
+    modules: Annotated[str, _option("--modules", "WHOLE", "Levels of modules to show.", _SHOW)] = "0",
+    chart: Annotated[
+        Path | None, _option("--chart", "FILE", "A picture: .svg, .png or .html.", _SHOW)
+    ] = None,
+    measure: Annotated[
+        bool,
+        typer.Option(
+            "--measure", help="Run real steps here, and file both in the ledger.", rich_help_panel=_SHOW
+        ),
+    ] = False,
+    ledger: Annotated[Path, _option("--ledger", "FILE", "Where measured plans are filed.", _SHOW)] = Path(
+        "runs/plans.jsonl"
+    ),
     json_: Json = False,
 ) -> None:
-    """Count parameters and FLOPs, and predict memory, time and money, without building the model.
+    """Count parameters and FLOPs, and predict memory, disk, time, energy and money; or find what a budget buys.
 
-    With --json: num_params (total, embedding, body, head), train_flops, memory_bytes (weights, gradients, optimizer,
-    activations, peak), step_time_s, total_time_s, num_tokens, device, dtype, usd (or null), assumptions, spec.
+    With --json: num_params (total, trainable, active, embedding, body, head), flops (of a step), train_flops, memory_bytes
+    (weights, gradients, optimizer, activations, peak), fits, kv_cache_bytes, disk, step_time_s, time_by_kind,
+    total_time_s, num_tokens, device, dtype, layout, energy_kwh, usd (or null), modules, moments, layouts, optimum,
+    room, measured, assumptions, spec.
     """
-    command = f"kleiber plan {size}"
-    changes = [
-        f"data.{key}={parse_whole(text, option, command, minimum=1)}"
-        for key, option, text in (
-            ("context", "--context", context),
-            ("vocab_size", "--vocab-size", vocab_size),
-        )
-        if text is not None
-    ]
-    num_tokens = None if tokens is None else parse_positive(tokens, "--tokens", command)
-    recipe = with_tokens(read_size(size).with_values([*changes, *(sets or [])]), num_tokens, command)
-    from kleiber.cost import find_device, load_calibration
-    from kleiber.study.plan import plan as plan_run
+    command = f"kleiber plan {model}"
 
-    found = plan_run(
-        recipe,
-        device=None if device is None else find_device(device),
-        calibration=load_calibration() if device is None else None,
+    def whole(text: str | None, name: str, minimum: int = 1) -> int | None:
+        return None if text is None else parse_whole(text, name, command, minimum=minimum)
+
+    def positive(text: str | None, name: str) -> float | None:
+        return None if text is None else parse_positive(text, name, command)
+
+    from kleiber.cost.flops import FLOP_CONVENTIONS
+    from kleiber.cost.usage import OPTIMIZERS, PRECISIONS
+    from kleiber.study.answer import Limits, answer
+    from kleiber.study.job import Job
+    from kleiber.study.place import place_of
+    from kleiber.study.planned_model import Asked
+
+    asked = Asked(
+        text=model,
+        inputs=tuple(input_ or ()),
+        init=init,
+        loss=loss,
+        mode=cast("Any", parse_choice(mode, "--mode", command, ("train", "infer"))),
+        batch_size=whole(batch, "--batch"),
+        context=whole(context, "--context"),
+        vocab_size=whole(vocab_size, "--vocab-size", 2),
+        optimizer=cast(
+            "Any", optimizer and parse_choice(optimizer, "--optimizer", command, tuple(OPTIMIZERS))
+        ),
+        precision=cast(
+            "Any", precision and parse_choice(precision, "--precision", command, tuple(PRECISIONS))
+        ),
+        accumulation=whole(accumulation, "--accumulation"),
+        is_checkpointed=checkpointing,
+        convention=cast("Any", parse_choice(convention, "--convention", command, tuple(FLOP_CONVENTIONS))),
+        sets=tuple(sets or ()),
+    )
+    place = place_of(
+        device,
+        num_devices=whole(num_devices, "--num-devices"),
+        parallel=parallel,
+        is_compiled=compiled,
+        usd_per_hour=positive(usd_per_hour, "--usd-per-hour"),
+        peak_flops_per_s=positive(peak_flops_per_s, "--peak-flops-per-s"),
+        memory_bytes=positive(memory_bytes, "--memory-bytes"),
+        bandwidth_bytes_per_s=positive(bandwidth_bytes_per_s, "--bandwidth-bytes-per-s"),
+        interconnect_bytes_per_s=positive(interconnect_bytes_per_s, "--interconnect-bytes-per-s"),
+        watts=positive(watts, "--watts"),
+    )
+    job = Job(
+        tokens=positive(tokens, "--tokens"),
+        samples=positive(samples, "--samples"),
+        epochs=positive(epochs, "--epochs") or 1.0,
+    )
+    limits = Limits(
+        usd=positive(budget_usd, "--budget-usd"),
+        hours=positive(budget_hours, "--budget-hours"),
+        flops=positive(budget_flops, "--budget-flops"),
+        memory_bytes=positive(memory_bytes, "--memory-bytes") if peak_flops_per_s is None else None,
+        inference_tokens=positive(inference_tokens, "--inference-tokens") or 0.0,
     )
     out = Output(json_)
-    _print(out, recipe, found)
+    found = answer(
+        asked,
+        place,
+        job,
+        limits,
+        law=law,
+        module_depth=whole(modules, "--modules", 0) or 0,
+        ledger=ledger if measure else None,
+    )
+    from kleiber.cli.plan_tables import print_plan
+
+    print_plan(out, found)
+    if chart is not None:
+        from kleiber.report.plan_chart import write_plan_chart
+
+        out.say(f"wrote {write_plan_chart(found, chart)}")
     out.document(found.model_dump(mode="json"))
-
-
-def read_size(text: str) -> Recipe:
-    """Return the recipe in a file, or a recipe of the size that the shorthand names."""
-    from kleiber.models import parse_size
-    from kleiber.runs import Recipe, read_recipe
-
-    if text.endswith((".yaml", ".yml", ".json")):
-        return read_recipe(Path(text))
-    return Recipe(model=parse_size(text))
-
-
-def with_tokens(recipe: Recipe, num_tokens: float | None, command: str) -> Recipe:
-    """Return the recipe with as many whole steps as `num_tokens` take; unchanged when it is None."""
-    if num_tokens is None:
-        return recipe
-    num_steps = math.ceil(num_tokens / recipe.tokens_per_step)
-    if num_steps > _MAX_STEPS:
-        raise UsageError(
-            f"--tokens {num_tokens:g} takes {num_steps:.3g} steps of {recipe.tokens_per_step} tokens, "
-            f"and a run has at most {_MAX_STEPS:g}.",
-            hint=f"{command} --tokens {num_tokens:g} --set train.batch_size={recipe.train.batch_size * 1000}",
-        )
-    return recipe.with_values([f"train.num_steps={num_steps}"])
-
-
-def _print(out: Output, recipe: Recipe, found: Plan) -> None:
-    count, memory = found.num_params, found.memory_bytes
-    out.say(
-        f"{recipe.model.family}, vocabulary {recipe.data.vocab_size}, context {recipe.data.context}: "
-        f"{format_count(found.num_tokens)} tokens in {recipe.train.num_steps} steps of {recipe.tokens_per_step}, "
-        f"on {found.device} in {found.dtype}"
-    )
-    tied = " (tied)" if count.is_tied else ""
-    groups = {"embedding": count.embedding, "body": count.body, "head": count.head}
-    held = {name: getattr(memory, name) for name in ("weights", "gradients", "optimizer", "activations")}
-    out.table(
-        ["", "total", "of which"],
-        [
-            ["parameters", format_count(count.total), _parts(groups, format_count) + tied],
-            ["operations", format_flops(found.train_flops), ""],
-            ["memory", format_bytes(memory.peak), _parts(held, format_bytes)],
-            ["time", format_seconds(found.total_time_s), f"a step {format_seconds(found.step_time_s)}"],
-            *([["money", f"{found.usd:.2f} USD", ""]] if found.usd is not None else []),
-        ],
-        words=(0, 2),
-    )
-    for sentence in found.assumptions:
-        out.say(f"- {sentence}")
-
-
-def _parts(values: Mapping[str, float], show: Callable[[float], str]) -> str:
-    return ", ".join(f"{name} {show(value)}" for name, value in values.items())

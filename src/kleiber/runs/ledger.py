@@ -33,6 +33,8 @@ class LedgerEntry(Document):
     measured_at: str
     method: str
     """What predicted it: `law`, `plan`, `last_rung`, `log_log_line`."""
+    subject: str | None = None
+    """What was planned, where no run folder says it."""
     interval_80: tuple[float, float] | None = None
     """Of the prediction, when it has one."""
     skill: float | None = None

@@ -10,7 +10,8 @@ from kleiber.cost.operations import OperationKind
 from kleiber.cost.roofline import Bound
 from kleiber.cost.usage import Usage
 from kleiber.models import Spec
-from kleiber.runs import Document
+from kleiber.runs import Document, LedgerEntry
+from kleiber.study.optimum import Optimum
 
 __all__ = [
     "CostPlan",
@@ -21,6 +22,7 @@ __all__ = [
     "PlannedModule",
     "PlannedMoment",
     "PlannedParams",
+    "PlannedRoom",
 ]
 
 
@@ -98,6 +100,21 @@ class PlannedLayout(Document):
     why_not: str | None
 
 
+class PlannedRoom(Document):
+    """What is the most that fits of this very model, one thing changed at a time."""
+
+    micro_batch: int | None
+    """Samples that go through a device at once, 0 when not even one does; None without a limit on memory."""
+    context: int | None
+    """Tokens of a sequence; None of what is not a built-in family."""
+    num_steps: int | None
+    """That the budget pays; None without one."""
+    num_tokens: float | None
+    """Of those steps."""
+    optimal_tokens: float | None
+    """With which this size is compute-optimal under the law; None of what is not text."""
+
+
 class CostPlan(Document):
     """What a model needs when it is used so, there."""
 
@@ -121,6 +138,7 @@ class CostPlan(Document):
     memory_limit_bytes: float | None
     """Of one device; None where it is not known."""
     fits: bool | None
+    """Peak and KV cache within that limit."""
     kv_cache_bytes: int | None
     """Keys and values of the whole batch at the full context; None where a model has none or is trained."""
     disk: PlannedDisk
@@ -145,5 +163,11 @@ class CostPlan(Document):
     """What is held from moment to moment; of a traced model."""
     layouts: tuple[PlannedLayout, ...] = ()
     """Every way to spread the model over these devices, best first; of more than one device."""
+    optimum: Optimum | None = None
+    """What the budget buys, when the size was left open; the plan is that of its best model that fits."""
+    room: PlannedRoom | None = None
+    """What the budget and the memory leave to a model whose size was given."""
+    measured: tuple[LedgerEntry, ...] = ()
+    """Predicted beside measured, where real steps were run."""
     assumptions: tuple[str, ...]
     """What the figures rest on, a sentence each."""

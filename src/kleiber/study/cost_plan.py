@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Iterator
+from dataclasses import replace
 
 from kleiber.cost import (
     LINKS_GBIT_PER_S,
@@ -39,7 +40,7 @@ from kleiber.study.place import Place
 from kleiber.study.planned_time import planned_time
 from kleiber.units import format_bytes
 
-__all__ = ["plan_cost", "rank_all_layouts"]
+__all__ = ["plan_cost", "planned_memory", "rank_all_layouts"]
 
 
 def plan_cost(
@@ -65,15 +66,16 @@ def plan_cost(
         RecipeError: The layout does not divide model or batch; the model's code fails; the device has no peak for
             the precision.
     """
-    cost = _cost_of_share(model, usage, place.layout, place.num_devices)
-    memory = _memory(cost, usage, place.layout)
+    layout = place.layout or Layout()
+    cost = _cost_of_share(model, usage, layout, place.num_devices)
+    memory = planned_memory(cost, usage, layout)
     time = planned_time(cost, usage, place, model.spec)
-    shares = place.layout.num_ranks
+    shares = layout.num_ranks
     num_steps = job.num_steps(usage.batch_size, cost.tokens_per_sample)
     num_samples = None if num_steps is None else num_steps * usage.batch_size
     total_time_s = None if num_steps is None else num_steps * time.step_time_s
     step_flops = shares * (cost.flops("forward") + cost.flops("backward"))
-    limit, peak = place.device.memory_bytes, memory.summary()
+    limit, peak, cache = place.device.memory_bytes, memory.summary(), _kv_cache(model, usage)
     return CostPlan(
         model=model.name,
         spec=model.spec,
@@ -82,7 +84,7 @@ def plan_cost(
         device=place.device.name,
         dtype=usage.precision,
         num_devices=place.num_devices,
-        layout=place.layout.name,
+        layout=layout.name,
         num_params=_params(cost),
         flops=PlannedFlops(
             forward=shares * cost.flops("forward"),
@@ -93,8 +95,8 @@ def plan_cost(
         memory_bytes=peak,
         fullest_moment=memory.fullest_moment,
         memory_limit_bytes=limit,
-        fits=None if limit is None else peak.peak <= limit,
-        kv_cache_bytes=_kv_cache(model, usage),
+        fits=None if limit is None else peak.peak + (cache or 0) <= limit,
+        kv_cache_bytes=cache,
         disk=_disk(cost),
         num_steps=num_steps,
         num_samples=num_samples,
@@ -109,7 +111,7 @@ def plan_cost(
         usd=_price(place, total_time_s),
         modules=tuple(_modules(cost.modules, module_depth)),
         moments=tuple(PlannedMoment(name=at.name, held_bytes=dict(at.held_bytes)) for at in cost.moments),
-        assumptions=(*cost.says, time.says, *_memory_says(memory, peak, place), *_price_says(place)),
+        assumptions=(*cost.says, time.says, *_memory_says(memory, peak, place, layout), *_price_says(place)),
     )
 
 
@@ -124,9 +126,6 @@ def rank_all_layouts(model: CostedModel, usage: Usage, place: Place) -> tuple[Pl
         place: Its devices; its layout is left aside.
     """
 
-    def placed(layout: Layout) -> Place:
-        return Place(**{**place.__dict__, "layout": layout})
-
     @functools.cache
     def cost_of(layout: Layout) -> StepCost:
         return _cost_of_share(model, usage, layout, place.num_devices)
@@ -134,8 +133,10 @@ def rank_all_layouts(model: CostedModel, usage: Usage, place: Place) -> tuple[Pl
     ranked = rank_layouts(
         every_layout(place.num_devices),
         check=lambda layout: check_layout(layout, cost_of(layout).blocks, usage, place.num_devices),
-        memory_of=lambda layout: _memory(cost_of(layout), usage, layout).summary().peak,
-        time_of=lambda layout: planned_time(cost_of(layout), usage, placed(layout), model.spec).step_time_s,
+        memory_of=lambda layout: planned_memory(cost_of(layout), usage, layout).summary().peak,
+        time_of=lambda layout: (
+            planned_time(cost_of(layout), usage, replace(place, layout=layout), model.spec).step_time_s
+        ),
         limit_bytes=place.device.memory_bytes,
     )
     return tuple(
@@ -156,7 +157,14 @@ def _cost_of_share(model: CostedModel, usage: Usage, layout: Layout, num_devices
     return model.cost(rank_usage(usage, layout))
 
 
-def _memory(cost: StepCost, usage: Usage, layout: Layout) -> StepMemory:
+def planned_memory(cost: StepCost, usage: Usage, layout: Layout) -> StepMemory:
+    """Return what the fullest device holds.
+
+    Args:
+        cost: Of one share of the batch.
+        usage: Of the whole batch.
+        layout: How the model is spread.
+    """
     return sharded_memory(
         cost.memory,
         cost.num_params,
@@ -236,7 +244,7 @@ def _modules(tree: ModuleCost, depth: int) -> Iterator[PlannedModule]:
         yield from _modules(child, depth - 1)
 
 
-def _memory_says(memory: StepMemory, peak: MemoryBytes, place: Place) -> Iterator[str]:
+def _memory_says(memory: StepMemory, peak: MemoryBytes, place: Place, layout: Layout) -> Iterator[str]:
     beside = (
         "what the process holds after its imports stands beside it"
         if place.is_here
@@ -244,9 +252,7 @@ def _memory_says(memory: StepMemory, peak: MemoryBytes, place: Place) -> Iterato
     )
     yield f"Memory is at its peak in the {memory.fullest_moment}; it counts tensors and what kernels hold; {beside}."
     yield from (
-        f"{says[:1].upper()}{says[1:]}."
-        for axis, says in SHARDING_SAYS.items()
-        if getattr(place.layout, axis) > 1
+        f"{says[:1].upper()}{says[1:]}." for axis, says in SHARDING_SAYS.items() if getattr(layout, axis) > 1
     )
     limit = place.device.memory_bytes
     if limit is not None and peak.peak > limit:

@@ -37,6 +37,7 @@ class SubjectArguments:
     init: str | None = None
     batch_size: int | None = None
     context: int | None = None
+    vocab_size: int | None = None
     mode: Literal["train", "infer"] = "train"
     loss: str | None = None
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from kleiber.cost import ASSUMED_EFFICIENCY_FRAC, StepShape, calibrated_step_time, optimizer_cost
 from kleiber.cost.kernel_efficiency import SUSTAINED_FRAC
+from kleiber.cost.layouts import Layout
 from kleiber.cost.rates import Rates
 from kleiber.cost.roofline import step_time
 from kleiber.cost.step_cost import StepCost
@@ -65,7 +66,7 @@ def _by_roofline(cost: StepCost, usage: Usage, place: Place) -> PlannedTime:
     found = step_time(
         cost.operations,
         device,
-        place.layout,
+        place.layout or Layout(),
         usage=usage,
         params=cost.num_params,
         blocks=cost.blocks,

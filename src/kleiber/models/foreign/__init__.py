@@ -11,7 +11,7 @@ from typing import Literal
 
 from kleiber.errors import RecipeError, nearest
 from kleiber.models import FAMILIES
-from kleiber.models.foreign.inputs import InputShape, parse_inputs
+from kleiber.models.foreign.inputs import parse_inputs
 from kleiber.models.subject import Subject
 
 __all__ = ["open_subject"]
@@ -26,6 +26,7 @@ def open_subject(
     init: str | None = None,
     batch_size: int | None = None,
     context: int | None = None,
+    vocab_size: int | None = None,
     mode: Literal["train", "infer"] = "train",
     loss: str | None = None,
 ) -> Subject:
@@ -38,6 +39,7 @@ def open_subject(
         init: Arguments of the class or function, a JSON object.
         batch_size: Samples; without it those of `inputs`, or 8.
         context: Tokens of a sequence of a text model.
+        vocab_size: Of a built-in family.
         mode: Whether the example carries labels.
         loss: A name of `kleiber.models.foreign.losses.LOSSES`; None lets the module's own come first.
 
@@ -62,7 +64,13 @@ def open_subject(
     if init is not None:
         raise RecipeError("--init is for a class in a file.", got=text, hint="my_model.py:Net --init '{...}'")
     if text.partition(":")[0] in FAMILIES:
-        return _family(text, shapes, batch_size, context, loss)
+        if shapes:
+            raise RecipeError(
+                "A family knows what it takes.", got=f"--input {shapes[0]}", hint=f"{text} --context 512"
+            )
+        from kleiber.models.foreign.family import open_family  # noqa: PLC0415 - torch takes a second to import
+
+        return open_family(text, batch_size=batch_size, context=context, vocab_size=vocab_size, loss=loss)
     if path.suffix == ".json" or (path / "config.json").is_file():
         from kleiber.models.foreign.transformers_model import open_transformers  # noqa: PLC0415 - torch takes a second
 
@@ -89,19 +97,3 @@ def _unknown(text: str, path: Path) -> RecipeError:
             f"'{family}' is neither a family nor a .py file. {nearest(family, FAMILIES)}", hint=hint
         )
     return RecipeError(f"'{text}' names no model; a model is {_FORMS}.", hint=hint)
-
-
-def _family(
-    text: str,
-    shapes: tuple[InputShape, ...],
-    batch_size: int | None,
-    context: int | None,
-    loss: str | None,
-) -> Subject:
-    from kleiber.models.foreign.family import open_family  # noqa: PLC0415 - torch takes a second to import
-
-    if shapes:
-        raise RecipeError(
-            "A family knows what it takes.", got=f"--input {shapes[0]}", hint=f"{text} --context 512"
-        )
-    return open_family(text, batch_size=batch_size, context=context, loss=loss)

@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812 - the field's own name for it
 from torch import Tensor
 
+from kleiber.errors import RecipeError
 from kleiber.models import parse_size, resolve_spec
 from kleiber.models.foreign.inputs import whole_numbers
 from kleiber.models.foreign.losses import find_loss
@@ -22,14 +23,22 @@ _BATCH_SIZE = 8
 
 
 def open_family(
-    text: str, *, batch_size: int | None = None, context: int | None = None, loss: str | None = None
+    text: str,
+    *,
+    batch_size: int | None = None,
+    context: int | None = None,
+    vocab_size: int | None = None,
+    loss: str | None = None,
 ) -> Subject:
-    """Return the model that a size such as `gpt:depth=12` names, with the vocabulary of a recipe's default.
+    """Return the model that a size such as `gpt:depth=12` names; what is not given is as in a recipe.
 
     Raises:
         RecipeError: An unknown family, key or loss, or an absurd number.
     """
-    data = DataRecipe() if context is None else DataRecipe(context=context)
+    given = {
+        key: value for key, value in (("context", context), ("vocab_size", vocab_size)) if value is not None
+    }
+    data = DataRecipe.of(given, "the data", RecipeError)
     spec = resolve_spec(Recipe(model=parse_size(text), data=data))
     return subject_of(spec, text, batch_size=batch_size or _BATCH_SIZE, loss=loss)
 
@@ -52,6 +61,7 @@ def subject_of(spec: GPTSpec, name: str, *, batch_size: int, loss: str | None = 
         loss_name=loss_name,
         batch_size=batch_size,
         tokens_per_sample=spec.context,
+        has_cache=True,
         blocks=BlockShape(
             depth=spec.depth,
             width=spec.width,

@@ -65,6 +65,7 @@ def open_transformers(
         loss_name=f"the loss of {class_name}" if is_own else loss_name,
         batch_size=batch_size or (shapes[0].size[0] if shapes else _BATCH_SIZE),
         tokens_per_sample=tokens if reads_text(architecture) else None,
+        has_cache="ForCausalLM" in class_name,
         blocks=architecture.blocks(),
         num_experts=architecture.num_experts(),
         notes=architecture.notes,

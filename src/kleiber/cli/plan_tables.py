@@ -1,0 +1,209 @@
+"""A plan as people read it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import TYPE_CHECKING
+
+from kleiber.cli.ledger_table import print_ledger
+from kleiber.cli.output import Output
+from kleiber.units import format_bytes, format_count, format_flops, format_seconds
+
+if TYPE_CHECKING:
+    from kleiber.study.cost_document import CostPlan
+
+__all__ = ["print_plan"]
+
+_MOST_KINDS = 5
+_MOST_LAYOUTS = 8
+_MOST_MODULES = 60
+
+
+def print_plan(out: Output, plan: CostPlan) -> None:
+    """Print what a plan says: the figures, then where time and memory go, then what they rest on."""
+    out.say(_heading(plan))
+    out.table(["", "total", "of which"], list(_figures(plan)), words=(0, 2))
+    _print_disk(out, plan)
+    _print_kinds(out, plan)
+    _print_modules(out, plan)
+    _print_layouts(out, plan)
+    _print_optimum(out, plan)
+    _print_room(out, plan)
+    if plan.measured:
+        print_ledger(out, plan.measured)
+    for sentence in plan.assumptions:
+        out.say(f"- {sentence}")
+    for sentence in plan.optimum.assumptions if plan.optimum else ():
+        out.say(f"- {sentence}")
+
+
+def _heading(plan: CostPlan) -> str:
+    usage = plan.usage
+    what = [plan.model]
+    if plan.spec is not None:
+        what.append(f"vocabulary {plan.spec.vocab_size}")
+    if plan.context is not None:
+        what.append(f"context {plan.context}")
+    batch = f"batch {usage.batch_size}"
+    if usage.accumulation > 1:
+        batch += f" in {usage.accumulation} micro-batches"
+    what.append(batch)
+    what.append("served" if usage.mode == "infer" else f"trained with {usage.optimizer}")
+    if usage.is_checkpointed:
+        what.append("checkpointed")
+    where = plan.device if plan.num_devices == 1 else f"{plan.num_devices} x {plan.device} ({plan.layout})"
+    length = ""
+    if plan.num_steps is not None:
+        unit = "samples" if plan.num_tokens is None else "tokens"
+        length = (
+            f": {format_count(plan.num_tokens or plan.num_samples or 0)} {unit} in {plan.num_steps} steps"
+        )
+    return f"{', '.join(what)}, on {where} in {plan.dtype}{length}"
+
+
+def _figures(plan: CostPlan) -> Iterator[list[str]]:
+    params, flops, memory = plan.num_params, plan.flops, plan.memory_bytes
+    tied = " (tied)" if params.is_tied else ""
+    groups: dict[str, float] = {name: getattr(params, name) for name in ("embedding", "body", "head")}
+    if params.active != params.total:
+        groups["active"] = params.active
+    if params.trainable != params.total:
+        groups["trainable"] = params.trainable
+    yield ["parameters", f"{params.total:,}", _parts(groups, format_count) + tied]
+    passes = {"forward": flops.forward, "backward": flops.backward}
+    yield ["operations a step", format_flops(flops.forward + flops.backward), _parts(passes, format_flops)]
+    if plan.train_flops is not None:
+        yield ["operations", format_flops(plan.train_flops), "of the whole job"]
+    held = {name: getattr(memory, name) for name in ("weights", "gradients", "optimizer", "activations")}
+    yield ["memory", format_bytes(memory.peak), _parts(held, format_bytes)]
+    if plan.kv_cache_bytes is not None:
+        yield ["KV cache", format_bytes(plan.kv_cache_bytes), "of the whole batch at the full context"]
+    yield ["time of a step", format_seconds(plan.step_time_s), _waiting(plan)]
+    if plan.total_time_s is not None:
+        yield ["time", format_seconds(plan.total_time_s), "of the whole job"]
+    if plan.energy_kwh is not None:
+        yield ["energy", f"{plan.energy_kwh:,.3g} kWh", ""]
+    if plan.usd is not None:
+        yield ["money", f"{plan.usd:,.2f} USD", ""]
+
+
+def _waiting(plan: CostPlan) -> str:
+    parts = []
+    if plan.communication_s:
+        parts.append(f"communication {format_seconds(plan.communication_s)}")
+    if plan.bubble_frac:
+        parts.append(f"pipeline waits {plan.bubble_frac:.0%}")
+    return ", ".join(parts)
+
+
+def _parts(values: Mapping[str, float], show: Callable[[float], str]) -> str:
+    return ", ".join(f"{name} {show(value)}" for name, value in values.items())
+
+
+def _print_disk(out: Output, plan: CostPlan) -> None:
+    disk = plan.disk
+    sizes = {"checkpoint": disk.checkpoint_bytes} if plan.usage.mode == "train" else {}
+    # llama.cpp's formats are for Transformers that read text.
+    is_text = plan.spec is not None or plan.kv_cache_bytes is not None
+    sizes |= {
+        name: size for name, size in disk.served_bytes.items() if is_text or not name.startswith("gguf")
+    }
+    rates = next(iter(disk.send_time_s.values()))
+    rows = [
+        [name, format_bytes(size), *(format_seconds(disk.send_time_s[name][rate]) for rate in rates)]
+        for name, size in sizes.items()
+    ]
+    out.table(["on disk", "", *(f"at {rate} Gbit/s" for rate in rates)], rows)
+
+
+def _print_kinds(out: Output, plan: CostPlan) -> None:
+    whole = sum(part.time_s for part in plan.time_by_kind)
+    if not whole:
+        return
+    shown = [part for part in plan.time_by_kind[:_MOST_KINDS] if part.time_s > 0]
+    rows = [
+        [part.kind, format_seconds(part.time_s), f"{part.time_s / whole:.0%}", part.bound] for part in shown
+    ]
+    out.table(["time of a step", "", "", "bound by"], rows, words=(0, 3))
+
+
+def _print_modules(out: Output, plan: CostPlan) -> None:
+    if len(plan.modules) < 2:
+        return
+    rows = [
+        [
+            "  " * part.path.count(".") + (part.path.rpartition(".")[2] or "all"),
+            part.type_name,
+            format_count(part.num_params),
+            format_flops(part.forward_flops),
+            format_flops(part.backward_flops),
+            format_bytes(part.activation_bytes),
+        ]
+        for part in plan.modules[:_MOST_MODULES]
+    ]
+    out.table(["module", "type", "parameters", "forward", "backward", "at the peak"], rows, words=(0, 1))
+    if len(plan.modules) > _MOST_MODULES:
+        out.say(f"{len(plan.modules) - _MOST_MODULES} more modules; --json has them all.")
+
+
+def _print_layouts(out: Output, plan: CostPlan) -> None:
+    if not plan.layouts:
+        return
+    rows = [
+        [
+            one.layout,
+            "" if one.step_time_s is None else format_seconds(one.step_time_s),
+            "" if one.memory_bytes is None else format_bytes(one.memory_bytes),
+            one.why_not or "fits",
+        ]
+        for one in plan.layouts[:_MOST_LAYOUTS]
+    ]
+    out.table(["layout", "a step", "memory", ""], rows, words=(0, 3))
+    if len(plan.layouts) > _MOST_LAYOUTS:
+        num_fitting = sum(one.fits for one in plan.layouts)
+        out.say(f"{num_fitting} of {len(plan.layouts)} layouts fit; --json says why each other one does not.")
+
+
+def _print_optimum(out: Output, plan: CostPlan) -> None:
+    found = plan.optimum
+    if found is None:
+        return
+    rows = [
+        [
+            name,
+            format_count(run.num_params.total),
+            format_count(run.num_tokens),
+            f"{run.loss:.4f}",
+            format_bytes(run.memory_bytes),
+        ]
+        for name, run in (("lowest loss", found.best), ("that fits", found.fitting))
+        if run is not None
+    ]
+    out.say(f"{found.budget.sentence} under the law {found.law}, limited by {found.limit}:")
+    out.table(["", "parameters", "tokens", "loss", "memory"], rows)
+    for flat in found.flat:
+        low, high = flat.num_params
+        out.say(
+            f"From {format_count(low)} to {format_count(high)} parameters the loss is at most {flat.worse_frac:.1%} higher."
+        )
+    if found.room is not None:
+        room = found.room
+        largest = "none" if room.spec is None else format_count(room.spec.count().total)
+        out.say(
+            f"The most that fits: {largest} parameters at this batch; {room.micro_batch} samples a micro-batch; "
+            f"{room.context} tokens of context."
+        )
+
+
+def _print_room(out: Output, plan: CostPlan) -> None:
+    room = plan.room
+    if room is None:
+        return
+    if room.micro_batch is not None:
+        longest = "" if room.context is None else f", {room.context} tokens of context at this batch"
+        out.say(f"The most that fits: {room.micro_batch} samples a micro-batch{longest}.")
+    if room.num_steps is not None:
+        tokens = "" if room.num_tokens is None else f", {format_count(room.num_tokens)} tokens"
+        out.say(f"The budget pays {room.num_steps} steps{tokens}.")
+    if room.optimal_tokens is not None:
+        out.say(f"This size is compute-optimal at {format_count(room.optimal_tokens)} tokens.")

@@ -1,0 +1,227 @@
+"""What a budget buys: a size that was left open is found, one that was given is trained for as long as it lasts."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from kleiber.cost.layouts import Layout, check_layout, rank_usage
+from kleiber.cost.usage import Usage
+from kleiber.errors import RecipeError, UsageError
+from kleiber.models import FAMILIES, Spec, parse_size
+from kleiber.runs import ModelRecipe
+from kleiber.scaling import Law, PublishedLaw, best_tokens, published_law
+from kleiber.scaling.published import Coefficients
+from kleiber.study.budget import Budget, price_of
+from kleiber.study.cost_document import CostPlan, PlannedRoom
+from kleiber.study.fitting import block_shape, largest_batch, largest_context, peak_bytes
+from kleiber.study.gpt_layouts import roofline_rate
+from kleiber.study.inverse import find
+from kleiber.study.model_cost import CostedModel
+from kleiber.study.place import Place
+
+if TYPE_CHECKING:
+    from kleiber.study.optimum import Optimum
+
+__all__ = ["Limits", "best_of_budget", "is_size_open", "read_law", "room_of"]
+
+_SIZES = ("depth", "width", "params")
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What was typed of a budget."""
+
+    usd: float | None = None
+    hours: float | None = None
+    """Of all devices side by side."""
+    flops: float | None = None
+    memory_bytes: float | None = None
+    """Of one device."""
+    inference_tokens: float = 0.0
+    """Served over the model's life."""
+
+    @property
+    def has_compute(self) -> bool:
+        """Something limits how much is computed."""
+        return any(limit is not None for limit in (self.usd, self.hours, self.flops))
+
+    @property
+    def is_asked(self) -> bool:
+        """Whether there is any limit."""
+        return self.has_compute or self.memory_bytes is not None
+
+    def budget(self, num_devices: int) -> Budget:
+        """Return the document.
+
+        Raises:
+            UsageError: A number out of its range, or no limit.
+        """
+        return Budget.of({**self.__dict__, "num_devices": num_devices}, "the budget", UsageError)
+
+
+def is_size_open(text: str) -> bool:
+    """Return whether a size such as `gpt` or `gpt:head_dim=64` leaves open how large the model is.
+
+    Example:
+        >>> is_size_open("gpt"), is_size_open("gpt:depth=12"), is_size_open("config.json")
+        (True, False, False)
+    """
+    if text.partition(":")[0] not in FAMILIES:
+        return False
+    return not any(key in parse_size(text).size for key in _SIZES)
+
+
+def read_law(text: str) -> Law | PublishedLaw:
+    """Return a published law by its name, or the fitted one in a file.
+
+    Raises:
+        UsageError: Neither a known name nor a file.
+    """
+    return Law.read(Path(text)) if text.endswith(".json") else published_law(text)
+
+
+def best_of_budget(
+    model: ModelRecipe,
+    usage: Usage,
+    place: Place,
+    limits: Limits,
+    law: Law | PublishedLaw,
+    *,
+    vocab_size: int,
+    context: int,
+) -> Optimum:
+    """Return the size of the lowest loss that the budget buys.
+
+    Args:
+        model: A family; keys of its dial other than sizes are kept.
+        usage: Of the whole batch.
+        place: Where; without a layout the model is split by `fsdp` over all devices.
+        limits: The budget.
+        law: Loss over size and tokens.
+        vocab_size: Entries of the tokenizer.
+        context: Tokens of a sequence.
+
+    Raises:
+        UsageError: A budget too small for anything; money without a price.
+        RecipeError: The layout does not divide the batch.
+    """
+    layout = place.layout or Layout(fsdp=place.num_devices)
+    if usage.batch_size % (layout.num_ranks * usage.accumulation):
+        check_layout(layout, None, usage, place.num_devices)
+
+    def memory(spec: Spec, use: Usage) -> float:
+        try:
+            check_layout(layout, block_shape(spec), use, place.num_devices)
+        except RecipeError:
+            return math.inf
+        return peak_bytes(spec, use, layout)
+
+    return find(
+        limits.budget(place.num_devices),
+        device=place.device,
+        usage=usage,
+        vocab_size=vocab_size,
+        context=context,
+        size=model.size,
+        law=law,
+        usd_per_hour=place.usd_per_hour,
+        flops_per_s=None if place.is_here else roofline_rate(usage, place.device, layout),
+        memory_of=memory,
+    )
+
+
+def room_of(
+    model: CostedModel, plan: CostPlan, place: Place, limits: Limits, law: Law | PublishedLaw
+) -> PlannedRoom:
+    """Return what the budget and the memory leave to a model whose size was given.
+
+    Args:
+        model: The model.
+        plan: Of the batch that was asked for.
+        place: With its layout.
+        limits: The budget.
+        law: Loss over size and tokens.
+
+    Raises:
+        UsageError: The budget does not pay a single step, or not one sample fits; the sentence says what it takes.
+    """
+    steps = _steps_paid(plan, place, limits) if limits.has_compute else None
+    tokens = (
+        None if steps is None or plan.context is None else float(steps * plan.usage.batch_size * plan.context)
+    )
+    return PlannedRoom(
+        micro_batch=_largest_micro_batch(model, plan, place),
+        context=_longest_context(model, plan, place),
+        num_steps=steps,
+        num_tokens=tokens,
+        optimal_tokens=_optimal_tokens(plan, limits, law),
+    )
+
+
+def _steps_paid(plan: CostPlan, place: Place, limits: Limits) -> int:
+    step_flops = plan.flops.forward + plan.flops.backward
+    paid = {
+        "--budget-flops": None if limits.flops is None else limits.flops / step_flops,
+        "--budget-hours": None if limits.hours is None else limits.hours * 3600 / plan.step_time_s,
+        "--budget-usd": None
+        if limits.usd is None
+        else _hours_paid(place, limits.usd) * 3600 / plan.step_time_s,
+    }
+    option, steps = min(
+        ((name, value) for name, value in paid.items() if value is not None), key=lambda item: item[1]
+    )
+    if steps < 1:
+        needed = {
+            "--budget-flops": step_flops,
+            "--budget-hours": plan.step_time_s / 3600,
+            "--budget-usd": plan.step_time_s / 3600 / _hours_paid(place, 1.0)
+            if limits.usd is not None
+            else 0.0,
+        }[option]
+        raise UsageError(
+            f"{option} does not pay a single step of {plan.model}: a step takes {needed:.3g}.",
+            hint=f"{option} {1000 * needed:.3g}",
+        )
+    return math.floor(steps)
+
+
+def _hours_paid(place: Place, usd: float) -> float:
+    return usd / (place.num_devices * price_of(place.device, place.usd_per_hour))
+
+
+def _largest_micro_batch(model: CostedModel, plan: CostPlan, place: Place) -> int | None:
+    from kleiber.study.cost_plan import planned_memory  # noqa: PLC0415 - it fills in this module's document
+
+    limit, layout = place.device.memory_bytes, place.layout or Layout()
+    if limit is None:
+        return None
+    shares = layout.num_ranks * plan.usage.accumulation
+
+    def peak(samples: int) -> float:
+        usage = plan.usage.model_copy(update={"batch_size": samples * shares})
+        return planned_memory(model.cost(rank_usage(usage, layout)), usage, layout).summary().peak
+
+    return largest_batch(peak, limit, most=1_000_000)
+
+
+def _longest_context(model: CostedModel, plan: CostPlan, place: Place) -> int | None:
+    limit, layout = place.device.memory_bytes, place.layout or Layout()
+    if limit is None or model.spec is None:
+        return None
+    return largest_context(lambda spec: peak_bytes(spec, plan.usage, layout), limit, model.spec)
+
+
+def _optimal_tokens(plan: CostPlan, limits: Limits, law: Law | PublishedLaw) -> float | None:
+    if plan.context is None or plan.usage.mode == "infer":
+        return None
+    counts = {
+        "total": plan.num_params.total,
+        "body": plan.num_params.body,
+        "matmul": plan.num_params.body
+        + (plan.num_params.embedding if plan.num_params.is_tied else plan.num_params.head),
+    }
+    coefficients = Coefficients.of(law) if isinstance(law, Law) else law.coefficients
+    return best_tokens(coefficients, counts[law.convention], limits.inference_tokens)

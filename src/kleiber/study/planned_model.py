@@ -1,0 +1,203 @@
+"""What a person typed after `kleiber plan`, opened: a model that can say what it costs, and how it will be used."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from kleiber.cost import VAL_SEQUENCES
+from kleiber.cost.flops import FlopConvention
+from kleiber.cost.usage import OptimizerName, Precision, Usage
+from kleiber.errors import RecipeError, UsageError
+from kleiber.models import FAMILIES, Spec, parse_size, resolve_spec
+from kleiber.runs import Recipe, read_recipe
+from kleiber.study.job import Job
+from kleiber.study.measured_step import SubjectArguments
+from kleiber.study.model_cost import CostedModel, costed_family, costed_subject
+from kleiber.study.place import Place
+
+__all__ = ["Asked", "Planned", "default_usage", "open_planned", "shorthand"]
+
+_TOKENS_A_DEVICE = 32_768
+"""A default batch keeps an accelerator busy with so many."""
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What was typed; None is what was left out."""
+
+    text: str
+    inputs: tuple[str, ...] = ()
+    init: str | None = None
+    loss: str | None = None
+    mode: Literal["train", "infer"] = "train"
+    batch_size: int | None = None
+    context: int | None = None
+    vocab_size: int | None = None
+    optimizer: OptimizerName | None = None
+    precision: Precision | None = None
+    accumulation: int | None = None
+    is_checkpointed: bool = False
+    convention: FlopConvention = "causal"
+    sets: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Planned:
+    """A model, how it is used, and how to open it again where it is measured or drawn."""
+
+    model: CostedModel
+    usage: Usage
+    job: Job
+    """As the recipe says; empty of what is no recipe."""
+    recipe: Recipe | None
+    """Of a built-in family."""
+    arguments: SubjectArguments
+
+
+def open_planned(asked: Asked, place: Place, job: Job) -> Planned:
+    """Return what `asked` names.
+
+    Args:
+        asked: A size or recipe of a built-in family, a transformers config, a class in a file.
+        place: Where it will run: the precision and the batch that are not asked for depend on it.
+        job: How long it is; empty takes the recipe's steps.
+
+    Raises:
+        RecipeError: It names no model, or an option does not suit it.
+    """
+    if _is_recipe(asked.text) or asked.text.partition(":")[0] in FAMILIES:
+        return _open_family(asked, place, job)
+    for option, value in (("--vocab-size", asked.vocab_size), ("--set", asked.sets or None)):
+        if value is not None:
+            raise UsageError(
+                f"{option} is for recipes and sizes of built-in families; {asked.text} says its own.",
+                got=value,
+                hint="kleiber plan gpt:depth=12 --vocab-size 50257",
+            )
+    return _open_subject(asked, place, job)
+
+
+def _is_recipe(text: str) -> bool:
+    """Return whether a file is one of ours and not a config of transformers."""
+    path = Path(text)
+    if path.suffix in {".yaml", ".yml"}:
+        return True
+    if path.suffix != ".json" or not path.is_file():
+        return False
+    try:
+        raw = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return False
+    return isinstance(raw, dict) and bool(raw.keys() & Recipe.model_fields.keys()) and "model_type" not in raw
+
+
+def _open_family(asked: Asked, place: Place, job: Job) -> Planned:
+    for option, value in (("--input", asked.inputs or None), ("--init", asked.init), ("--loss", asked.loss)):
+        if value is not None:
+            raise UsageError(
+                f"{option} is for a class in a file; a family knows what it takes.",
+                got=value,
+                hint=f"kleiber plan {asked.text} --context 512 --batch 8",
+            )
+    recipe = read_recipe(Path(asked.text)) if _is_recipe(asked.text) else Recipe(model=parse_size(asked.text))
+    changes = [
+        f"data.{key}={value}"
+        for key, value in (("context", asked.context), ("vocab_size", asked.vocab_size))
+        if value is not None
+    ]
+    recipe = recipe.with_values([*changes, *asked.sets])
+    spec = resolve_spec(recipe)
+    usage = _recipe_usage(asked, place, recipe)
+    has_validation = usage.mode == "train" and place.is_here
+    model = costed_family(
+        asked.text,
+        spec,
+        batch_size=usage.batch_size,
+        convention=asked.convention,
+        val_batch=min(VAL_SEQUENCES, recipe.data.val_tokens // recipe.data.context) if has_validation else 0,
+    )
+    arguments = SubjectArguments(
+        shorthand(spec), context=spec.context, vocab_size=spec.vocab_size, mode=asked.mode
+    )
+    steps = Job(steps=recipe.train.num_steps) if usage.mode == "train" and job == Job() else job
+    return Planned(model, usage, steps, recipe, arguments)
+
+
+def default_usage(asked: Asked, place: Place, *, context: int) -> Usage:
+    """Return how a built-in family is used when its size is still open: as a recipe's defaults and `asked` say.
+
+    Args:
+        asked: What was typed.
+        place: Where.
+        context: Tokens of a sequence.
+    """
+    return _recipe_usage(asked, place, Recipe().with_values([f"data.context={context}", *asked.sets]))
+
+
+def _recipe_usage(asked: Asked, place: Place, recipe: Recipe) -> Usage:
+    train = recipe.train
+    has_batch = _is_recipe(asked.text) or place.is_here or any("batch_size" in text for text in asked.sets)
+    batch = train.batch_size if has_batch else _busy_batch(place, recipe.data.context)
+    return _usage(asked, place, batch, train.accumulation, train.optimizer.name)
+
+
+def shorthand(spec: Spec) -> str:
+    """Return the size that is this very spec, every key written out."""
+    raw = spec.model_dump(mode="json", exclude={"family", "vocab_size", "context"})
+    return f"{spec.family}:" + ",".join(f"{key}={json.dumps(value)}" for key, value in raw.items())
+
+
+def _open_subject(asked: Asked, place: Place, job: Job) -> Planned:
+    arguments = SubjectArguments(
+        text=asked.text,
+        inputs=asked.inputs,
+        init=asked.init,
+        batch_size=asked.batch_size,
+        context=asked.context,
+        mode=asked.mode,
+        loss=asked.loss,
+    )
+    model = costed_subject(arguments.open(), convention=asked.convention, is_here=place.is_here)
+    usage = _usage(asked, place, model.batch_size, 1, "adamw")
+    return Planned(model, usage, job, None, arguments)
+
+
+def _usage(asked: Asked, place: Place, batch: int, accumulation: int, optimizer: OptimizerName) -> Usage:
+    if asked.mode == "infer":
+        for option, value in (
+            ("--optimizer", asked.optimizer),
+            ("--accumulation", asked.accumulation),
+            ("--checkpointing", asked.is_checkpointed or None),
+        ):
+            if value is not None:
+                raise UsageError(
+                    f"{option} is for training.", got=value, hint=f"kleiber plan {asked.text} --mode train"
+                )
+        accumulation = 1
+    return Usage(
+        mode=asked.mode,
+        batch_size=asked.batch_size or batch,
+        accumulation=asked.accumulation or accumulation,
+        optimizer=asked.optimizer or optimizer,
+        precision=asked.precision or _precision(place),
+        is_checkpointed=asked.is_checkpointed,
+    )
+
+
+def _busy_batch(place: Place, context: int) -> int:
+    return place.num_devices * max(1, _TOKENS_A_DEVICE // context)
+
+
+def _precision(place: Place) -> Precision:
+    """Return what the device's products are fastest in, of what training takes."""
+    if place.is_here:
+        return "fp32"
+    peaks = place.device.peak_flops_per_s
+    known: tuple[Precision, ...] = ("bf16", "fp16", "fp32")
+    for precision in known:
+        if precision in peaks:
+            return precision
+    raise RecipeError(f"{place.device.name} has no rate for training.", hint="--peak-flops-per-s 3e14")
