@@ -21,6 +21,7 @@ from kleiber.cost.kernel_efficiency import (
 from kleiber.cost.layouts import BlockShape, Layout
 from kleiber.cost.operations import OPERATION_KINDS, Operation
 from kleiber.cost.roofline import DeviceTime, operation_time, step_time
+from kleiber.cost.stages import Stage, pipeline_stages
 from kleiber.cost.usage import Usage
 from kleiber.errors import RecipeError
 from kleiber.models.gpt.operations import step_operations
@@ -196,3 +197,55 @@ def test_a_real_model_never_beats_its_device() -> None:
     }
     best_s = spec.flops(32, 1024).total / device.peak("bf16")[1]
     assert best_s < times[True] < times[False] < 20 * best_s
+
+
+def _by_hand(operation: Operation, stage: Stage, count: ParamCount, layout: Layout) -> Operation:
+    """One device's part of an operation as an operation of its own."""
+    num_calls, by, shape = operation.num_calls, float(layout.tp), operation.shape
+    if operation.phase == "optimizer" or shape == (count.total,):
+        by = layout.tp * layout.fsdp * count.total / stage.num_params
+    elif operation.module == "blocks":
+        num_calls = round(num_calls * stage.block_frac)
+    else:
+        num_calls *= stage.has_embedding if operation.kind == "lookup" else stage.has_head
+    if operation.kind == "matmul" and operation.phase != "optimizer":
+        batch, rows, columns, inner = shape
+        shape = (
+            (batch, rows, round(columns / by), inner)
+            if columns >= inner
+            else (batch, rows, columns, round(inner / by))
+        )
+    flops, moved_bytes = round(operation.flops / by), round(operation.moved_bytes / by)
+    return replace(operation, num_calls=num_calls, shape=shape, flops=flops, moved_bytes=moved_bytes)
+
+
+@pytest.mark.parametrize("is_fused", [False, True])
+@pytest.mark.parametrize("optimizer", ["adamw", "muon"])
+@pytest.mark.parametrize(
+    "layout", [Layout(), Layout(tp=8), Layout(fsdp=4, pp=2), Layout(ddp=2, fsdp=2, tp=2, pp=4)]
+)
+def test_a_stage_takes_what_its_parts_would_alone(layout: Layout, optimizer: Any, is_fused: bool) -> None:
+    spec = GPTSpec.from_dial({"depth": 8, "width": 512}, vocab_size=8192, context=1024)
+    usage = Usage(batch_size=32, accumulation=4, precision="bf16", optimizer=optimizer)
+    device, count = find_device("h100-sxm"), spec.count()
+    operations = step_operations(spec, usage.model_copy(update={"batch_size": 32 // layout.num_ranks}), 1024)
+    shape = BlockShape(8, 512, spec.num_heads, spec.num_kv_heads, spec.head_dim, 8192)
+    time = step_time(
+        operations,
+        device,
+        layout,
+        usage=usage,
+        params=count,
+        blocks=shape,
+        tokens_per_sample=1024,
+        is_fused=is_fused,
+    )
+    stages = []
+    for stage in pipeline_stages(count, shape, layout):
+        alone = [
+            (one.phase, operation_time(_by_hand(one, stage, count, layout), device, is_fused=is_fused))
+            for one in operations
+        ]
+        passes_s = sum(one.time_s for phase, one in alone if phase != "optimizer")
+        stages.append((passes_s, sum(one.time_s for _, one in alone)))
+    assert time.compute_s == pytest.approx(max(stages)[1] / SUSTAINED_FRAC, rel=1e-9)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 from collections import defaultdict
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
-from typing import Literal
+from dataclasses import dataclass
+from typing import Literal, NamedTuple
 
 from kleiber.cost.communication import Communication, bubble_frac, communication_of
 from kleiber.cost.devices import Device
@@ -91,25 +92,39 @@ def operation_time(operation: Operation, device: Device, *, is_fused: bool = Fal
         >>> time.bound, round(time.time_s, 6)  # a millisecond of its memory at 0.85 of the peak
         ('bandwidth', 0.001179)
     """
+    call_s, bound = _call_time(operation, _part(operation, 1), device, is_fused=is_fused)
+    return OperationTime(operation.num_calls * call_s, bound)
+
+
+class _Part(NamedTuple):
+    """What one device does of one call."""
+
+    shape: tuple[int, ...]
+    flops: int
+    moved_bytes: int
+
+
+def _call_time(operation: Operation, part: _Part, device: Device, *, is_fused: bool) -> tuple[float, Bound]:
     reached = EFFICIENCIES[operation.kind]
     fused = FUSED_PASSES_FRAC if is_fused and operation.kind in FUSED_KINDS else 1.0
     compute_s = 0.0
-    if operation.flops:
-        frac = reached.compute_frac * _shape_frac(operation)
-        compute_s = operation.flops / (device.peak(operation.dtype)[1] * frac)
+    if part.flops:
+        frac = reached.compute_frac * _shape_frac(operation, part.shape)
+        compute_s = part.flops / (device.peak(operation.dtype)[1] * frac)
     rate = device.bandwidth_bytes_per_s
-    memory_s = fused * operation.moved_bytes / (rate * reached.bandwidth_frac) if rate else 0.0
-    parts: dict[Bound, float] = {"compute": compute_s, "bandwidth": memory_s, "launch": fused * LAUNCH_S}
-    bound = max(parts, key=lambda name: parts[name])
-    return OperationTime(operation.num_calls * (max(compute_s, memory_s) + parts["launch"]), bound)
+    memory_s = fused * part.moved_bytes / (rate * reached.bandwidth_frac) if rate else 0.0
+    work_s, launch_s = max(compute_s, memory_s), fused * LAUNCH_S
+    if work_s < launch_s:
+        return work_s + launch_s, "launch"
+    return work_s + launch_s, "compute" if compute_s >= memory_s else "bandwidth"
 
 
-def _shape_frac(operation: Operation) -> float:
+def _shape_frac(operation: Operation, shape: tuple[int, ...]) -> float:
     if operation.kind == "attention":
         return ATTENTION_BACKWARD_FRAC if operation.phase == "backward" else 1.0
-    if operation.kind != "matmul" or len(operation.shape) != 4:
+    if operation.kind != "matmul" or len(shape) != 4:
         return 1.0
-    return product_frac(*operation.shape)
+    return product_frac(*shape)
 
 
 def step_time(
@@ -147,7 +162,9 @@ def step_time(
     whole = tuple(operations)
     by_stage = [
         _timed(
-            (_on_stage(operation, stage, params, layout) for operation in whole), device, is_fused=is_fused
+            ((operation, *_share(operation, stage, params, layout)) for operation in whole),
+            device,
+            is_fused=is_fused,
         )
         for stage in pipeline_stages(params, blocks, layout)
     ]
@@ -176,13 +193,14 @@ class _StageTime:
     by_kind: tuple[KindTime, ...]
 
 
-def _timed(operations: Iterable[Operation], device: Device, *, is_fused: bool) -> _StageTime:
+def _timed(shares: Iterable[tuple[Operation, int, float]], device: Device, *, is_fused: bool) -> _StageTime:
+    """Return the time of what a stage's device does of each operation: so many calls, each divided by so much."""
     passes_s = update_s = 0.0
     seconds: dict[OperationKind, dict[Bound, float]] = defaultdict(lambda: defaultdict(float))
-    for operation in operations:
-        time = operation_time(operation, device, is_fused=is_fused)
-        time_s = time.time_s / SUSTAINED_FRAC
-        seconds[operation.kind][time.bound] += time_s
+    for operation, num_calls, by in shares:
+        call_s, bound = _call_time(operation, _part(operation, by), device, is_fused=is_fused)
+        time_s = num_calls * call_s / SUSTAINED_FRAC
+        seconds[operation.kind][bound] += time_s
         if operation.phase == "optimizer":
             update_s += time_s
         else:
@@ -194,38 +212,31 @@ def _timed(operations: Iterable[Operation], device: Device, *, is_fused: bool) -
     return _StageTime(passes_s, update_s, tuple(sorted(kinds, key=lambda one: -one.time_s)))
 
 
-def _on_stage(operation: Operation, stage: Stage, params: ParamCount, layout: Layout) -> Operation:
-    """Return what is left of an operation on one device of a stage; calls become fewer, or smaller ones."""
+def _share(operation: Operation, stage: Stage, params: ParamCount, layout: Layout) -> tuple[int, float]:
+    """Return how often a device of a stage calls an operation, and by how much each call is divided."""
     # What goes over all parameters is split as they are: the update, gradients added to those of the last micro-batch.
     if operation.phase == "optimizer" or operation.shape == (params.total,):
-        split = layout.tp * layout.fsdp * params.total / max(1, stage.num_params)
-        return _divided(operation, split)
-    share = stage.block_frac if _is_in_block(operation) else _share_outside(operation, stage)
-    fewer = replace(operation, num_calls=round(operation.num_calls * share))
-    return _divided(fewer, layout.tp)
+        return operation.num_calls, layout.tp * layout.fsdp * params.total / max(1, stage.num_params)
+    frac = stage.block_frac if _is_in_block(operation.module) else _frac_outside(operation, stage)
+    return round(operation.num_calls * frac), layout.tp
 
 
-def _is_in_block(operation: Operation) -> bool:
-    parts = operation.module.split(".")
-    return any(part.isdigit() or part in _BLOCK_NAMES for part in parts)
+@functools.cache
+def _is_in_block(module: str) -> bool:
+    return any(part.isdigit() or part in _BLOCK_NAMES for part in module.split("."))
 
 
-def _share_outside(operation: Operation, stage: Stage) -> float:
+def _frac_outside(operation: Operation, stage: Stage) -> float:
     return float(stage.has_embedding if operation.kind == "lookup" else stage.has_head)
 
 
-def _divided(operation: Operation, by: float) -> Operation:
+def _part(operation: Operation, by: float) -> _Part:
+    shape, flops, moved_bytes = operation.shape, operation.flops, operation.moved_bytes
     if by == 1:
-        return operation
-    shape = operation.shape
+        return _Part(shape, flops, moved_bytes)
     if operation.kind == "matmul" and len(shape) == 4 and operation.phase != "optimizer":
         batch, rows, columns, inner = shape
         # One of two products in a row is split by columns, the other by terms of its sums: the longer side.
         sides = (columns / by, inner) if columns >= inner else (columns, inner / by)
         shape = (batch, rows, max(1, round(sides[0])), max(1, round(sides[1])))
-    return replace(
-        operation,
-        shape=shape,
-        flops=round(operation.flops / by),
-        moved_bytes=round(operation.moved_bytes / by),
-    )
+    return _Part(shape, round(flops / by), round(moved_bytes / by))
