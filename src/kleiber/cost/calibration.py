@@ -7,6 +7,7 @@ from typing import Any
 
 from pydantic import Field
 
+from kleiber.cost.rates import Rates
 from kleiber.runs import Document, default_cache
 
 __all__ = ["Calibration", "Probe", "calibration_path", "load_calibration", "save_calibration"]
@@ -42,6 +43,8 @@ class Calibration(Document):
     peak_flops_per_s: dict[int, float]
     """Fastest fp32 matrix product by number of threads [FLOP/s]."""
     probes: tuple[Probe, ...] = ()
+    rates: Rates | None = None
+    """What `kleiber calibrate` found; None where only probes were made."""
 
     def peak(self, num_threads: int) -> float:
         """Return the peak with so many threads; of a number not measured, the nearest one's [FLOP/s].

@@ -1,0 +1,140 @@
+"""The time of one call of an operation, from calls that were measured. Without torch.
+
+Each measured call has a slowness: the time it took, over the time that the processor's limits suggest. A call that was
+not measured takes the slowness that a straight line through the measured calls most like it gives: the same
+operation, near in shape. Shapes are compared in octaves.
+
+Source:
+    Cleveland 1979, "Robust locally weighted regression and smoothing scatterplots", without its robust rounds.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from kleiber.cost.measured_call import Limits, MeasuredCall
+from kleiber.cost.operations import Operation, OperationKind
+
+__all__ = ["CallTimes"]
+
+_OTHER_NAME, _OTHER_PHASE, _OTHER_DTYPE = 2.0, 2.0, 4.0
+"""Squares of octaves: a matrix product as a layer's forward pass lays it out and as its backward pass does differ."""
+_NEARNESS = 0.3
+"""Square of octaves within which measurements count alike."""
+_FLATNESS = 0.1
+"""How strongly the line is held flat: where there are few measurements it has little to say."""
+_CAUSAL_SCALE = 4.0
+"""Octaves between a full and a causal square of attention of one shape."""
+_VECTOR = 16
+"""Channels that convolutions work on at once; what is left of the last such block is padding."""
+
+
+class CallTimes:
+    """Times of calls, measured or like measured ones.
+
+    Args:
+        limits: Of the processor.
+        calls: Measured on it.
+
+    Example:
+        >>> from kleiber.cost.measured_call import WorkingSet
+        >>> sets = (WorkingSet(num_bytes=1, bytes_per_s=1e10),)
+        >>> limits = Limits(peak_flops_per_s={"fp32": 1e11}, bandwidth=sets, call_s=1e-6)
+        >>> add = Operation("add", "elementwise", "forward", "", (1000,), 0, 12_000)
+        >>> times = CallTimes(limits, [MeasuredCall.timed(add, 4.4e-6)])  # twice what the limits suggest
+        >>> larger = Operation("add", "elementwise", "forward", "", (4000,), 0, 48_000)
+        >>> round(limits.least_s(larger) * 1e6, 2), round(times.time_s(larger) * 1e6, 2)
+        (5.8, 11.6)
+    """
+
+    def __init__(self, limits: Limits, calls: Iterable[MeasuredCall]) -> None:
+        self._limits = limits
+        by_kind: dict[OperationKind, list[MeasuredCall]] = defaultdict(list)
+        by_name: dict[str, list[MeasuredCall]] = defaultdict(list)
+        for call in calls:
+            by_kind[call.kind].append(call)
+            by_name[call.name].append(call)
+        self._by_kind, self._by_name = by_kind, by_name
+        self._groups: dict[tuple[OperationKind, str], _Measured] = {}
+        self._time_s: dict[Operation, float] = {}
+
+    def time_s(self, operation: Operation) -> float:
+        """Return the time of one call; where nothing of its kind was measured, what the limits suggest [s]."""
+        # Planned operations repeat by module; the time of a call does not depend on where it stands.
+        alike = replace(operation, module="", num_calls=1)
+        if alike not in self._time_s:
+            measured = self._like(operation)
+            slowness = measured.slowness(operation) if measured else 0.0
+            self._time_s[alike] = self._limits.least_s(operation) * math.exp(slowness)
+        return self._time_s[alike]
+
+    def _like(self, operation: Operation) -> _Measured | None:
+        """Return what was measured of this operation; of products, or of an unknown name, of its kind."""
+        is_own = operation.kind != "matmul" and operation.name in self._by_name
+        key = (operation.kind, operation.name if is_own else "")
+        calls = self._by_name[operation.name] if is_own else self._by_kind.get(operation.kind, [])
+        calls = [call for call in calls if call.kind == operation.kind] or calls
+        if calls and key not in self._groups:
+            self._groups[key] = _Measured(self._limits, calls)
+        return self._groups.get(key)
+
+
+class _Measured:
+    """Measured calls of one kind, as arrays."""
+
+    def __init__(self, limits: Limits, calls: Sequence[MeasuredCall]) -> None:
+        operations = [call.operation for call in calls]
+        self._places = np.array([_place(operation) for operation in operations])
+        self._slowness = np.log(
+            [call.time_s / limits.least_s(op) for call, op in zip(calls, operations, strict=True)]
+        )
+        self._names = np.array([call.name for call in calls])
+        self._phases = np.array([call.phase for call in calls])
+        self._dtypes = np.array([call.dtype for call in calls])
+
+    def slowness(self, operation: Operation) -> float:
+        """Return the logarithm of the slowness that the measurements around an operation give."""
+        offsets = self._places - np.array(_place(operation))
+        distance = (
+            np.square(offsets).sum(1)
+            + _OTHER_NAME * (self._names != operation.name)
+            + _OTHER_PHASE * (self._phases != operation.phase)
+            + _OTHER_DTYPE * (self._dtypes != operation.dtype)
+        )
+        weights = (distance + _NEARNESS) ** -2.0
+        line = np.column_stack([np.ones(len(offsets)), offsets])
+        flat = _FLATNESS * weights.sum() * np.eye(line.shape[1])
+        flat[0, 0] = 0.0  # the height is free, the slopes are held
+        weighted = line.T * weights
+        height = float(np.linalg.solve(weighted @ line + flat, weighted @ self._slowness)[0])
+        # Far from all measurements a line may lead anywhere; no call was slower or faster than these.
+        return min(max(height, float(self._slowness.min())), float(self._slowness.max()))
+
+
+def _place(operation: Operation) -> tuple[float, ...]:
+    """Return where an operation stands among those of its kind [octaves]."""
+    shape, flops, moved = operation.shape, operation.flops, operation.moved_bytes
+    match operation.kind:
+        case "matmul":
+            return tuple(map(_octaves, (*[1] * (4 - len(shape)), *shape)[-4:]))
+        case "attention":
+            batch, tokens, width = math.prod(shape[:-2]), *((1, 1, *shape)[-2:])
+            square = max(flops, 1) / max(batch * tokens * tokens * width, 1)
+            return (_octaves(batch), _octaves(tokens), _octaves(width), _CAUSAL_SCALE * math.log2(square))
+        case "convolution":
+            channels = shape[1] if len(shape) > 1 else 1
+            blocks = math.ceil(channels / _VECTOR) * _VECTOR / channels
+            return (_octaves(flops), _octaves(moved), _octaves(channels), 2 * _octaves(blocks))
+        case "recurrent":
+            return (_octaves(flops), _octaves(moved))
+        case _:
+            return (_octaves(moved),)
+
+
+def _octaves(value: float) -> float:
+    return math.log2(max(value, 1))

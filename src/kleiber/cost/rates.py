@@ -1,0 +1,227 @@
+"""What `kleiber calibrate` measured of this machine, and the time of a step that follows from it. No torch."""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections import defaultdict
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Literal
+
+from pydantic import Field
+
+from kleiber.cost.devices import Device
+from kleiber.cost.measured_call import Limits, MeasuredCall
+from kleiber.cost.operations import Operation, OperationKind
+from kleiber.cost.roofline import Bound, KindTime
+from kleiber.errors import UsageError
+from kleiber.runs import Document
+
+if TYPE_CHECKING:
+    from kleiber.cost.call_time import CallTimes
+
+__all__ = [
+    "KEPT_BLOCK_BYTES",
+    "DiskRates",
+    "LocalTime",
+    "ProcessorRates",
+    "Rates",
+    "fresh_bytes",
+]
+
+KEPT_BLOCK_BYTES = 1 << 25
+"""`kleiber train` keeps freed blocks below this size; a larger one is made of fresh pages whenever it is made."""
+
+_BYTES = {"fp64": 8, "int64": 8, "fp16": 2, "bf16": 2, "int16": 2, "int8": 1, "uint8": 1, "bool": 1}
+_BOUNDS: tuple[Bound, ...] = ("compute", "bandwidth", "launch")
+
+
+@dataclass(frozen=True)
+class LocalTime:
+    """A step's time on a processor that was measured, and where it goes."""
+
+    step_time_s: float
+    by_kind: tuple[KindTime, ...]
+    """Longest first."""
+    fresh_pages_s: float
+    """Of blocks whose pages the system has to make."""
+    between_calls_s: float
+    """Of what no call takes: views, the autograd engine, Python. With the two above it adds up to the step."""
+
+
+class DiskRates(Document):
+    """Of the disk that holds Kleiber's cache."""
+
+    write_bytes_per_s: float = Field(gt=0)
+    """With the wait until it is safe."""
+    read_bytes_per_s: float = Field(gt=0)
+    """Of what the system had not kept in memory, where it can be told to forget."""
+
+
+class ProcessorRates(Document):
+    """What a GPU, or the CPU with so many threads, did."""
+
+    title: str
+    limits: Limits
+    fresh_page_s_per_byte: float = Field(default=0.0, ge=0)
+    """Of memory that is written for the first time, beside the write itself."""
+    work_factor: float = Field(default=1.0, gt=0)
+    """Time of a step's calls inside the step, over the sum of their own."""
+    s_per_call: float = Field(default=0.0, ge=0)
+    """Between two calls that do work."""
+    s_per_step: float = Field(default=0.0, ge=0)
+    check_errors: dict[str, float] = Field(default_factory=dict)
+    """Relative error of the time of each of the calibration's own steps, predicted from the others alone."""
+    calls: tuple[MeasuredCall, ...] = ()
+
+    @property
+    def check_error_frac(self) -> float | None:
+        """The median of the sizes of `check_errors`; None without any."""
+        return statistics.median(map(abs, self.check_errors.values())) if self.check_errors else None
+
+    @cached_property
+    def _times(self) -> CallTimes:
+        from kleiber.cost.call_time import CallTimes  # noqa: PLC0415 - a plan without rates needs no NumPy
+
+        return CallTimes(self.limits, self.calls)
+
+    def operation_time_s(self, operation: Operation) -> float:
+        """Return the time of all calls of an operation, on memory that is at hand [s]."""
+        return operation.num_calls * self._times.time_s(operation)
+
+    def step_time(
+        self, operations: Iterable[Operation], *, kept_block_bytes: int = KEPT_BLOCK_BYTES
+    ) -> LocalTime:
+        """Return the time of a step that does these operations, and where it goes.
+
+        Args:
+            operations: Of the whole step, attention counted by the convention `causal`.
+            kept_block_bytes: Freed blocks below this size are used again; others are made of fresh pages.
+        """
+        operations = tuple(operations)
+        time_s: dict[tuple[OperationKind, Bound], float] = defaultdict(float)
+        for operation in operations:
+            time_s[operation.kind, self._bound(operation)] += self.operation_time_s(operation)
+        kinds = {
+            kind: {bound: self.work_factor * time_s.get((kind, bound), 0.0) for bound in _BOUNDS}
+            for kind, _ in time_s
+        }
+        by_kind = [
+            KindTime(kind, sum(parts.values()), max(parts, key=lambda bound: parts[bound]))
+            for kind, parts in kinds.items()
+        ]
+        fresh_pages_s = self.fresh_page_s_per_byte * fresh_bytes(operations, kept_block_bytes)
+        num_calls = sum(operation.num_calls for operation in operations)
+        between_calls_s = self.s_per_call * num_calls + self.s_per_step
+        return LocalTime(
+            step_time_s=sum(kind.time_s for kind in by_kind) + fresh_pages_s + between_calls_s,
+            by_kind=tuple(sorted(by_kind, key=lambda kind: -kind.time_s)),
+            fresh_pages_s=fresh_pages_s,
+            between_calls_s=between_calls_s,
+        )
+
+    def _bound(self, operation: Operation) -> Bound:
+        parts = self.limits.parts(operation)
+        return _BOUNDS[parts.index(max(parts))]
+
+
+class Rates(Document):
+    """What was measured on this machine."""
+
+    version: Literal[1] = 1
+    measured_at: str
+    """UTC, ISO 8601."""
+    torch_version: str
+    cpu: dict[int, ProcessorRates] = Field(min_length=1)
+    """By number of threads."""
+    gpus: dict[str, ProcessorRates] = Field(default_factory=dict)
+    """By torch's name of the device, such as `cuda:0`."""
+    disk: DiskRates | None = None
+
+    def processor(self, num_threads: int | None = None, gpu: str | None = None) -> ProcessorRates:
+        """Return the rates of a GPU, or of the CPU with so many threads; of a number not measured, the nearest's.
+
+        Args:
+            num_threads: None takes the most.
+            gpu: Torch's name of the device; None takes the CPU.
+
+        Raises:
+            UsageError: That GPU was not measured.
+        """
+        if gpu is None:
+            threads = num_threads or max(self.cpu)
+            return self.cpu[min(self.cpu, key=lambda known: (abs(known - threads), known))]
+        if gpu not in self.gpus:
+            known = ", ".join(self.gpus) or "none"
+            raise UsageError(
+                f"the GPU '{gpu}' was not calibrated; known: {known}.",
+                hint="kleiber calibrate, where the GPU is",
+            )
+        return self.gpus[gpu]
+
+    def operation_time_s(self, operation: Operation, num_threads: int | None = None) -> float:
+        """Return the time of all calls of an operation on the CPU, on memory that is at hand [s]."""
+        return self.processor(num_threads).operation_time_s(operation)
+
+    def step_time(
+        self,
+        operations: Iterable[Operation],
+        num_threads: int | None = None,
+        *,
+        gpu: str | None = None,
+        kept_block_bytes: int = KEPT_BLOCK_BYTES,
+    ) -> LocalTime:
+        """Return the time of a step; see `ProcessorRates.step_time`.
+
+        Raises:
+            UsageError: That GPU was not measured.
+        """
+        return self.processor(num_threads, gpu).step_time(operations, kept_block_bytes=kept_block_bytes)
+
+    def device(
+        self, num_threads: int | None = None, *, gpu: str | None = None, memory_bytes: float | None = None
+    ) -> Device:
+        """Return the device `local`: the limits that were measured.
+
+        Args:
+            num_threads: Of the CPU; None takes the most.
+            gpu: Torch's name of a GPU; None takes the CPU.
+            memory_bytes: Of the machine or GPU, when it is known.
+        """
+        processor = self.processor(num_threads, gpu)
+        return Device(
+            name="local",
+            title=processor.title,
+            per="machine" if gpu is None else "GPU",
+            peak_flops_per_s=processor.limits.peak_flops_per_s,
+            memory_bytes=memory_bytes,
+            bandwidth_bytes_per_s=processor.limits.bandwidth[-1].bytes_per_s,
+            source="kleiber calibrate",
+            date=self.measured_at[:7],
+            is_checked=True,
+        )
+
+
+def fresh_bytes(operations: Iterable[Operation], kept_block_bytes: int) -> int:
+    """Return the bytes of results in blocks of `kept_block_bytes` and more: a step makes each of fresh pages.
+
+    Results of operations in place (their names end with an underscore) stand where they stood.
+
+    Example:
+        >>> add = Operation("add", "elementwise", "forward", "", (4, 1000), 0, 48_000, num_calls=2)
+        >>> fresh_bytes([add], 16_000), fresh_bytes([add], 16_001)
+        (32000, 0)
+    """
+    sizes = (
+        (operation.num_calls, _result_bytes(operation))
+        for operation in operations
+        if not operation.name.endswith("_")
+    )
+    return sum(num_calls * num_bytes for num_calls, num_bytes in sizes if num_bytes >= kept_block_bytes)
+
+
+def _result_bytes(operation: Operation) -> int:
+    shape = operation.shape[:3] if operation.kind == "matmul" else operation.shape
+    return math.prod(shape) * _BYTES.get(operation.dtype, 4)

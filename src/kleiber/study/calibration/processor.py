@@ -1,0 +1,127 @@
+"""One processor, measured round by round: a GPU, or the CPU with so many threads."""
+
+from __future__ import annotations
+
+import platform
+import statistics
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+import torch
+
+from kleiber.cost.measured_call import MeasuredCall
+from kleiber.cost.operations import Operation
+from kleiber.cost.rates import ProcessorRates
+from kleiber.study.calibration.limits import LimitMeter
+from kleiber.study.calibration.overheads import MeasuredStep, fit_overheads, left_out_errors
+from kleiber.study.calibration.specimens import SPECIMENS, Specimen
+from kleiber.study.calibration.timing import Clock, StepTimer, dispatch_s
+
+__all__ = ["ProcessorMeter"]
+
+
+class ProcessorMeter:
+    """Measures one processor; `warm_up` once, then `measure` as often as there is time.
+
+    Args:
+        device: Torch's.
+        num_threads: Of this process while it measures.
+        specimens: What runs; at least one of them a whole step.
+        max_run_s: A specimen whose run takes longer is left out.
+    """
+
+    def __init__(
+        self,
+        device: torch.device,
+        num_threads: int,
+        specimens: Mapping[str, Specimen] = SPECIMENS,
+        *,
+        max_run_s: float = 1.0,
+    ) -> None:
+        self._clock = Clock(device)
+        self._num_threads = num_threads
+        self._specimens = specimens
+        self._max_run_s = max_run_s
+        self._limits = LimitMeter(self._clock)
+        self._timers: dict[str, StepTimer] = {}
+        self._dispatch_times_s: list[float] = []
+
+    def warm_up(self) -> Iterator[str]:
+        """Build and describe every specimen; yield the name of each before it runs."""
+        for name, specimen in self._specimens.items():
+            yield name
+            with self._chosen():
+                torch.manual_seed(0)
+                timer = StepTimer(specimen.build(), self._clock)
+                if timer.warm_up() <= self._max_run_s:
+                    self._timers[name] = timer
+
+    def measure(self) -> Iterator[str]:
+        """Measure the limits and run every specimen; yield the name of each before it runs."""
+        yield "limits"
+        with self._chosen():
+            self._limits.measure()
+            self._dispatch_times_s.append(dispatch_s(self._clock))
+        for name, timer in self._timers.items():
+            yield name
+            with self._chosen():
+                timer.measure()
+
+    def rates(self) -> ProcessorRates:
+        """Return what was measured so far, after at least one round."""
+        dispatch_time_s = statistics.median(self._dispatch_times_s)
+        measured = {
+            name: MeasuredStep(timer.step_time_s, timer.call_times(dispatch_time_s))
+            for name, timer in self._timers.items()
+        }
+        steps = {name: step for name, step in measured.items() if self._specimens[name].is_step}
+        single = _measured_calls(step for name, step in measured.items() if name not in steps)
+        limits, overheads = self._limits.limits, fit_overheads(list(steps.values()))
+        return ProcessorRates(
+            title=_title(self._clock.device, self._num_threads),
+            limits=limits,
+            fresh_page_s_per_byte=self._limits.fresh_page_s_per_byte,
+            work_factor=overheads.work_factor,
+            s_per_call=overheads.s_per_call,
+            s_per_step=overheads.s_per_step,
+            check_errors=left_out_errors(limits, steps, single),
+            calls=_measured_calls(measured.values()),
+        )
+
+    @contextmanager
+    def _chosen(self) -> Iterator[None]:
+        """Work on this processor; between two yields the caller may work on another."""
+        before = torch.get_num_threads()
+        torch.set_num_threads(self._num_threads)
+        try:
+            with self._clock.device:
+                yield
+        finally:
+            torch.set_num_threads(before)
+
+
+def _measured_calls(steps: Iterable[MeasuredStep]) -> tuple[MeasuredCall, ...]:
+    """Return each call once, with the mean of what it took in several steps."""
+    times_s: dict[Operation, list[float]] = defaultdict(list)
+    for step in steps:
+        for operation, (_, time_s) in step.calls.items():
+            times_s[operation].append(time_s)
+    return tuple(
+        MeasuredCall.timed(operation, statistics.fmean(found)) for operation, found in times_s.items()
+    )
+
+
+def _title(device: torch.device, num_threads: int) -> str:
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    return f"{_cpu_name()}, {num_threads} thread{'s' if num_threads > 1 else ''}"
+
+
+def _cpu_name() -> str:
+    """Return what the processor calls itself; Linux tells it in a file of its own."""
+    info = Path("/proc/cpuinfo")
+    lines = info.read_text(encoding="utf-8").splitlines() if info.is_file() else []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return next(iter(names), "") or platform.processor() or platform.machine()
