@@ -6,9 +6,8 @@ from hypothesis import strategies as st
 
 from kleiber.cost.layouts import Layout
 from kleiber.cost.usage import Usage
-from kleiber.errors import RecipeError
 from kleiber.models.gpt import GPTSpec
-from kleiber.models.gpt.memory import train_memory
+from kleiber.models.gpt.memory import step_memory
 from kleiber.study.fitting import largest_batch, largest_context, largest_model, largest_whole, peak_bytes
 
 USAGE = Usage(batch_size=4)
@@ -23,44 +22,43 @@ def largest(limit_bytes: float, **size: int) -> GPTSpec | None:
     return largest_model(small_peak, limit_bytes, size, 1024, 128)
 
 
-def test_training_takes_the_closed_form() -> None:
-    assert peak_bytes(SMALL, USAGE) == train_memory(SMALL, 4).summary().peak
-    shared = Usage(batch_size=16, accumulation=2)
-    assert peak_bytes(SMALL, shared, Layout(ddp=2)) == train_memory(SMALL, 4, accumulation=2).summary().peak
+@pytest.mark.parametrize(
+    "usage",
+    [{}, {"optimizer": "muon"}, {"precision": "bf16"}, {"is_checkpointed": True}, {"optimizer": "sgd"}],
+)
+def test_training_takes_the_closed_form(usage) -> None:
+    used = Usage(batch_size=8, accumulation=2, **usage)
+    assert peak_bytes(SMALL, used) == step_memory(SMALL, used, 128).summary().peak
+    wider = used.model_copy(update={"batch_size": 16})
+    assert peak_bytes(SMALL, wider, Layout(ddp=2)) == peak_bytes(SMALL, used)
 
 
 def test_state_is_that_of_the_optimizer() -> None:
     adam = peak_bytes(SMALL, Usage(batch_size=4, optimizer="adamw"))
     assert adam - peak_bytes(SMALL, Usage(batch_size=4, optimizer="sgd")) == 8 * 59_616
     assert adam - peak_bytes(SMALL, Usage(batch_size=4, optimizer="momentum")) == 4 * 59_616
-    assert peak_bytes(SMALL, Usage(batch_size=4, optimizer="muon")) == (
-        train_memory(SMALL, 4, optimizer="muon").summary().peak
-    )
 
 
-def test_half_precision_halves_activations_alone() -> None:
-    half = peak_bytes(SMALL, Usage(batch_size=4, precision="bf16"))
-    assert half == train_memory(SMALL, 4, value_bytes=2).summary().peak < small_peak(SMALL)
+def test_checkpointing_fits_more() -> None:
+    deep = GPTSpec.from_dial({"depth": 24, "width": 64}, 256, 512)
+    kept, again = Usage(batch_size=4), Usage(batch_size=4, is_checkpointed=True)
+    assert peak_bytes(deep, again) < 0.25 * peak_bytes(deep, kept)
 
 
-def test_serving_takes_weights_cache_and_the_widest_tensor() -> None:
-    served = peak_bytes(SMALL, Usage(mode="infer", batch_size=2, precision="bf16"))
-    # 2 bytes of: weights, logits of 256 tokens, keys and values of 2 blocks
-    assert served == 2 * (59_616 + 2 * 128 * 1024 + 2 * 2 * 32 * 2 * 128)
+def test_serving_takes_the_cache_beside_the_closed_form() -> None:
+    usage = Usage(mode="infer", batch_size=2, precision="bf16")
+    # 2 bytes of keys and values of 2 blocks, 32 features, 2 sequences of 128 tokens
+    cache = 2 * 2 * 2 * 32 * 2 * 128
+    assert peak_bytes(SMALL, usage) == step_memory(SMALL, usage, 128).summary().peak + cache
 
 
 def test_layouts_split_what_a_device_holds() -> None:
     spec = GPTSpec.from_dial({"depth": 12}, 1024, 128)
-    whole = train_memory(spec, 1)
+    whole = step_memory(spec, Usage(batch_size=1), 128)
     shared = peak_bytes(spec, Usage(batch_size=8), Layout(fsdp=8))
     assert whole.summary().peak / 8 < shared < 0.5 * whole.summary().peak
     # The batch that the layout does not divide is rounded up.
     assert peak_bytes(spec, Usage(batch_size=7), Layout(fsdp=8)) == shared
-
-
-def test_checkpointing_is_refused_rather_than_left_out() -> None:
-    with pytest.raises(RecipeError, match="activation checkpointing has no closed form"):
-        peak_bytes(SMALL, Usage(is_checkpointed=True))
 
 
 @pytest.mark.parametrize("limit", [2e7, 1e8, 1e9, 1e10])

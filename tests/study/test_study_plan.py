@@ -46,7 +46,9 @@ def test_counts_are_the_specs() -> None:
     assert planned.num_params == spec.count()
     assert planned.train_flops == 700 * spec.flops(4, 128).total
     assert planned.num_tokens == 700 * 512
-    assert planned.memory_bytes.weights == planned.memory_bytes.gradients == 4 * 59_616
+    assert planned.memory_bytes.gradients == 4 * 59_616
+    # and the table of rotations: cosines and sines of 128 tokens, 16 features
+    assert planned.memory_bytes.weights == 4 * (59_616 + 2 * 128 * 16)
     assert planned.memory_bytes.optimizer == 8 * 59_616
 
 
@@ -85,13 +87,13 @@ def test_validation_is_planned_as_it_is_done() -> None:
 def test_another_device_has_its_own_time_money_and_precision() -> None:
     planned = plan(recipe("gpt:depth=12"), device=find_device("h100-sxm"), calibration=calibrated())
     assert (planned.device, planned.dtype) == ("h100-sxm", "bf16")
-    assert planned.step_time_s == pytest.approx(
-        resolve_spec(recipe("gpt:depth=12")).flops(4, 128).total / 0.4 / 989.4e12
-    )
+    spec = resolve_spec(recipe("gpt:depth=12"))
+    assert planned.step_time_s == pytest.approx(spec.flops(4, 128).total / 0.4 / 989.4e12)
     assert planned.usd == pytest.approx(3.0 * planned.total_time_s / 3600)
     assert any("list price of 2025-06, check yours" in sentence for sentence in planned.assumptions)
     full = plan(recipe("gpt:depth=12"), device=find_device("h100-sxm"), dtype="fp32")
-    assert full.memory_bytes.activations > 1.5 * planned.memory_bytes.activations
+    # So few tokens: what half precision saves is nearly what its copies of the weights take.
+    assert 0 < full.memory_bytes.activations - planned.memory_bytes.activations < 2 * spec.count().total
     assert full.step_time_s > 10 * planned.step_time_s
 
 

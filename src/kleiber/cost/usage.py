@@ -6,6 +6,7 @@ from typing import Literal
 
 from pydantic import Field
 
+from kleiber.errors import RecipeError
 from kleiber.runs import Document
 
 __all__ = ["OPTIMIZERS", "PRECISIONS", "OptimizerName", "Precision", "Usage"]
@@ -40,3 +41,22 @@ class Usage(Document):
     precision: Precision = "fp32"
     is_checkpointed: bool = False
     """Each block keeps its input alone and runs forward again in the backward pass."""
+
+    @property
+    def micro_batch_size(self) -> int:
+        """Samples that go through at once.
+
+        Raises:
+            RecipeError: The micro-batches do not divide the batch.
+
+        Example:
+            >>> Usage(batch_size=12, accumulation=3).micro_batch_size
+            4
+        """
+        if self.batch_size % self.accumulation:
+            raise RecipeError(
+                f"accumulation {self.accumulation} must divide batch_size.",
+                got=self.batch_size,
+                hint=f"a batch of {self.accumulation * (self.batch_size // self.accumulation + 1)}",
+            )
+        return self.batch_size // self.accumulation

@@ -12,12 +12,11 @@ from typing import Any
 from kleiber.cost.layouts import BlockShape, Layout
 from kleiber.cost.memory import StepMemory
 from kleiber.cost.sharding import sharded_memory
-from kleiber.cost.usage import OPTIMIZERS, PRECISIONS, Usage
-from kleiber.errors import RecipeError
+from kleiber.cost.usage import PRECISIONS, Usage
 from kleiber.models import Spec
 from kleiber.models.gpt import GPTSpec
 from kleiber.models.gpt.dial import WIDTH_PER_DEPTH
-from kleiber.models.gpt.memory import kv_cache_bytes, train_memory
+from kleiber.models.gpt.memory import kv_cache_bytes, step_memory
 from kleiber.study.size_line import size_line
 
 __all__ = [
@@ -41,30 +40,22 @@ _FLAT_STEP = 64
 def peak_bytes(spec: Spec, usage: Usage, layout: Layout | None = None) -> float:
     """Return the peak memory of one device in closed form [bytes].
 
-    A model that is served holds its weights, the cache of the batch's full contexts and the widest tensors of
-    reading them.
+    A model that is served holds its weights, the cache of the batch's full contexts and the tensors of reading them.
 
     Args:
         spec: The model.
         usage: What is done with it; a batch that the layout does not divide is rounded up.
         layout: How it is spread; None is one device.
-
-    Raises:
-        RecipeError: Activation checkpointing, for which there is no closed form.
     """
     layout = layout or Layout()
     shares = layout.num_ranks * usage.accumulation
     samples = math.ceil(usage.batch_size / shares)
-    whole = (
-        _train_memory(spec, samples, usage) if usage.mode == "train" else _infer_memory(spec, samples, usage)
-    )
+    own = usage.model_copy(update={"batch_size": samples * usage.accumulation})
     return (
         sharded_memory(
-            whole,
+            _whole_memory(spec, own),
             spec.count(),
-            BlockShape(
-                spec.depth, spec.width, spec.num_heads, spec.num_kv_heads, spec.head_dim, spec.vocab_size
-            ),
+            block_shape(spec),
             layout,
             usage.model_copy(update={"batch_size": samples * shares}),
             tokens_per_sample=spec.context,
@@ -86,29 +77,18 @@ def block_shape(spec: Spec) -> BlockShape:
     )
 
 
-def _train_memory(spec: Spec, samples: int, usage: Usage) -> StepMemory:
-    if usage.is_checkpointed:
-        raise RecipeError(
-            "Memory with activation checkpointing has no closed form here.",
-            hint="plan one size with it:  kleiber plan gpt:depth=12 --checkpointing",
-        )
-    memory = train_memory(
-        spec,
-        samples,
-        accumulation=usage.accumulation,
-        optimizer="muon" if usage.optimizer == "muon" else "adamw",
-        value_bytes=PRECISIONS[usage.precision],
-    )
-    if usage.optimizer == "muon":
+def _whole_memory(spec: Spec, usage: Usage) -> StepMemory:
+    """Return the memory on one device; that of serving with the cache of all its sequences."""
+    memory = step_memory(spec, usage, spec.context)
+    if usage.mode == "train":
         return memory
-    return dataclasses.replace(memory, optimizer=OPTIMIZERS[usage.optimizer] * memory.weights)
-
-
-def _infer_memory(spec: Spec, samples: int, usage: Usage) -> StepMemory:
     value_bytes = PRECISIONS[usage.precision]
-    widest = samples * spec.context * max(spec.vocab_size, spec.width + 4 * spec.mlp_width)
-    held = kv_cache_bytes(spec, samples, spec.context, value_bytes=value_bytes) + value_bytes * widest
-    return StepMemory(value_bytes * spec.count().total, 0, 0, held, {"forward pass": held})
+    cache = kv_cache_bytes(spec, usage.micro_batch_size, spec.context, value_bytes=value_bytes)
+    return dataclasses.replace(
+        memory,
+        activations=memory.activations + cache,
+        moments={name: held + cache for name, held in memory.moments.items()},
+    )
 
 
 def largest_model(

@@ -18,12 +18,16 @@ from kleiber.cost import (
     optimizer_cost,
 )
 from kleiber.cost.flops import FLOP_CONVENTIONS
+from kleiber.cost.usage import Precision, Usage
 from kleiber.models import Spec, resolve_spec
-from kleiber.models.gpt.memory import train_memory
+from kleiber.models.gpt.memory import step_memory
 from kleiber.runs import Document, ParamCount, Recipe, num_cores
 from kleiber.units import format_bytes, format_count
 
 __all__ = ["Plan", "plan"]
+
+_AUTOCAST: dict[str, Precision] = {"fp32": "fp32", "tf32": "fp32", "fp16": "fp16"}
+"""Precision of activations by the dtype of matrix products; bf16 with any other."""
 
 
 class Plan(Document):
@@ -85,7 +89,7 @@ def plan(
         else assumed_step_time(shape, peak, f"{machine.title} in {dtype}")
     )
     total_time_s = _total_time_s(recipe, spec, time)
-    memory, memory_says = _memory(recipe, spec, own, 4 if dtype in {"fp32", "tf32"} else 2)
+    memory, memory_says = _memory(recipe, spec, own, dtype)
     price = usd_per_hour if usd_per_hour is not None else machine.usd_per_hour
     assumptions = [
         f"FLOPs: {FLOP_CONVENTIONS[flops.convention]}.",
@@ -131,17 +135,21 @@ def _total_time_s(recipe: Recipe, spec: Spec, time: StepTime) -> float:
 
 
 def _memory(
-    recipe: Recipe, spec: Spec, calibration: Calibration | None, value_bytes: int
+    recipe: Recipe, spec: Spec, calibration: Calibration | None, dtype: str
 ) -> tuple[MemoryBytes, list[str]]:
     """Return the memory and the sentences that say what it rests on."""
     train = recipe.train
-    memory = train_memory(
+    memory = step_memory(
         spec,
-        train.batch_size // train.accumulation,
-        accumulation=train.accumulation,
-        optimizer=train.optimizer.name,
-        value_bytes=value_bytes,
+        Usage(
+            batch_size=train.batch_size,
+            accumulation=train.accumulation,
+            optimizer=train.optimizer.name,
+            precision=_AUTOCAST.get(dtype, "bf16"),
+        ),
+        recipe.data.context,
         val_batch=min(VAL_SEQUENCES, recipe.data.val_tokens // recipe.data.context),
+        is_fused=True,
     )
     probes = calibration.probes if calibration else ()
     own = tuple(probe for probe in probes if probe.spec == spec.model_dump(mode="json"))

@@ -12,10 +12,11 @@ import numpy as np
 import torch
 
 from kleiber.cost import Calibration, Probe, optimizer_cost
+from kleiber.cost.usage import Usage
 from kleiber.data import Batch
 from kleiber.fleet import Done, Job, LocalExecutor
 from kleiber.models import resolve_spec
-from kleiber.models.gpt.memory import train_memory
+from kleiber.models.gpt.memory import step_memory
 from kleiber.runs import Recipe, now, num_cores
 from kleiber.tasks import task_of
 from kleiber.train.allocator import keep_freed_memory
@@ -60,7 +61,10 @@ def probe(recipe: Recipe, num_processes: int, report: Callable[[Any], None]) -> 
         state.optimizer.zero_grad()
         times_s.append(time.perf_counter() - start)
     cost = optimizer_cost(train.optimizer.name, spec.count().total, spec.hidden_shapes())
-    planned = train_memory(spec, shape[0], accumulation=train.accumulation, optimizer=train.optimizer.name)
+    usage = Usage(
+        batch_size=train.batch_size, accumulation=train.accumulation, optimizer=train.optimizer.name
+    )
+    planned = step_memory(spec, usage, recipe.data.context, is_fused=True)
     return peak, Probe(
         spec=spec.model_dump(mode="json"),
         optimizer=train.optimizer.name,

@@ -14,7 +14,6 @@ from kleiber.cost.flops import FlopConvention
 from kleiber.cost.module_cost import ModuleParams
 from kleiber.cost.operations import Operation
 from kleiber.cost.usage import Usage
-from kleiber.errors import RecipeError
 from kleiber.models.gpt.layers import TOKEN_BYTES, Layers
 from kleiber.models.gpt.spec import GPTSpec
 from kleiber.models.gpt.update import update_operations
@@ -49,14 +48,7 @@ def step_operations(
         >>> sum(operation.total_flops for operation in operations) == spec.flops(4, 128).total
         True
     """
-    if usage.batch_size % usage.accumulation:
-        raise RecipeError(
-            f"accumulation {usage.accumulation} must divide batch_size.",
-            got=usage.batch_size,
-            hint=f"a batch of {usage.accumulation * (usage.batch_size // usage.accumulation + 1)}",
-        )
-    micro_batch = usage.batch_size // usage.accumulation
-    around = Layers(spec, usage, micro_batch, context, convention, "forward", "")
+    around = Layers(spec, usage, usage.micro_batch_size, context, convention, "forward", "")
     counts: Counter[Operation] = Counter()
     for operation in _block(replace(around, module="blocks")):
         counts[operation] += spec.depth * usage.accumulation
