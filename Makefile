@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: demo test check bench docs format clean
+.PHONY: demo test check bench bench-cost docs format clean
 
 demo: $(STAMP)
 	$(BIN)/kleiber demo
@@ -26,6 +26,15 @@ bench: $(STAMP)
 ifdef DATA
 	$(BIN)/python bench/laws.py $(DATA)/scaling_laws
 endif
+
+# Predicted beside measured: memory of a grid of cells and of a billion parameters, step time, published GPU runs; half an hour.
+# Nothing else may run beside it.
+bench-cost: $(STAMP)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev,bench]'
+	$(BIN)/python bench/published_runs.py
+	$(BIN)/python bench/cost_grid.py
+	$(BIN)/python bench/local_time.py
+	$(BIN)/python bench/billion.py
 
 docs: $(STAMP)
 	$(BIN)/python docs/make_reference.py

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from kleiber.cost import ASSUMED_EFFICIENCY_FRAC, StepShape, calibrated_step_time, optimizer_cost
-from kleiber.cost.kernel_efficiency import SUSTAINED_FRAC
+from kleiber.cost.kernel_efficiency import BACKTEST_SAYS, SUSTAINED_FRAC
 from kleiber.cost.layouts import Layout
 from kleiber.cost.rates import Rates
 from kleiber.cost.roofline import step_time
@@ -15,6 +15,7 @@ from kleiber.cost.usage import Usage
 from kleiber.models import Spec
 from kleiber.study.cost_document import PlannedKind
 from kleiber.study.place import Place
+from kleiber.units import format_seconds
 
 __all__ = ["PlannedTime", "planned_time"]
 
@@ -80,7 +81,7 @@ def _by_roofline(cost: StepCost, usage: Usage, place: Place) -> PlannedTime:
         found.communication_s,
         found.bubble_frac,
         f"Time is that of {kernels} kernels on {device.title} by operation, the slower of compute and bandwidth, at {SUSTAINED_FRAC:.0%} "
-        "of what each reaches alone; on nine published runs such plans were 18% off in the mean, mostly too short.",
+        f"of what each reaches alone; {BACKTEST_SAYS}.",
     )
 
 
@@ -108,7 +109,8 @@ def _by_rates(cost: StepCost, place: Place, rates: Rates) -> PlannedTime:
         tuple(PlannedKind(kind=part.kind, time_s=part.time_s, bound=part.bound) for part in found.by_kind),
         0.0,
         0.0,
-        f"Time follows by operation from this machine's rates, measured on {rates.measured_at[:10]}.",
+        f"Time follows by operation from this machine's rates, measured on {rates.measured_at[:10]}; "
+        f"{format_seconds(found.between_calls_s)} of a step pass between the operations.",
     )
 
 
