@@ -13,20 +13,25 @@ __all__ = ["enable_checkpointing_", "repeated_blocks"]
 
 
 def repeated_blocks(module: nn.Module) -> list[nn.Module]:
-    """Return the blocks of `module`: the members of its outermost lists of two or more modules of one type.
+    """Return the blocks of `module`: the members of its lists of two or more modules of one type.
 
-    A plain layer of torch, such as a linear one, is not a block; a Transformer layer of torch is.
+    Of lists of lists, as of the stages of a residual network, the innermost count. A plain layer of torch, such as a
+    linear one, is not a block; a Transformer layer of torch is.
 
     Example:
-        >>> layer = nn.TransformerEncoderLayer(8, 2, 16)
+        >>> layer = nn.TransformerEncoderLayer(8, 2, 16, batch_first=True)
         >>> len(repeated_blocks(nn.TransformerEncoder(layer, 3))), repeated_blocks(nn.Sequential(nn.ReLU(), nn.ReLU()))
         (3, [])
     """
-    if isinstance(module, nn.ModuleList | nn.Sequential):
-        members = list(module)
-        if len({type(member) for member in members}) == 1 and len(members) > 1 and _is_block(members[0]):
-            return members
-    return [block for child in module.children() for block in repeated_blocks(child)]
+    inner = [block for child in module.children() for block in repeated_blocks(child)]
+    if not isinstance(module, nn.ModuleList | nn.Sequential):
+        return inner
+    members = list(module)
+    are_alike = len(members) > 1 and len({type(member) for member in members}) == 1
+    first = members[0] if members else None
+    # A list is nothing that runs, and a sequence is a block only when it is not made of blocks.
+    is_list = isinstance(first, nn.ModuleList) or (isinstance(first, nn.Sequential) and inner)
+    return members if are_alike and not is_list and first is not None and _is_block(first) else inner
 
 
 def enable_checkpointing_(module: nn.Module) -> None:
