@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from kleiber.cost.operations import OperationKind
 
 __all__ = [
-    "BACKTEST_SAYS",
     "ATTENTION_BACKWARD_FRAC",
+    "BACKTEST_SAYS",
     "EFFICIENCIES",
     "FUSED_KINDS",
     "FUSED_PASSES_FRAC",
