@@ -165,6 +165,23 @@ def test_saved_activations_are_what_the_module_saves() -> None:
     assert memory.moments["forward of the loss"] - 4 * 4 * 128 * 300 == pytest.approx(saved, rel=0.002)
 
 
+@settings(deadline=None)
+@given(st.sampled_from(sorted(SHAPES)), st.sampled_from(["fp32", "bf16"]), st.booleans(), st.integers(1, 3))
+def test_after_a_backward_pass_nothing_is_left_but_gradients(
+    shape, precision, is_checkpointed, accumulation
+) -> None:
+    usage = usage_of(
+        shape,
+        precision=precision,
+        is_checkpointed=is_checkpointed,
+        accumulation=accumulation,
+        optimizer="sgd",
+    )
+    spec, (_, _, context, batch) = spec_of(shape), SHAPES[shape]
+    memory = step_memory(spec, usage, context)
+    assert memory.moments["optimizer step"] == 4 * spec.count().total + 8 * batch * (context + 1)
+
+
 def test_validation_is_a_pass_without_a_backward(traced) -> None:
     spec = GPTSpec.from_dial({"depth": 2, "width": 32}, vocab_size=1024, context=128)
     memory = step_memory(spec, Usage(batch_size=4), 128, val_batch=32)

@@ -93,6 +93,7 @@ class Gradients:
         tape = self.forward.tape
         tape.make(squares=self.forward.wide(2 * self.forward.spec.width))
         tape.drop("squares", f"{name}.grad", f"{name}.scale", f"{name}.unit", source)
+        self._gains(self.forward.spec.width)
 
     def _mlp(self) -> None:
         tape, part = self.forward.tape, self.forward.narrow(self.forward.spec.mlp_width)
@@ -119,6 +120,7 @@ class Gradients:
         tape.drop("rotated.grad")
         tape.make(turned=heads, scaled=heads, along=heads)
         tape.drop("joined", "turned", "along", "rotated.scale", "rotated.unit")
+        self._gains(2 * forward.spec.head_dim)
         self._cast("scaled", forward.narrow(forward.num_rotated))
         tape.make(**{"qkv.grad": forward.narrow(forward.num_rotated + num_values)})
         tape.drop("scaled", "values.grad")
@@ -130,6 +132,10 @@ class Gradients:
             tape.make(cast=num_bytes)
             tape.drop(name)
             tape.rename("cast", name)
+
+    def _gains(self, num_gains: int) -> None:
+        self.forward.tape.make(gains=FP32_BYTES * num_gains)
+        self._arrive("gains")
 
     def _arrive(self, name: str) -> None:
         """Give a parameter its gradient."""

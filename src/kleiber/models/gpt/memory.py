@@ -62,7 +62,8 @@ def step_memory(
     _backward(Gradients(tensors, is_added))
     loop_sizes = [] if is_fused else _loop_sizes(spec, usage.optimizer)
     cost = optimizer_cost(usage.optimizer, num_params, spec.hidden_shapes(), loop_sizes=loop_sizes)
-    moments["optimizer step"] = tokens + gradients + cost.temporary_bytes
+    tensors.tape.enter("optimizer step")
+    tensors.tape.make(temporaries=cost.temporary_bytes)
     if val_batch:
         moments["validation"] = _validation(spec, val_batch, context)
     return StepMemory(weights, gradients, cost.state_bytes, activations, moments)
@@ -135,6 +136,7 @@ def _backward(gradients: Gradients) -> None:
     tape.repeat(gradients.block, tensors.spec.depth, first=first, last=last)
     tape.enter("backward of the embedding")
     gradients.embedding()
+    tape.drop("rotations")
 
 
 def _validation(spec: GPTSpec, batch: int, context: int) -> int:
