@@ -8,39 +8,55 @@ from cost_cells import Cell
 from peers import PEERS, PeerSays
 from torch import nn
 from torch._subclasses.fake_tensor import FakeTensorMode
-from torch.utils.flop_counter import FlopCounterMode, flop_registry
+from torch.utils.flop_counter import FlopCounterMode
 
 from kleiber.cost.trace.fake import fake_module
+from kleiber.models import FAMILIES, parse_size, resolve_spec
 from kleiber.models.subject import Inputs, Subject
-from kleiber.study.traced import trace
+from kleiber.runs import Recipe
+from kleiber.study.model_cost import CostedModel, costed_family, costed_subject
 
 __all__ = ["predict"]
-
-_COUNTED_BY_TORCH = {str(operator).rpartition(".")[2] for operator in flop_registry}
 
 
 def predict(cell: Cell) -> dict[str, PeerSays]:
     """Return what each tool says; "torch" is what the others' counts are compared with."""
     subject = cell.subject.open()
     return {
-        "kleiber": predicted_by_kleiber(subject, cell),
+        "kleiber": predicted_by_kleiber(cell),
         "torch": _true_counts(subject, cell),
         **{tool: _asked(ask, subject, cell) for tool, ask in PEERS.items()},
     }
 
 
-def predicted_by_kleiber(subject: Subject, cell: Cell) -> PeerSays:
-    """Return Kleiber's prediction; FLOPs of the operations that torch's counter knows, as it counts them."""
-    traced = trace(subject, cell.usage, convention="full")
-    forward = [operation for operation in traced.operations if operation.phase == "forward"]
-    return PeerSays(
-        memory_bytes=traced.memory.summary().peak,
-        num_params=sum(param.numel() for param in traced.module.parameters()),
-        forward_flops=float(
-            sum(operation.total_flops for operation in forward if operation.name in _COUNTED_BY_TORCH)
-        )
-        / cell.usage.accumulation,
+def predicted_by_kleiber(cell: Cell) -> PeerSays:
+    """Return what `kleiber plan` says of a step, validation left out: a family in closed form, others traced.
+
+    FLOPs are those of operations that torch's counter knows, as it counts them: the whole square of causal attention,
+    and no fused recurrent layer.
+    """
+    model = _costed(cell)
+    cost = model.cost(cell.usage)
+    forward = sum(
+        operation.total_flops
+        for operation in cost.operations
+        if operation.phase == "forward" and operation.kind != "recurrent"
     )
+    return PeerSays(
+        memory_bytes=cost.memory.summary().peak,
+        num_params=cost.num_params.total,
+        forward_flops=forward / cell.usage.accumulation,
+    )
+
+
+def _costed(cell: Cell) -> CostedModel:
+    subject, usage = cell.subject, cell.usage
+    family, _, _ = subject.text.partition(":")
+    if family not in FAMILIES:
+        return costed_subject(subject.open(), convention="full")
+    data = Recipe().data.model_copy(update={"context": subject.context})
+    spec = resolve_spec(Recipe(model=parse_size(subject.text), data=data))
+    return costed_family(subject.text, spec, batch_size=usage.batch_size, convention="full")
 
 
 def _true_counts(subject: Subject, cell: Cell) -> PeerSays:
