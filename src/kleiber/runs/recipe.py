@@ -142,6 +142,9 @@ class ParallelRecipe(Document):
 
     num_threads: int | None = Field(default=None, ge=1, le=4096)
     """CPU threads of the process; None takes all cores and is resolved when the run starts."""
+    keeps_freed_memory: bool = Field(default=True, strict=True)
+    """Whether the process keeps freed blocks for the next step: a fifth to a third faster on a CPU, and it holds 1.1 to
+    1.5 times what its tensors take at their peak. Without, the peak is that of the tensors."""
 
 
 class Recipe(Document):

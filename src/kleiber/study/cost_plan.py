@@ -35,7 +35,7 @@ from kleiber.study.cost_document import (
 )
 from kleiber.study.job import Job
 from kleiber.study.layout_ranking import every_layout, rank_layouts
-from kleiber.study.model_cost import CostedModel
+from kleiber.study.model_cost import CostedModel, check_micro_batches
 from kleiber.study.place import Place
 from kleiber.study.planned_time import planned_time
 from kleiber.units import format_bytes
@@ -111,7 +111,12 @@ def plan_cost(
         usd=_price(place, total_time_s),
         modules=tuple(_modules(cost.modules, module_depth)),
         moments=tuple(PlannedMoment(name=at.name, held_bytes=dict(at.held_bytes)) for at in cost.moments),
-        assumptions=(*cost.says, time.says, *_memory_says(memory, peak, place, layout), *_price_says(place)),
+        assumptions=(
+            *cost.says,
+            time.says,
+            *_memory_says(memory, peak, cache, place, layout),
+            *_price_says(place),
+        ),
     )
 
 
@@ -153,6 +158,8 @@ def rank_all_layouts(model: CostedModel, usage: Usage, place: Place) -> tuple[Pl
 
 def _cost_of_share(model: CostedModel, usage: Usage, layout: Layout, num_devices: int) -> StepCost:
     """Return the step of one share of the batch, once model and batch are known to divide."""
+    if layout.num_ranks == 1:  # a shorter sentence than that of shares
+        check_micro_batches(usage)
     check_layout(layout, model.blocks, usage, num_devices)
     return model.cost(rank_usage(usage, layout))
 
@@ -244,29 +251,31 @@ def _modules(tree: ModuleCost, depth: int) -> Iterator[PlannedModule]:
         yield from _modules(child, depth - 1)
 
 
-def _memory_says(memory: StepMemory, peak: MemoryBytes, place: Place, layout: Layout) -> Iterator[str]:
+def _memory_says(
+    memory: StepMemory, peak: MemoryBytes, cache: int | None, place: Place, layout: Layout
+) -> Iterator[str]:
     beside = (
         "what the process holds after its imports stands beside it"
         if place.is_here
         else "the driver's context and the allocator's slack stand beside it"
     )
     yield f"Memory is at its peak in the {memory.fullest_moment}; it counts tensors and what kernels hold; {beside}."
-    yield from (
-        f"{says[:1].upper()}{says[1:]}." for axis, says in SHARDING_SAYS.items() if getattr(layout, axis) > 1
-    )
+    # They begin with the name of an axis, as it is typed.
+    yield from (f"{says}." for axis, says in SHARDING_SAYS.items() if getattr(layout, axis) > 1)
     limit = place.device.memory_bytes
-    if limit is not None and peak.peak > limit:
+    needed = peak.peak + (cache or 0)
+    if limit is not None and needed > limit:
         yield (
-            f"It does not fit: {place.device.name} has {format_bytes(limit)}, the peak is {format_bytes(peak.peak)}."
+            f"It does not fit: {place.device.name} has {format_bytes(limit)}, the peak is {format_bytes(needed)}."
         )
 
 
 def _price_says(place: Place) -> Iterator[str]:
     device, given = place.device, place.usd_per_hour
     if given is not None:
-        yield f"Money is {given:g} USD an hour for one {device.name}: the price given."
+        yield f"Money is {given:,.2f} USD an hour for one {device.name}: the price given."
     elif device.usd_per_hour is not None:
         yield (
-            f"Money is {device.usd_per_hour:g} USD an hour for one {device.name}: list price of {device.price_date}, "
+            f"Money is {device.usd_per_hour:,.2f} USD an hour for one {device.name}: list price of {device.price_date}, "
             "check yours."
         )

@@ -19,7 +19,7 @@ from kleiber.models import resolve_spec
 from kleiber.models.gpt.memory import step_memory
 from kleiber.runs import Recipe, now, num_cores
 from kleiber.tasks import task_of
-from kleiber.train.allocator import keep_freed_memory
+from kleiber.train.allocator import pin_allocator
 from kleiber.train.measure import MemoryMeter, peak_flops_per_s
 from kleiber.train.state import TrainState
 
@@ -41,7 +41,7 @@ def probe(recipe: Recipe, num_processes: int, report: Callable[[Any], None]) -> 
     del report
     num_threads = recipe.parallel.num_threads or num_cores()
     torch.set_num_threads(num_threads)
-    keep_freed_memory()
+    pin_allocator(keeps_freed_memory=recipe.parallel.keeps_freed_memory)
     peak = peak_flops_per_s(num_threads)
     meter = MemoryMeter()
     spec, train, task = resolve_spec(recipe), recipe.train, task_of(recipe.task)

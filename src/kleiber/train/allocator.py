@@ -10,7 +10,7 @@ from __future__ import annotations
 import ctypes
 import functools
 
-__all__ = ["keep_freed_memory", "return_freed_memory"]
+__all__ = ["keep_freed_memory", "pin_allocator", "return_freed_memory"]
 
 # Of malloc.h. Blocks of up to 32 MiB, the most that glibc allows, come from the heap; the heap's top stays.
 _M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_THRESHOLD = -1, -2, -3
@@ -18,6 +18,11 @@ _MMAP_THRESHOLD_BYTES = 1 << 25
 _TRIM_THRESHOLD_BYTES = 1 << 30
 _TOP_PAD_BYTES = 1 << 24
 _SMALL_BLOCK_BYTES = 1 << 14
+
+
+def pin_allocator(*, keeps_freed_memory: bool) -> bool:
+    """Pin the allocator as a recipe says; return whether its C library has thresholds."""
+    return keep_freed_memory() if keeps_freed_memory else return_freed_memory()
 
 
 @functools.cache

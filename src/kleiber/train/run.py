@@ -18,7 +18,7 @@ from kleiber.models import Spec, resolve_spec, save
 from kleiber.runs import Predicted, Recipe, Record, Result, RunFolder, now
 from kleiber.runs.files import RESUME_HINT, storage_errors
 from kleiber.tasks import Metrics, task_of
-from kleiber.train.allocator import keep_freed_memory
+from kleiber.train.allocator import pin_allocator
 from kleiber.train.lock import exclusive
 from kleiber.train.loop import Loop, Progress
 from kleiber.train.measure import MemoryMeter, peak_flops_per_s
@@ -113,7 +113,7 @@ def _work(
 ) -> tuple[Result, bool]:
     """Train to the last step and write the model; also return whether a signal came too late to stop that."""
     recipe = record.recipe
-    keep_freed_memory()
+    pin_allocator(keeps_freed_memory=recipe.parallel.keeps_freed_memory)
     peak = peak_flops_per_s(torch.get_num_threads())
     meter = MemoryMeter()
     state = TrainState.start(recipe, spec)
