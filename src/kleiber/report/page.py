@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import base64
-import hashlib
 from collections.abc import Sequence
-from functools import cache
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 import jinja2
-import vl_convert
 from markupsafe import Markup
 
 from kleiber.report import facts, tables
@@ -19,10 +15,11 @@ from kleiber.report.answer_chart import answer_chart
 from kleiber.report.isoflop_chart import isoflop_chart
 from kleiber.report.law_points import BUDGET_TOLERANCE
 from kleiber.report.law_table import law_view
+from kleiber.report.offline import TEMPLATES, bundle, content_policy, read_asset, style_sheet
 from kleiber.report.run_charts import curves_chart, rate_chart
 from kleiber.report.scaling_chart import scaling_chart
 from kleiber.report.sources import RunView, Sources, read_sources
-from kleiber.report.theme import DARK, LIGHT, chart_config, css_variables
+from kleiber.report.theme import DARK, LIGHT, chart_config
 from kleiber.report.words import Language, Words, read_words
 from kleiber.runs import now
 from kleiber.runs.files import write_text
@@ -30,7 +27,6 @@ from kleiber.units import format_seconds
 
 __all__ = ["write_report"]
 
-_HERE = Path(__file__).parent
 _MAX_SAMPLES = 6
 """Samples shown of a run."""
 
@@ -63,7 +59,7 @@ def write_report(paths: Sequence[Path], output: Path, *, lang: Language = "en") 
         for name, palette in (("light", LIGHT), ("dark", DARK))
     }
     environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(_HERE),
+        loader=jinja2.FileSystemLoader(TEMPLATES),
         autoescape=True,
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
@@ -105,14 +101,14 @@ def _parts(context: dict[str, Any], charts: dict[str, Any]) -> list[str]:
 
 
 def _frame(sources: Sources, words: Words, name: str) -> dict[str, Any]:
-    script = _asset("page.js")
+    script = read_asset("page.js")
     return {
         "t": words,
         "name": name,
-        "style": Markup(_style()),  # noqa: S704 - our own files, as are the scripts
-        "bundle": Markup(_bundle()),  # noqa: S704
+        "style": Markup(style_sheet()),  # noqa: S704 - our own files, as are the scripts
+        "bundle": Markup(bundle()),  # noqa: S704
         "script": Markup(script),  # noqa: S704
-        "policy": _policy(_bundle(), script),
+        "policy": content_policy(bundle(), script),
         "answer": facts.answer(sources, words),
         "figures": facts.figures(sources, words),
         "written_at": f"{now()[:16].replace('T', ' ')} UTC",
@@ -171,37 +167,3 @@ def _trust(sources: Sources, words: Words) -> dict[str, Any]:
         "hashes": facts.provenance(sources, words),
         "proof": facts.order_proof(sources, words),
     }
-
-
-def _asset(name: str) -> str:
-    return (_HERE / name).read_text(encoding="utf-8")
-
-
-@cache
-def _bundle() -> str:
-    """Return Vega, Vega-Lite and vega-embed in one script; no tag in it may end the script's element."""
-    return str(vl_convert.javascript_bundle("window.vegaEmbed = vegaEmbed;")).replace(
-        "</script", "<\\/script"
-    )
-
-
-def _style() -> str:
-    light, dark = css_variables(LIGHT), css_variables(DARK)
-    themes = (
-        f":root {{ {light} color-scheme: light; }}\n"
-        f"@media (prefers-color-scheme: dark) {{ :root:not([data-theme=light]) {{ {dark} color-scheme: dark; }} }}\n"
-        f":root[data-theme=dark] {{ {dark} color-scheme: dark; }}\n"
-    )
-    return themes + _asset("style.css")
-
-
-def _policy(*scripts: str) -> str:
-    """Return a policy under which the page runs these scripts and nothing else, and fetches nothing at all.
-
-    Were a text to slip through the escaping, the browser would still not run it.
-    """
-    digests = (base64.b64encode(hashlib.sha256(script.encode()).digest()).decode() for script in scripts)
-    allowed = " ".join(f"'sha256-{digest}'" for digest in digests)
-    return (
-        f"default-src 'none'; script-src {allowed}; style-src 'unsafe-inline'; img-src data:; base-uri 'none'"
-    )

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any
 
-__all__ = ["DARK", "FONT", "LIGHT", "Palette", "chart_config", "css_variables", "ramp"]
+__all__ = ["DARK", "FONT", "LIGHT", "Palette", "chart_config", "css_variables", "plan_styles", "ramp"]
 
 FONT = (
     'ui-sans-serif, system-ui, -apple-system, "Segoe UI", Roboto, "Helvetica Neue", "Noto Sans", '
@@ -175,4 +175,21 @@ def _styles(palette: Palette) -> dict[str, Any]:
         "optimum": ring | {"color": palette.card, "stroke": palette.ink, "size": 50},
         "forecast-note": {"color": palette.accent, "fontSize": 11.5, "fontWeight": 600},
         "truth-note": {"color": palette.truth, "fontSize": 11.5, "fontWeight": 600},
+    }
+
+
+def plan_styles(palette: Palette) -> dict[str, Any]:
+    """Return the styles that only the chart of a plan names."""
+    note = {"fontSize": 12, "fontWeight": 600}
+    dots = {"strokeWidth": 1, "strokeDash": [2, 3]}
+    return {
+        "peak": {"color": palette.ink, "stroke": palette.card, "strokeWidth": 1.2, "size": 62, "opacity": 1},
+        "peak-rule": {"color": palette.ink, "strokeWidth": 1},
+        "peak-note": note | {"color": palette.ink},
+        "halo": note | {"color": palette.card, "stroke": palette.card, "strokeWidth": 4},
+        "limit": {"color": palette.truth, "strokeWidth": 1.4, "strokeDash": [6, 4]},
+        "limit-note": note | {"color": palette.truth},
+        "phase-rule": dots | {"color": palette.ink, "opacity": 0.45},
+        "share": {"color": palette.accent},
+        "share-note": {"color": palette.muted, "fontSize": 11},
     }
