@@ -118,6 +118,10 @@ def test_format_bytes(value, text):
 @pytest.mark.parametrize(
     ("value", "text"),
     [
+        (0, "0 s"),
+        (0.0000594, "59.4 µs"),
+        (0.0009994, "999 µs"),
+        (0.0009996, "1 ms"),
         (0.0123, "12.3 ms"),
         (0.9994, "999 ms"),
         (0.9996, "1 s"),
@@ -143,10 +147,10 @@ def test_format_loss_keeps_four_decimals():
     assert format_loss(3.14159265) == "3.1416"
 
 
-_SECONDS = {"ms": 1e-3, "s": 1, "min": 60, "h": 3600, "days": 86_400}
+_SECONDS = {"µs": 1e-6, "ms": 1e-3, "s": 1, "min": 60, "h": 3600, "days": 86_400}
 
 
-@given(st.floats(min_value=1e-3, max_value=1e10))
+@given(st.floats(min_value=1e-6, max_value=1e10))
 def test_format_seconds_means_what_was_given(value):
     words = format_seconds(value).split()
     parts = [

@@ -98,9 +98,13 @@ def format_seconds(value: float) -> str:
     Example:
         >>> format_seconds(0.0123), format_seconds(75), format_seconds(7380), format_seconds(3e6)
         ('12.3 ms', '1 min 15 s', '2 h 03 min', '34.7 days')
+        >>> format_seconds(59e-6), format_seconds(0)
+        ('59 µs', '0 s')
     """
     # Units are chosen of the rounded value: 0.9999 s is 1 s and not 1e+03 ms.
     rounded = float(f"{value:.3g}")
+    if rounded < 1e-3:
+        return f"{value * 1e6:.3g} µs" if value else "0 s"
     if rounded < 1:
         return f"{value * 1e3:.3g} ms"
     if rounded < 60:

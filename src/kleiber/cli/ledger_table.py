@@ -22,9 +22,11 @@ _NAIVE = {"last_rung": "naive: as the last rung", "log_log_line": "naive: log-lo
 
 def print_ledger(out: Output, entries: Sequence[LedgerEntry]) -> None:
     """Print one line a quantity, naive forecasts under the law's."""
-    out.table(
-        ["", "predicted", "measured", "error", "80% interval", "skill"], (_line(entry) for entry in entries)
-    )
+    headers = ["", "predicted", "measured", "error", "80% interval", "skill"]
+    lines = [_line(entry) for entry in entries]
+    # Only what a law forecasts has an interval and a skill.
+    shown = [k for k in range(len(headers)) if k < 4 or any(line[k] for line in lines)]
+    out.table([headers[k] for k in shown], [[line[k] for k in shown] for line in lines])
 
 
 def _line(entry: LedgerEntry) -> list[str]:

@@ -40,13 +40,14 @@ Seed = Annotated[str, typer.Option("--seed", metavar="WHOLE", help="Of everythin
 MAX_SEED = 2**31 - 1
 
 
-def parse_positive(text: str, name: str, command: str) -> float:
+def parse_positive(text: str, name: str, command: str, *, example: str = "2e9") -> float:
     """Return the positive number that was typed as `2e9`, `2.6B` or `512`.
 
     Args:
         text: What was typed.
         name: The option, with its dashes.
         command: A command that works with this option added.
+        example: A value that would do.
 
     Raises:
         UsageError: Not a positive number.
@@ -60,7 +61,7 @@ def parse_positive(text: str, name: str, command: str) -> float:
     try:
         return parse_count(text, name)
     except UsageError as error:
-        raise UsageError(error.message, got=error.got, hint=f"{command} {name} 2e9") from None
+        raise UsageError(error.message, got=error.got, hint=f"{command} {name} {example}") from None
 
 
 def parse_whole(text: str, name: str, command: str, *, minimum: int = 0, maximum: int = MAX_SEED) -> int:

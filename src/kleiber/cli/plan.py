@@ -9,6 +9,8 @@ import typer
 
 from kleiber.cli.options import Json, Sets, parse_choice, parse_positive, parse_whole
 from kleiber.cli.output import Output
+from kleiber.cli.typed import pasteable_hints
+from kleiber.errors import UsageError
 
 __all__ = ["EXAMPLE", "plan"]
 
@@ -17,11 +19,15 @@ EXAMPLE = "kleiber plan gpt:depth=12 --tokens 2.6e9 --device h100-sxm"
 _USE, _PLACE, _LENGTH, _INVERSE, _SHOW = "How it is used", "Where", "How long", "What fits", "What is shown"
 
 
+_PICTURES = (".svg", ".png", ".html")
+
+
 def _option(name: str, metavar: str, help_: str, panel: str) -> Any:
     return typer.Option(name, metavar=metavar, help=help_, rich_help_panel=panel)
 
 
 def plan(
+    ctx: typer.Context,
     model: Annotated[
         str,
         typer.Argument(
@@ -106,8 +112,9 @@ def plan(
         str | None, _option("--inference-tokens", "NUMBER", "Served over the model's life.", _INVERSE)
     ] = None,
     law: Annotated[
-        str, _option("--law", "LAW", "besiroglu, hoffmann, or a fitted law.json.", _INVERSE)
-    ] = "besiroglu",
+        str | None,
+        _option("--law", "LAW", "besiroglu (without it), hoffmann, or a fitted law.json.", _INVERSE),
+    ] = None,
     convention: Annotated[
         str, _option("--convention", "NAME", "FLOPs of attention: causal (half the square) or full.", _SHOW)
     ] = "causal",
@@ -135,11 +142,11 @@ def plan(
     """
     command = f"kleiber plan {model}"
 
-    def whole(text: str | None, name: str, minimum: int = 1) -> int | None:
-        return None if text is None else parse_whole(text, name, command, minimum=minimum)
+    def whole(text: str | None, name: str, minimum: int = 1, maximum: int = 10**9) -> int | None:
+        return None if text is None else parse_whole(text, name, command, minimum=minimum, maximum=maximum)
 
-    def positive(text: str | None, name: str) -> float | None:
-        return None if text is None else parse_positive(text, name, command)
+    def positive(text: str | None, name: str, example: str) -> float | None:
+        return None if text is None else parse_positive(text, name, command, example=example)
 
     from kleiber.cost.flops import FLOP_CONVENTIONS
     from kleiber.cost.usage import OPTIMIZERS, PRECISIONS
@@ -148,65 +155,75 @@ def plan(
     from kleiber.study.place import place_of
     from kleiber.study.planned_model import Asked
 
-    asked = Asked(
-        text=model,
-        inputs=tuple(input_ or ()),
-        init=init,
-        loss=loss,
-        mode=cast("Any", parse_choice(mode, "--mode", command, ("train", "infer"))),
-        batch_size=whole(batch, "--batch"),
-        context=whole(context, "--context"),
-        vocab_size=whole(vocab_size, "--vocab-size", 2),
-        optimizer=cast(
-            "Any", optimizer and parse_choice(optimizer, "--optimizer", command, tuple(OPTIMIZERS))
-        ),
-        precision=cast(
-            "Any", precision and parse_choice(precision, "--precision", command, tuple(PRECISIONS))
-        ),
-        accumulation=whole(accumulation, "--accumulation"),
-        is_checkpointed=checkpointing,
-        convention=cast("Any", parse_choice(convention, "--convention", command, tuple(FLOP_CONVENTIONS))),
-        sets=tuple(sets or ()),
-    )
-    place = place_of(
-        device,
-        num_devices=whole(num_devices, "--num-devices"),
-        parallel=parallel,
-        is_compiled=compiled,
-        usd_per_hour=positive(usd_per_hour, "--usd-per-hour"),
-        peak_flops_per_s=positive(peak_flops_per_s, "--peak-flops-per-s"),
-        memory_bytes=positive(memory_bytes, "--memory-bytes"),
-        bandwidth_bytes_per_s=positive(bandwidth_bytes_per_s, "--bandwidth-bytes-per-s"),
-        interconnect_bytes_per_s=positive(interconnect_bytes_per_s, "--interconnect-bytes-per-s"),
-        watts=positive(watts, "--watts"),
-    )
-    job = Job(
-        tokens=positive(tokens, "--tokens"),
-        samples=positive(samples, "--samples"),
-        epochs=positive(epochs, "--epochs") or 1.0,
-    )
-    limits = Limits(
-        usd=positive(budget_usd, "--budget-usd"),
-        hours=positive(budget_hours, "--budget-hours"),
-        flops=positive(budget_flops, "--budget-flops"),
-        memory_bytes=positive(memory_bytes, "--memory-bytes") if peak_flops_per_s is None else None,
-        inference_tokens=positive(inference_tokens, "--inference-tokens") or 0.0,
-    )
+    with pasteable_hints(ctx):
+        if chart is not None and chart.suffix not in _PICTURES:
+            raise UsageError("--chart writes .svg, .png or .html.", got=chart.name, hint="--chart plan.svg")
+        asked = Asked(
+            text=model,
+            inputs=tuple(input_ or ()),
+            init=init,
+            loss=loss,
+            mode=cast("Any", parse_choice(mode, "--mode", command, ("train", "infer"))),
+            batch_size=whole(batch, "--batch"),
+            context=whole(context, "--context"),
+            vocab_size=whole(vocab_size, "--vocab-size", 2),
+            optimizer=cast(
+                "Any", optimizer and parse_choice(optimizer, "--optimizer", command, tuple(OPTIMIZERS))
+            ),
+            precision=cast(
+                "Any", precision and parse_choice(precision, "--precision", command, tuple(PRECISIONS))
+            ),
+            accumulation=whole(accumulation, "--accumulation", 1, 10**6),
+            is_checkpointed=checkpointing,
+            convention=cast(
+                "Any", parse_choice(convention, "--convention", command, tuple(FLOP_CONVENTIONS))
+            ),
+            sets=tuple(sets or ()),
+        )
+        place = place_of(
+            device,
+            num_devices=whole(num_devices, "--num-devices", 1, 10**5),
+            parallel=parallel,
+            is_compiled=compiled,
+            usd_per_hour=positive(usd_per_hour, "--usd-per-hour", "2.50"),
+            peak_flops_per_s=positive(peak_flops_per_s, "--peak-flops-per-s", "3e14"),
+            memory_bytes=positive(memory_bytes, "--memory-bytes", "80e9"),
+            bandwidth_bytes_per_s=positive(bandwidth_bytes_per_s, "--bandwidth-bytes-per-s", "2e12"),
+            interconnect_bytes_per_s=positive(interconnect_bytes_per_s, "--interconnect-bytes-per-s", "9e11"),
+            watts=positive(watts, "--watts", "700"),
+        )
+        job = Job(
+            tokens=positive(tokens, "--tokens", "2e9"),
+            samples=positive(samples, "--samples", "50000"),
+            epochs=positive(epochs, "--epochs", "3") or 1.0,
+        )
+        limits = Limits(
+            usd=positive(budget_usd, "--budget-usd", "100"),
+            hours=positive(budget_hours, "--budget-hours", "24"),
+            flops=positive(budget_flops, "--budget-flops", "1e19"),
+            memory_bytes=positive(memory_bytes, "--memory-bytes", "80e9")
+            if peak_flops_per_s is None
+            else None,
+            inference_tokens=positive(inference_tokens, "--inference-tokens", "1e12") or 0.0,
+        )
+        found = answer(
+            asked,
+            place,
+            job,
+            limits,
+            law=law,
+            module_depth=whole(modules, "--modules", 0) or 0,
+            ledger=ledger if measure else None,
+        )
     out = Output(json_)
-    found = answer(
-        asked,
-        place,
-        job,
-        limits,
-        law=law,
-        module_depth=whole(modules, "--modules", 0) or 0,
-        ledger=ledger if measure else None,
-    )
-    from kleiber.cli.plan_tables import print_plan
-
-    print_plan(out, found)
+    wrote = None
     if chart is not None:
         from kleiber.report.plan_chart import write_plan_chart
 
-        out.say(f"wrote {write_plan_chart(found, chart)}")
+        wrote = write_plan_chart(found, chart)
+    from kleiber.cli.plan_tables import print_plan
+
+    print_plan(out, found)
+    if wrote is not None:
+        out.say(f"wrote {wrote}")
     out.document(found.model_dump(mode="json"))

@@ -31,9 +31,10 @@ def print_plan(out: Output, plan: CostPlan) -> None:
     _print_room(out, plan)
     if plan.measured:
         print_ledger(out, plan.measured)
-    for sentence in plan.assumptions:
-        out.say(f"- {sentence}")
-    for sentence in plan.optimum.assumptions if plan.optimum else ():
+    found = plan.optimum.assumptions if plan.optimum else ()
+    # What the FLOPs and the money of the best model rest on is what the plan's do.
+    others = [sentence for sentence in found if not sentence.startswith(("FLOPs", "Money"))]
+    for sentence in (*plan.assumptions, *others):
         out.say(f"- {sentence}")
 
 
@@ -55,36 +56,49 @@ def _heading(plan: CostPlan) -> str:
     length = ""
     if plan.num_steps is not None:
         unit = "samples" if plan.num_tokens is None else "tokens"
-        length = (
-            f": {format_count(plan.num_tokens or plan.num_samples or 0)} {unit} in {plan.num_steps} steps"
-        )
+        num_units = format_count(plan.num_tokens or plan.num_samples or 0)
+        length = f": {num_units} {unit} in {_steps(plan.num_steps)}"
     return f"{', '.join(what)}, on {where} in {plan.dtype}{length}"
 
 
 def _figures(plan: CostPlan) -> Iterator[list[str]]:
-    params, flops, memory = plan.num_params, plan.flops, plan.memory_bytes
-    tied = " (tied)" if params.is_tied else ""
-    groups: dict[str, float] = {name: getattr(params, name) for name in ("embedding", "body", "head")}
-    if params.active != params.total:
-        groups["active"] = params.active
-    if params.trainable != params.total:
-        groups["trainable"] = params.trainable
-    yield ["parameters", f"{params.total:,}", _parts(groups, format_count) + tied]
+    flops, memory = plan.flops, plan.memory_bytes
+    yield ["parameters", f"{plan.num_params.total:,}", _groups(plan)]
     passes = {"forward": flops.forward, "backward": flops.backward}
-    yield ["operations a step", format_flops(flops.forward + flops.backward), _parts(passes, format_flops)]
+    yield ["operations of a step", format_flops(flops.forward + flops.backward), _parts(passes, format_flops)]
     if plan.train_flops is not None:
-        yield ["operations", format_flops(plan.train_flops), "of the whole job"]
-    held = {name: getattr(memory, name) for name in ("weights", "gradients", "optimizer", "activations")}
-    yield ["memory", format_bytes(memory.peak), _parts(held, format_bytes)]
+        yield ["operations of the job", format_flops(plan.train_flops), ""]
+    lasting = {"weights": memory.weights, "optimizer": memory.optimizer}
+    passing = {"activations": memory.activations, "gradients": memory.gradients}
+    yield ["memory at its peak", format_bytes(memory.peak), _parts(lasting, format_bytes)]
+    # The peak is that of one moment; what comes and goes has its own.
+    yield ["  beside, at most", "", _parts(passing, format_bytes)]
     if plan.kv_cache_bytes is not None:
-        yield ["KV cache", format_bytes(plan.kv_cache_bytes), "of the whole batch at the full context"]
+        where = "" if plan.num_devices == 1 else ", over all devices"
+        yield ["KV cache", format_bytes(plan.kv_cache_bytes), f"at the full context{where}"]
     yield ["time of a step", format_seconds(plan.step_time_s), _waiting(plan)]
     if plan.total_time_s is not None:
-        yield ["time", format_seconds(plan.total_time_s), "of the whole job"]
+        yield ["time of the job", format_seconds(plan.total_time_s), ""]
     if plan.energy_kwh is not None:
-        yield ["energy", f"{plan.energy_kwh:,.3g} kWh", ""]
+        yield ["energy", f"{_three_digits(plan.energy_kwh)} kWh", ""]
     if plan.usd is not None:
         yield ["money", f"{plan.usd:,.2f} USD", ""]
+
+
+def _groups(plan: CostPlan) -> str:
+    params = plan.num_params
+    groups = {"body": params.body, "head": params.head, "embedding": params.embedding}
+    tied = " (tied)" if params.is_tied else ""
+    parts = [_parts(groups, format_count) + tied] if params.body != params.total else []
+    if params.active != params.total:
+        parts.append(f"{format_count(params.active)} active")
+    if params.trainable != params.total:
+        parts.append(f"{format_count(params.trainable)} trainable")
+    return ", ".join(parts)
+
+
+def _three_digits(value: float) -> str:
+    return f"{value:,.0f}" if value >= 999.5 else f"{value:.3g}"
 
 
 def _waiting(plan: CostPlan) -> str:
@@ -96,8 +110,12 @@ def _waiting(plan: CostPlan) -> str:
     return ", ".join(parts)
 
 
+def _steps(num_steps: int) -> str:
+    return f"{num_steps:,} step{'' if num_steps == 1 else 's'}"
+
+
 def _parts(values: Mapping[str, float], show: Callable[[float], str]) -> str:
-    return ", ".join(f"{name} {show(value)}" for name, value in values.items())
+    return ", ".join(f"{name} {show(value)}" for name, value in values.items() if value)
 
 
 def _print_disk(out: Output, plan: CostPlan) -> None:
@@ -141,7 +159,13 @@ def _print_modules(out: Output, plan: CostPlan) -> None:
         ]
         for part in plan.modules[:_MOST_MODULES]
     ]
-    out.table(["module", "type", "parameters", "forward", "backward", "at the peak"], rows, words=(0, 1))
+    if plan.num_devices > 1:
+        out.say("Modules, each whole, with one device's share of the batch:")
+    headers = ["module", "type", "parameters", "forward", "backward", "at the peak"]
+    # A closed form does not know whose activations are held, and a model that is served has no backward pass.
+    unknown = {5} if plan.spec is not None else set()
+    shown = [k for k in range(6) if k not in unknown | ({4} if plan.usage.mode == "infer" else set())]
+    out.table([headers[k] for k in shown], [[row[k] for k in shown] for row in rows], words=(0, 1))
     if len(plan.modules) > _MOST_MODULES:
         out.say(f"{len(plan.modules) - _MOST_MODULES} more modules; --json has them all.")
 
@@ -179,7 +203,7 @@ def _print_optimum(out: Output, plan: CostPlan) -> None:
         for name, run in (("lowest loss", found.best), ("that fits", found.fitting))
         if run is not None
     ]
-    out.say(f"{found.budget.sentence} under the law {found.law}, limited by {found.limit}:")
+    out.say(f"{found.budget.sentence}, best spent under the law {found.law}:")
     out.table(["", "parameters", "tokens", "loss", "memory"], rows)
     for flat in found.flat:
         low, high = flat.num_params
@@ -199,11 +223,13 @@ def _print_room(out: Output, plan: CostPlan) -> None:
     room = plan.room
     if room is None:
         return
-    if room.micro_batch is not None:
+    if room.micro_batch == 0:
+        out.say("Not one sample fits.")
+    elif room.micro_batch is not None:
         longest = "" if room.context is None else f", {room.context} tokens of context at this batch"
         out.say(f"The most that fits: {room.micro_batch} samples a micro-batch{longest}.")
     if room.num_steps is not None:
         tokens = "" if room.num_tokens is None else f", {format_count(room.num_tokens)} tokens"
-        out.say(f"The budget pays {room.num_steps} steps{tokens}.")
+        out.say(f"The budget pays {_steps(room.num_steps)}{tokens}.")
     if room.optimal_tokens is not None:
         out.say(f"This size is compute-optimal at {format_count(room.optimal_tokens)} tokens.")

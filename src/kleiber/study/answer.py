@@ -9,6 +9,7 @@ from kleiber.cost.layouts import Layout, parse_layout
 from kleiber.errors import RecipeError, UsageError
 from kleiber.models import parse_size
 from kleiber.runs import Recipe
+from kleiber.scaling import Law, PublishedLaw
 from kleiber.study.bought import Limits, best_of_budget, is_size_open, read_law, room_of
 from kleiber.study.cost_document import CostPlan, PlannedLayout
 from kleiber.study.cost_plan import plan_cost, rank_all_layouts
@@ -27,7 +28,7 @@ def answer(
     job: Job,
     limits: Limits,
     *,
-    law: str = "besiroglu",
+    law: str | None = None,
     module_depth: int = 0,
     ledger: Path | None = None,
 ) -> CostPlan:
@@ -38,7 +39,7 @@ def answer(
         place: Where.
         job: How long.
         limits: A budget; with one and a size left open the best size is found first.
-        law: Of the budget: a published one, or a file.
+        law: Of the budget: a published one, or a file; None takes Besiroglu's.
         module_depth: Levels of modules to show.
         ledger: Where real steps are filed beside the plan; None runs none.
 
@@ -46,33 +47,72 @@ def answer(
         UsageError: What was asked cannot be, in one sentence.
         KleiberError: Measuring failed.
     """
+    chosen_law = read_law(law or "besiroglu")
+    _check(asked, place, job, limits, law, is_measured=ledger is not None)
     optimum = None
     if limits.is_asked and is_size_open(asked.text):
-        optimum = _optimum(asked, place, limits, law)
+        optimum = _optimum(asked, place, limits, chosen_law)
         asked, job = _chosen(asked, optimum)
     planned = open_planned(asked, place, job)
     place, layouts = _spread(planned, place)
-    plan = plan_cost(
-        planned.model,
-        planned.usage,
-        place,
-        planned.job,
-        convention=asked.convention,
-        module_depth=module_depth,
-    ).model_copy(update={"optimum": optimum, "layouts": layouts})
+
+    def planned_for(length: Job) -> CostPlan:
+        return plan_cost(
+            planned.model,
+            planned.usage,
+            place,
+            length,
+            convention=asked.convention,
+            module_depth=module_depth,
+        )
+
+    plan = planned_for(planned.job)
     if limits.is_asked and optimum is None:
-        room = room_of(planned.model, plan, place, limits, read_law(law))
+        room = room_of(planned.model, plan, place, limits, chosen_law)
+        if room.num_steps is not None and job == Job():
+            plan = planned_for(Job(steps=room.num_steps))
         plan = plan.model_copy(update={"room": room})
+    plan = plan.model_copy(update={"optimum": optimum, "layouts": layouts})
     if ledger is None:
         return plan
-    if not place.is_here:
-        raise UsageError("--measure runs here; leave --device out.", got=place.device.name)
+    file_entries(ledger, ())  # before minutes are spent: can it be written?
     entries = measure_plan(plan, planned.arguments, place)
     file_entries(ledger, entries)
     return plan.model_copy(update={"measured": entries})
 
 
-def _optimum(asked: Asked, place: Place, limits: Limits, law: str) -> Optimum:
+def _check(
+    asked: Asked, place: Place, job: Job, limits: Limits, law: str | None, *, is_measured: bool
+) -> None:
+    """Refuse what would be left aside."""
+    if is_measured and not place.is_here:
+        raise UsageError(
+            "--device is another one, and --measure runs real steps here.",
+            got=place.device.name,
+            hint="--measure",
+        )
+    for option, value in (("--law", law), ("--inference-tokens", limits.inference_tokens or None)):
+        if value is not None and not limits.is_asked:
+            raise UsageError(
+                f"{option} says what is best to do with a budget, and there is none.",
+                got=value,
+                hint=f"--budget-flops 1e19 {option} {value}",
+            )
+    if not is_size_open(asked.text):
+        return
+    if not limits.is_asked:
+        raise UsageError(
+            f"{asked.text} leaves the size open: give it, or a budget that finds it.",
+            hint="--budget-flops 1e19",
+        )
+    if job != Job():
+        raise UsageError(
+            "--tokens, --samples and --epochs are for a given size: a budget finds the tokens with the size.",
+            hint="kleiber plan gpt:depth=12 --tokens 2e9",
+        )
+
+
+def _optimum(asked: Asked, place: Place, limits: Limits, law: Law | PublishedLaw) -> Optimum:
     model = parse_size(asked.text)
     data = (
         Recipe(model=model)
@@ -87,9 +127,7 @@ def _optimum(asked: Asked, place: Place, limits: Limits, law: str) -> Optimum:
         .data
     )
     usage = default_usage(asked, place, context=data.context)
-    return best_of_budget(
-        model, usage, place, limits, read_law(law), vocab_size=data.vocab_size, context=data.context
-    )
+    return best_of_budget(model, usage, place, limits, law, vocab_size=data.vocab_size, context=data.context)
 
 
 def _chosen(asked: Asked, optimum: Optimum) -> tuple[Asked, Job]:
@@ -100,16 +138,16 @@ def _chosen(asked: Asked, optimum: Optimum) -> tuple[Asked, Job]:
 
 
 def _spread(planned: Planned, place: Place) -> tuple[Place, tuple[PlannedLayout, ...]]:
-    """Return the place with the layout that was asked for, or else the best one; and all of them, ranked."""
-    if place.num_devices == 1:
-        return replace(place, layout=place.layout or Layout()), ()
-    layouts = rank_all_layouts(planned.model, planned.usage, place)
+    """Return the place with the layout that was asked for; or else with the best one, and all of them ranked."""
     if place.layout is not None:
-        return place, layouts
+        return place, ()
+    if place.num_devices == 1:
+        return replace(place, layout=Layout()), ()
+    layouts = rank_all_layouts(planned.model, planned.usage, place)
     best = layouts[0]
     if best.memory_bytes is None:
         raise RecipeError(
-            f"no way to spread {planned.model.name} over {place.num_devices} devices: {best.layout}: {best.why_not}.",
+            f"There is no way to spread {planned.model.name} over {place.num_devices} devices; {best.layout}: {best.why_not}.",
             hint=f"--batch {place.num_devices * planned.usage.accumulation}",
         )
     return replace(place, layout=parse_layout(best.layout)), layouts

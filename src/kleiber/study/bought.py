@@ -16,6 +16,7 @@ from kleiber.scaling import Law, PublishedLaw, best_tokens, published_law
 from kleiber.scaling.published import Coefficients
 from kleiber.study.budget import Budget, price_of
 from kleiber.study.cost_document import CostPlan, PlannedRoom
+from kleiber.study.cost_plan import device_bytes
 from kleiber.study.fitting import block_shape, largest_batch, largest_context, peak_bytes
 from kleiber.study.gpt_layouts import roofline_rate
 from kleiber.study.inverse import find
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 __all__ = ["Limits", "best_of_budget", "is_size_open", "read_law", "room_of"]
 
 _SIZES = ("depth", "width", "params")
+_UNITS = {"--budget-flops": "FLOP", "--budget-hours": "hours", "--budget-usd": "USD"}
 
 
 @dataclass(frozen=True)
@@ -80,7 +82,11 @@ def read_law(text: str) -> Law | PublishedLaw:
     Raises:
         UsageError: Neither a known name nor a file.
     """
-    return Law.read(Path(text)) if text.endswith(".json") else published_law(text)
+    if not text.endswith(".json"):
+        return published_law(text)
+    if not Path(text).is_file():
+        raise UsageError(f"--law {text} is no file.", hint="--law besiroglu")
+    return Law.read(Path(text))
 
 
 def best_of_budget(
@@ -146,7 +152,7 @@ def room_of(
         law: Loss over size and tokens.
 
     Raises:
-        UsageError: The budget does not pay a single step, or not one sample fits; the sentence says what it takes.
+        UsageError: The budget does not pay a single step; the sentence says what one takes.
     """
     steps = _steps_paid(plan, place, limits) if limits.has_compute else None
     tokens = (
@@ -182,7 +188,7 @@ def _steps_paid(plan: CostPlan, place: Place, limits: Limits) -> int:
             else 0.0,
         }[option]
         raise UsageError(
-            f"{option} does not pay a single step of {plan.model}: a step takes {needed:.3g}.",
+            f"{option} does not pay a single step of {plan.model}: a step takes {needed:.3g} {_UNITS[option]}.",
             hint=f"{option} {1000 * needed:.3g}",
         )
     return math.floor(steps)
@@ -193,8 +199,6 @@ def _hours_paid(place: Place, usd: float) -> float:
 
 
 def _largest_micro_batch(model: CostedModel, plan: CostPlan, place: Place) -> int | None:
-    from kleiber.study.cost_plan import planned_memory  # noqa: PLC0415 - it fills in this module's document
-
     limit, layout = place.device.memory_bytes, place.layout or Layout()
     if limit is None:
         return None
@@ -202,7 +206,7 @@ def _largest_micro_batch(model: CostedModel, plan: CostPlan, place: Place) -> in
 
     def peak(samples: int) -> float:
         usage = plan.usage.model_copy(update={"batch_size": samples * shares})
-        return planned_memory(model.cost(rank_usage(usage, layout)), usage, layout).summary().peak
+        return device_bytes(model, model.cost(rank_usage(usage, layout)), usage, layout)
 
     return largest_batch(peak, limit, most=1_000_000)
 

@@ -162,7 +162,7 @@ class CostPlan(Document):
     moments: tuple[PlannedMoment, ...]
     """What is held from moment to moment; of a traced model."""
     layouts: tuple[PlannedLayout, ...] = ()
-    """Every way to spread the model over these devices, best first; of more than one device."""
+    """Every way to spread the model over these devices, best first; empty of one device, and when a layout was asked for."""
     optimum: Optimum | None = None
     """What the budget buys, when the size was left open; the plan is that of its best model that fits."""
     room: PlannedRoom | None = None

@@ -9,7 +9,6 @@ from dataclasses import replace
 from kleiber.cost import (
     LINKS_GBIT_PER_S,
     SERVED_FORMATS,
-    MemoryBytes,
     checkpoint_bytes,
     energy_kwh,
     send_time_s,
@@ -40,7 +39,7 @@ from kleiber.study.place import Place
 from kleiber.study.planned_time import planned_time
 from kleiber.units import format_bytes
 
-__all__ = ["plan_cost", "planned_memory", "rank_all_layouts"]
+__all__ = ["device_bytes", "plan_cost", "planned_memory", "rank_all_layouts"]
 
 
 def plan_cost(
@@ -76,6 +75,7 @@ def plan_cost(
     total_time_s = None if num_steps is None else num_steps * time.step_time_s
     step_flops = shares * (cost.flops("forward") + cost.flops("backward"))
     limit, peak, cache = place.device.memory_bytes, memory.summary(), _kv_cache(model, usage)
+    needed = device_bytes(model, cost, usage, layout)
     return CostPlan(
         model=model.name,
         spec=model.spec,
@@ -95,7 +95,7 @@ def plan_cost(
         memory_bytes=peak,
         fullest_moment=memory.fullest_moment,
         memory_limit_bytes=limit,
-        fits=None if limit is None else peak.peak + (cache or 0) <= limit,
+        fits=None if limit is None else needed <= limit,
         kv_cache_bytes=cache,
         disk=_disk(cost),
         num_steps=num_steps,
@@ -114,7 +114,7 @@ def plan_cost(
         assumptions=(
             *cost.says,
             time.says,
-            *_memory_says(memory, peak, cache, place, layout),
+            *_memory_says(memory, needed, usage, place, layout),
             *_price_says(place),
         ),
     )
@@ -138,7 +138,7 @@ def rank_all_layouts(model: CostedModel, usage: Usage, place: Place) -> tuple[Pl
     ranked = rank_layouts(
         every_layout(place.num_devices),
         check=lambda layout: check_layout(layout, cost_of(layout).blocks, usage, place.num_devices),
-        memory_of=lambda layout: planned_memory(cost_of(layout), usage, layout).summary().peak,
+        memory_of=lambda layout: device_bytes(model, cost_of(layout), usage, layout),
         time_of=lambda layout: (
             planned_time(cost_of(layout), usage, replace(place, layout=layout), model.spec).step_time_s
         ),
@@ -181,6 +181,19 @@ def planned_memory(cost: StepCost, usage: Usage, layout: Layout) -> StepMemory:
         tokens_per_sample=cost.tokens_per_sample or 1,
         gradients_at=cost.gradients_at,
     )
+
+
+def device_bytes(model: CostedModel, cost: StepCost, usage: Usage, layout: Layout) -> float:
+    """Return what the fullest device must hold [bytes]: its peak, and its part of the cache when it serves.
+
+    Args:
+        model: Knows the cache, which sequences, heads and blocks split evenly.
+        cost: Of one share of the batch.
+        usage: Of the whole batch.
+        layout: How the model is spread.
+    """
+    cache = _kv_cache(model, usage) or 0
+    return planned_memory(cost, usage, layout).summary().peak + cache / layout.num_devices
 
 
 def _params(cost: StepCost) -> PlannedParams:
@@ -252,7 +265,7 @@ def _modules(tree: ModuleCost, depth: int) -> Iterator[PlannedModule]:
 
 
 def _memory_says(
-    memory: StepMemory, peak: MemoryBytes, cache: int | None, place: Place, layout: Layout
+    memory: StepMemory, needed: float, usage: Usage, place: Place, layout: Layout
 ) -> Iterator[str]:
     beside = (
         "what the process holds after its imports stands beside it"
@@ -261,12 +274,15 @@ def _memory_says(
     )
     yield f"Memory is at its peak in the {memory.fullest_moment}; it counts tensors and what kernels hold; {beside}."
     # They begin with the name of an axis, as it is typed.
-    yield from (f"{says}." for axis, says in SHARDING_SAYS.items() if getattr(layout, axis) > 1)
+    yield from (
+        f"{says}."
+        for axis, says in SHARDING_SAYS.items()
+        if getattr(layout, axis) > 1 and (axis != "ddp" or usage.mode == "train")
+    )
     limit = place.device.memory_bytes
-    needed = peak.peak + (cache or 0)
     if limit is not None and needed > limit:
         yield (
-            f"It does not fit: {place.device.name} has {format_bytes(limit)}, the peak is {format_bytes(needed)}."
+            f"It does not fit: {place.device.name} has {format_bytes(limit)}, it takes {format_bytes(needed)}."
         )
 
 

@@ -14,13 +14,31 @@ _MAX_STEPS = 10**9
 
 @dataclass(frozen=True)
 class Job:
-    """The length of a training run, or of a stream of requests; one of the first three, or none."""
+    """The length of a training run, or of a stream of requests; one of the first three, or none.
+
+    Raises:
+        UsageError: Both tokens and samples, or epochs of neither.
+    """
 
     steps: int | None = None
     tokens: float | None = None
     samples: float | None = None
     epochs: float = 1.0
     """Passes over the samples or tokens."""
+
+    def __post_init__(self) -> None:
+        if self.tokens is not None and self.samples is not None:
+            raise UsageError(
+                "--samples and --tokens both say how long the job is; give one.",
+                got=f"{self.samples:g} and {self.tokens:g}",
+                hint=f"--tokens {self.tokens:g}",
+            )
+        if self.epochs != 1 and self.tokens is None and self.samples is None:
+            raise UsageError(
+                "--epochs are passes over data; --tokens or --samples says how much there is.",
+                got=f"{self.epochs:g}",
+                hint=f"--epochs {self.epochs:g} --samples 50000",
+            )
 
     def num_steps(self, batch_size: int, tokens_per_sample: int | None) -> int | None:
         """Return the steps that the job takes; None when its length was not said.
@@ -54,6 +72,6 @@ class Job:
         if num_steps > _MAX_STEPS:
             raise UsageError(
                 f"{option} {units:g} takes {num_steps:.3g} steps of {per_step}, and a run has at most {_MAX_STEPS:g}.",
-                hint=f"--batch {batch_size * 1000}",
+                hint=f"{option} {_MAX_STEPS * per_step / 1000 / self.epochs:g}",
             )
         return num_steps

@@ -143,7 +143,7 @@ def _says(subject: Subject, usage: Usage, convention: FlopConvention) -> tuple[s
         *subject.notes,
     ]
     if usage.mode == "train":
-        says.append(f"The loss is {subject.loss_name}.")
+        says.append(f"Trained on {subject.loss_name}.")
     return tuple(says)
 
 

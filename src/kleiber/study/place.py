@@ -93,7 +93,7 @@ def place_of(
 
     Raises:
         RecipeError: An unknown device or layout, a number out of its range.
-        UsageError: A device both named and described, or several of this machine.
+        UsageError: A device both named and described, several of this machine, or what is not said of this machine.
     """
     layout = None if parallel is None else parse_layout(parallel)
     count = num_devices or (layout.num_devices if layout else 1)
@@ -131,6 +131,16 @@ def place_of(
                 f"this machine is one device; {count} need a name.",
                 hint=f"--device h100-sxm --num-devices {count}",
             )
+        for option, value in (
+            ("--bandwidth-bytes-per-s", bandwidth_bytes_per_s),
+            ("--interconnect-bytes-per-s", interconnect_bytes_per_s),
+            ("--compiled", is_compiled or None),
+        ):
+            if value is not None:
+                raise UsageError(
+                    f"{option} is for a device with a name; this machine is as kleiber calibrate measured it.",
+                    hint="--device h100-sxm",
+                )
         machine = here(load_calibration())
         return Place(
             machine.device.model_copy(update=given),

@@ -22,6 +22,8 @@ __all__ = ["Asked", "Planned", "default_usage", "open_planned", "shorthand"]
 
 _TOKENS_A_DEVICE = 32_768
 """A default batch keeps an accelerator busy with so many."""
+_MAX_BATCH = 10**9
+"""Of `Usage`."""
 
 
 @dataclass(frozen=True)
@@ -68,9 +70,11 @@ def open_planned(asked: Asked, place: Place, job: Job) -> Planned:
     Raises:
         RecipeError: It names no model, or an option does not suit it.
     """
+    if not asked.text.strip():
+        raise UsageError("MODEL must not be empty.", hint="kleiber plan gpt:depth=12")
     if _is_recipe(asked.text) or asked.text.partition(":")[0] in FAMILIES:
         return _open_family(asked, place, job)
-    for option, value in (("--vocab-size", asked.vocab_size), ("--set", asked.sets or None)):
+    for option, value in (("--vocab-size", asked.vocab_size), ("--set", " ".join(asked.sets) or None)):
         if value is not None:
             raise UsageError(
                 f"{option} is for recipes and sizes of built-in families; {asked.text} says its own.",
@@ -95,12 +99,16 @@ def _is_recipe(text: str) -> bool:
 
 
 def _open_family(asked: Asked, place: Place, job: Job) -> Planned:
-    for option, value in (("--input", asked.inputs or None), ("--init", asked.init), ("--loss", asked.loss)):
+    for option, value in (
+        ("--input", " ".join(asked.inputs) or None),
+        ("--init", asked.init),
+        ("--loss", asked.loss),
+    ):
         if value is not None:
             raise UsageError(
                 f"{option} is for a class in a file; a family knows what it takes.",
                 got=value,
-                hint=f"kleiber plan {asked.text} --context 512 --batch 8",
+                hint="--context 512 --batch 8",
             )
     recipe = read_recipe(Path(asked.text)) if _is_recipe(asked.text) else Recipe(model=parse_size(asked.text))
     changes = [
@@ -145,9 +153,18 @@ def _recipe_usage(asked: Asked, place: Place, recipe: Recipe) -> Usage:
 
 
 def shorthand(spec: Spec) -> str:
-    """Return the size that is this very spec, every key written out."""
+    """Return the size that is this very spec: depth and width, and what does not follow from them.
+
+    Example:
+        >>> spec = resolve_spec(Recipe(model=parse_size("gpt:depth=2,head_dim=16")))
+        >>> shorthand(spec)
+        'gpt:depth=2,width=128,num_heads=8,num_kv_heads=8,head_dim=16'
+    """
     raw = spec.model_dump(mode="json", exclude={"family", "vocab_size", "context"})
-    return f"{spec.family}:" + ",".join(f"{key}={json.dumps(value)}" for key, value in raw.items())
+    dial = {"depth": spec.depth, "width": spec.width}
+    usual = type(spec).from_dial(dial, spec.vocab_size, spec.context).model_dump(mode="json")
+    size = dial | {key: value for key, value in raw.items() if usual[key] != value}
+    return f"{spec.family}:" + ",".join(f"{key}={json.dumps(value)}" for key, value in size.items())
 
 
 def _open_subject(asked: Asked, place: Place, job: Job) -> Planned:
@@ -173,9 +190,7 @@ def _usage(asked: Asked, place: Place, batch: int, accumulation: int, optimizer:
             ("--checkpointing", asked.is_checkpointed or None),
         ):
             if value is not None:
-                raise UsageError(
-                    f"{option} is for training.", got=value, hint=f"kleiber plan {asked.text} --mode train"
-                )
+                raise UsageError(f"{option} is for training.", got="--mode infer", hint="--mode infer")
         accumulation = 1
     return Usage(
         mode=asked.mode,
@@ -188,7 +203,7 @@ def _usage(asked: Asked, place: Place, batch: int, accumulation: int, optimizer:
 
 
 def _busy_batch(place: Place, context: int) -> int:
-    return place.num_devices * max(1, _TOKENS_A_DEVICE // context)
+    return min(_MAX_BATCH, place.num_devices * max(1, _TOKENS_A_DEVICE // context))
 
 
 def _precision(place: Place) -> Precision:
