@@ -107,7 +107,7 @@ def _prepare(asked: LadderDesign, folder: Path, out: Output, *, fresh: bool) -> 
         forget_ladder(folder)
     open_ladder(folder, asked)
     calibration = load_calibration()
-    if calibration is None:
+    if calibration is None or not calibration.probes:
         out.say("measuring this machine ...")
         calibration = measure_machine(asked)
     planned = plan_ladder(asked, calibration)

@@ -10,7 +10,7 @@ from typing import Annotated, Any, NoReturn
 import typer
 from typer.core import TyperGroup
 
-from kleiber.cli import demo, fit, forecast, generate, ladder, plan, report, schema, train, verify
+from kleiber.cli import calibrate, demo, fit, forecast, generate, ladder, plan, report, schema, train, verify
 from kleiber.errors import Interrupted, KleiberError, UsageError
 
 __all__ = ["app", "main", "run"]
@@ -19,6 +19,7 @@ COMMANDS: dict[str, tuple[str, Callable[..., None] | typer.Typer, str]] = {
     "demo": ("Start here", demo.demo, demo.EXAMPLE),
     "schema": ("Start here", schema.schema, schema.EXAMPLE),
     "plan": ("Parameter scale", plan.plan, plan.EXAMPLE),
+    "calibrate": ("Parameter scale", calibrate.calibrate, calibrate.EXAMPLE),
     "ladder": ("Parameter scale", ladder.app, ladder.EXAMPLE),
     "fit": ("Parameter scale", fit.fit, fit.EXAMPLE),
     "forecast": ("Parameter scale", forecast.forecast, forecast.EXAMPLE),

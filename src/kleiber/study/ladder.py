@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from kleiber.cost import Calibration, save_calibration
+from kleiber.cost import Calibration, load_calibration, save_calibration
 from kleiber.data import open_data, require_tokens
 from kleiber.errors import RecipeError, RunFolderError
 from kleiber.fleet import Executor, Job, JobEvent, LocalExecutor
@@ -117,12 +117,17 @@ def run_ladder(
 def measure_machine(design: LadderDesign) -> Calibration:
     """Train each size of a ladder and its target for about a second, and keep what this machine took.
 
+    What `kleiber calibrate` found stays.
+
     Raises:
         RecipeError: The design breaks a rule.
+        RunFolderError: What was kept before does not parse.
         Interrupted: SIGINT or SIGTERM.
     """
     recipes = {rung.spec: rung.trunk_recipe for rung in rungs_of(design)}
-    calibration = calibrate(list(recipes.values()), [target_recipe(design)], design.num_workers)
+    known = load_calibration()
+    measured = calibrate(list(recipes.values()), [target_recipe(design)], design.num_workers)
+    calibration = measured.model_copy(update={"rates": known.rates if known else None})
     save_calibration(calibration)
     return calibration
 

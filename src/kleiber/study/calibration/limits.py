@@ -52,9 +52,9 @@ class LimitMeter:
         """Measure everything once, about a third of a second on a CPU."""
         for name, dtype in _DTYPES.items():
             self._peaks[name] = max(self._peaks.get(name, 0.0), self._peak(dtype))
+        self._call_s = min(self._call_s, self._small_call_s())
         for num_bytes in _WORKING_SETS:
             self._bandwidth[num_bytes] = max(self._bandwidth.get(num_bytes, 0.0), self._copied(num_bytes))
-        self._call_s = min(self._call_s, self._small_call_s())
         if self._clock.device.type == "cpu":
             self._fresh_s_per_byte.append(self._fresh())
 
@@ -97,7 +97,9 @@ class LimitMeter:
                 target.copy_(source)
 
         copy()
-        return repeats * num_bytes / self._best_s(copy, 2)
+        # The launches of small copies are no part of what memory can do.
+        copied_s = self._best_s(copy, 2)
+        return repeats * num_bytes / max(copied_s - repeats * self._call_s, copied_s / 4)
 
     def _small_call_s(self) -> float:
         x = torch.zeros(1, device=self._clock.device)

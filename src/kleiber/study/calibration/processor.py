@@ -16,10 +16,15 @@ from kleiber.cost.operations import Operation
 from kleiber.cost.rates import ProcessorRates
 from kleiber.study.calibration.limits import LimitMeter
 from kleiber.study.calibration.overheads import MeasuredStep, fit_overheads, left_out_errors
-from kleiber.study.calibration.specimens import SPECIMENS, Specimen
+from kleiber.study.calibration.single_calls import SINGLE_CALLS
+from kleiber.study.calibration.specimen import Specimen
 from kleiber.study.calibration.timing import Clock, StepTimer, dispatch_s
+from kleiber.study.calibration.training_steps import STEPS
 
-__all__ = ["ProcessorMeter"]
+__all__ = ["SPECIMENS", "ProcessorMeter"]
+
+SPECIMENS = {**STEPS, **SINGLE_CALLS}
+"""All that calibration runs, by name."""
 
 
 class ProcessorMeter:
