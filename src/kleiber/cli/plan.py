@@ -118,7 +118,10 @@ def plan(
     convention: Annotated[
         str, _option("--convention", "NAME", "FLOPs of attention: causal (half the square) or full.", _SHOW)
     ] = "causal",
-    modules: Annotated[str, _option("--modules", "WHOLE", "Levels of modules to show.", _SHOW)] = "0",
+    modules: Annotated[
+        str | None,
+        _option("--modules", "WHOLE", "Levels of modules to show; 2 with a picture, else 0.", _SHOW),
+    ] = None,
     chart: Annotated[
         Path | None, _option("--chart", "FILE", "A picture: .svg, .png or .html.", _SHOW)
     ] = None,
@@ -212,7 +215,7 @@ def plan(
             job,
             limits,
             law=law,
-            module_depth=whole(modules, "--modules", 0) or 0,
+            module_depth=whole(modules or ("0" if chart is None else "2"), "--modules", 0) or 0,
             ledger=ledger if measure else None,
         )
     out = Output(json_)
