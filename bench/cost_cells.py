@@ -136,7 +136,7 @@ CELLS: tuple[Cell, ...] = (
     _config("whisper-10m-rmsprop", "whisper-10m", 4, 128, "rmsprop"),
     _config("t5-17m", "t5-17m", 8, 128),
     _config("t5-54m", "t5-54m", 2, 256, "adam"),
-    _family("gpt-300m", "params=300e6", 1, 512, is_large=True),
+    _family("gpt-310m", "params=310e6", 1, 512, is_large=True),
     _config("llama-350m", "llama-350m", 1, 256, "adam", is_large=True),
     _module(
         "perceptron-400m",

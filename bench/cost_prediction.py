@@ -8,7 +8,7 @@ from cost_cells import Cell
 from peers import PEERS, PeerSays
 from torch import nn
 from torch._subclasses.fake_tensor import FakeTensorMode
-from torch.utils.flop_counter import FlopCounterMode
+from torch.utils.flop_counter import FlopCounterMode, flop_registry
 
 from kleiber.cost.trace.fake import fake_module
 from kleiber.models import FAMILIES, parse_size, resolve_spec
@@ -17,6 +17,8 @@ from kleiber.runs import Recipe
 from kleiber.study.model_cost import CostedModel, costed_family, costed_subject
 
 __all__ = ["predict"]
+
+_KNOWN_TO_TORCH = {str(operator).rpartition(".")[2] for operator in flop_registry}
 
 
 def predict(cell: Cell) -> dict[str, PeerSays]:
@@ -32,15 +34,15 @@ def predict(cell: Cell) -> dict[str, PeerSays]:
 def predicted_by_kleiber(cell: Cell) -> PeerSays:
     """Return what `kleiber plan` says of a step, validation left out: a family in closed form, others traced.
 
-    FLOPs are those of operations that torch's counter knows, as it counts them: the whole square of causal attention,
-    and no fused recurrent layer.
+    FLOPs are those of operations that torch's counter knows, as it counts them. It leaves out fused recurrent layers,
+    attention on a CPU and grouped products, all of which a plan counts.
     """
     model = _costed(cell)
     cost = model.cost(cell.usage)
     forward = sum(
         operation.total_flops
         for operation in cost.operations
-        if operation.phase == "forward" and operation.kind != "recurrent"
+        if operation.phase == "forward" and operation.name in _KNOWN_TO_TORCH
     )
     return PeerSays(
         memory_bytes=cost.memory.summary().peak,
