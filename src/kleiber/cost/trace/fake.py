@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import torch
 from torch import nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 
-__all__ = ["fake_module"]
+__all__ = ["fake_module", "plain_tensors"]
 
 
 def fake_module(build: Callable[[], nn.Module], mode: FakeTensorMode) -> nn.Module:
     """Return what `build` makes, with fake weights on the CPU.
 
-    The module is built on the meta device first: initializations that look at values would fail on fakes.
+    The module is built on the meta device first: initializations that look at values would fail on fakes. Tensors that
+    it keeps as plain attributes become fakes as its weights do.
 
     Args:
         build: Makes the module on the default device.
@@ -25,11 +26,18 @@ def fake_module(build: Callable[[], nn.Module], mode: FakeTensorMode) -> nn.Modu
     fakes: dict[int, torch.Tensor] = {}
     with mode:
         for owner in module.modules():
-            for tensors in (owner._parameters, owner._buffers):  # noqa: SLF001 - no public way replaces shared ones as one
+            # No public way replaces shared weights as one.
+            for tensors in (owner._parameters, owner._buffers, vars(owner)):  # noqa: SLF001
                 for name, tensor in tensors.items():
-                    if tensor is not None:
+                    if isinstance(tensor, torch.Tensor):
                         tensors[name] = fakes.setdefault(id(tensor), _fake(tensor))  # type: ignore[assignment] # a parameter for a parameter
     return module
+
+
+def plain_tensors(module: nn.Module) -> Iterator[torch.Tensor]:
+    """Yield the tensors that `module` and those inside it keep as attributes, neither parameters nor buffers."""
+    for owner in module.modules():
+        yield from (value for value in vars(owner).values() if isinstance(value, torch.Tensor))
 
 
 def _fake(tensor: torch.Tensor) -> torch.Tensor:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 from typing import Literal
 
-__all__ = ["ROLES", "Lifetime", "Role", "Timeline", "held_bytes", "timeline_of"]
+__all__ = ["ROLES", "Lifetime", "Role", "Timeline", "held_bytes", "kept_bytes", "timeline_of"]
 
 Role = Literal["weights", "gradients", "optimizer", "inputs", "activations", "temporary", "libraries"]
 
@@ -19,7 +19,7 @@ ROLES: dict[Role, str] = {
     "inputs": "the batch",
     "activations": "made by the forward pass",
     "temporary": "made by the backward pass and the optimizer, and what kernels hold while they run",
-    "libraries": "what the libraries make at first use and keep",
+    "libraries": "what the libraries make at first use and keep, autograd's graph, and what the allocator keeps of small blocks",
 }
 
 _PAGE_BYTES = 4096
@@ -75,7 +75,7 @@ def timeline_of(
     lifetimes: Iterable[Lifetime],
     first: int,
     last: int,
-    workspaces: Sequence[int],
+    extras: Mapping[Role, Sequence[int]],
     *,
     size: Callable[[int], int] = held_bytes,
 ) -> Timeline:
@@ -85,12 +85,12 @@ def timeline_of(
         lifetimes: Of all blocks.
         first: Index of the first operation.
         last: Index of the last one.
-        workspaces: Bytes that each of these operations holds beside tensors while it runs.
+        extras: Bytes that are held during each of these operations beside blocks, by role.
         size: Bytes that a block takes.
 
     Example:
         >>> blocks = [Lifetime(10, "weights", "", 0), Lifetime(5, "activations", "fc", 1, 1)]
-        >>> timeline_of(blocks, 0, 2, [0, 2, 0], size=int).total
+        >>> timeline_of(blocks, 0, 2, {"temporary": [0, 2, 0]}, size=int).total
         (10, 17, 10)
     """
     changes: dict[Role, list[int]] = defaultdict(lambda: [0] * (last - first + 2))
@@ -102,7 +102,22 @@ def timeline_of(
             changes[block.role][start - first] += held
             changes[block.role][end - first + 1] -= held
     by_role = {role: tuple(accumulate(changes[role][:-1])) for role in ROLES}
-    by_role["temporary"] = tuple(
-        held + extra for held, extra in zip(by_role["temporary"], workspaces, strict=True)
-    )
+    for role, extra in extras.items():
+        by_role[role] = tuple(map(sum, zip(by_role[role], extra, strict=True)))
     return Timeline(total=tuple(map(sum, zip(*by_role.values(), strict=True))), by_role=by_role)
+
+
+def kept_bytes(lifetimes: Iterable[Lifetime], first: int, last: int) -> tuple[int, ...]:
+    """Return what the allocator keeps, during operations `first` to `last`, of small blocks that were let go [bytes].
+
+    They come from one heap, which grows to the most that they ever took at once and does not shrink: what lives on
+    lies between what went.
+
+    Example:
+        >>> kept_bytes([Lifetime(1000, "temporary", "", 0, 0)], 0, 1)
+        (0, 1072)
+    """
+    small = [block for block in lifetimes if block.num_bytes < _OWN_PAGES_FROM_BYTES]
+    held = timeline_of(small, 0, last, {}).total
+    most = max(held)
+    return tuple(most - now for now in held[first:])

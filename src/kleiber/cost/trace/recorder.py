@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import weakref
+from bisect import bisect_right
 from collections.abc import Callable, Iterable
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -20,6 +21,7 @@ from kleiber.cost.operations import Phase
 from kleiber.cost.trace.lifetimes import Lifetime, Role
 from kleiber.cost.trace.operation_table import OperationSketch, describe
 from kleiber.cost.trace.workspace import (
+    AUTOGRAD_NODE_BYTES,
     FIRST_STEP_BYTES,
     PRIMITIVE_BYTES,
     reserved_bytes,
@@ -53,7 +55,8 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call] # torch leav
     """Records what runs inside it; enter it inside the mode whose fake tensors it shall see.
 
     The module of a forward operation is the innermost one whose `forward` runs. That of a backward operation is the
-    module whose forward operation made the autograd node that runs: a node's sequence number tells which.
+    module whose forward operation made the autograd node that runs: a node's sequence number tells which. Gradients
+    are gathered by the module that owns the parameter.
     """
 
     def __init__(self, module: nn.Module, *, convention: FlopConvention, has_workspaces: bool) -> None:
@@ -67,13 +70,21 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call] # torch leav
         self.phase: Phase = "forward"
         self._convention: FlopConvention = convention
         self._paths = {id(part): path for path, part in module.named_modules()}
+        self._owners = {id(param): path.rpartition(".")[0] for path, param in module.named_parameters()}
         self._stack: list[str] = []
-        self._module_by_node: dict[int, str] = {}
+        # Sequence numbers of autograd nodes, rising, and the module whose operation made each.
+        self._numbers: list[int] = []
+        self._modules: list[str] = []
+        self._nodes: list[Lifetime] = []
         self._live: dict[int, tuple[weakref.ref[Any], Lifetime]] = {}
         self._hooks = ExitStack()
 
     def enter(self, phase: Phase) -> None:
-        """Say that a phase begins."""
+        """Say that a phase begins; what autograd noted of a forward pass goes with the end of the backward pass."""
+        if self.phase == "backward":
+            for node in self._nodes:
+                node.died = len(self.calls) - 1
+            self._nodes.clear()
         self.phase = phase
 
     def settle(self, phase: Phase, role: Role) -> None:
@@ -108,6 +119,10 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call] # torch leav
         kwargs: dict[str, Any] | None = None,
     ) -> Any:
         """Run `func` and write it down."""
+        if func is torch.ops.prim.device.default:  # asked thousands of times by autograd: no operation
+            return args[0].device
+        if getattr(func, "namespace", "") == "profiler":  # marks, which optimizers set
+            return func(*args, **kwargs or {})
         kwargs = kwargs or {}
         module = self._current_module()
         out = func(*args, **kwargs)
@@ -146,16 +161,34 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call] # torch leav
         self._live.pop(key)[1].died = max(0, len(self.calls) - 1)
 
     def _current_module(self) -> str:
-        if self._stack:
-            # The node of this operation was numbered just before; what runs without one finds it taken.
-            self._module_by_node.setdefault(torch._C._autograd._get_sequence_nr() - 1, self._stack[-1])  # noqa: SLF001 - no public name
-            return self._stack[-1]
         node = torch._C._current_autograd_node()  # noqa: SLF001 - no public name
-        return "" if node is None else self._module_by_node.get(node._sequence_nr(), "")  # noqa: SLF001 - the same
+        if not self._stack and node is not None:
+            return self._module_of(node)
+        module = self._stack[-1] if self._stack else ""
+        # The node of this operation was numbered just before; what runs without one finds it taken.
+        number = torch._C._autograd._get_sequence_nr() - 1  # noqa: SLF001 - no public name
+        if not self._numbers or self._numbers[-1] < number:
+            if self._has_workspaces and self._numbers and self.phase == "forward":
+                num_bytes = (number - self._numbers[-1]) * AUTOGRAD_NODE_BYTES
+                self._nodes.append(Lifetime(num_bytes, "libraries", module, len(self.calls)))
+                self.lifetimes.append(self._nodes[-1])
+            self._numbers.append(number)
+            self._modules.append(module)
+        return module
+
+    def _module_of(self, node: Any) -> str:
+        """Return the module whose forward operation made an autograd node."""
+        variable = getattr(node, "variable", None)
+        if variable is not None:  # it gathers the gradient of a parameter and has no number
+            return self._owners.get(id(variable), "")
+        # Nodes that rewrite history, as operations in place on views do, are numbered unseen, after the one that was seen.
+        before = bisect_right(self._numbers, node._sequence_nr()) - 1  # noqa: SLF001 - no public name
+        return self._modules[before] if before >= 0 else ""
 
     def _push(self, module: nn.Module, _: object) -> None:
         # A module made during the step belongs to its caller.
         self._stack.append(self._paths.get(id(module), self._stack[-1] if self._stack else ""))
 
     def _pop(self, *_: object) -> None:
-        self._stack.pop()
+        if self._stack:  # not where a hook refused a module's input before `_push`
+            self._stack.pop()

@@ -15,8 +15,8 @@ from torch.utils._pytree import tree_leaves
 from kleiber.cost.flops import FlopConvention
 from kleiber.cost.memory import StepMemory
 from kleiber.cost.operations import Operation
-from kleiber.cost.trace.fake import fake_module
-from kleiber.cost.trace.lifetimes import Lifetime, Timeline, held_bytes, timeline_of
+from kleiber.cost.trace.fake import fake_module, plain_tensors
+from kleiber.cost.trace.lifetimes import Lifetime, Role, Timeline, held_bytes, kept_bytes, timeline_of
 from kleiber.cost.trace.recorder import Call, Recorder
 from kleiber.cost.trace.training_step import CallInputs, MuonFactory, build_optimizer, prepare_, run_step
 from kleiber.cost.usage import Usage
@@ -75,7 +75,7 @@ def trace_step(
     with mode:
         batch = inputs()
         recorder = Recorder(module, convention=convention, has_workspaces=has_workspaces)
-        recorder.hold([*module.parameters(), *module.buffers()], "weights")
+        recorder.hold([*module.parameters(), *module.buffers(), *plain_tensors(module)], "weights")
         recorder.hold(_tensors(batch), "inputs")
         optimizer = None if usage.mode == "infer" else build_optimizer(usage.optimizer, module, muon=muon)
         with _gradients_held(module, recorder), around(module, batch), recorder:
@@ -84,8 +84,7 @@ def trace_step(
                 run_step(module, batch, loss, optimizer, traced, entering=recorder.enter)
                 recorder.settle("optimizer", "optimizer")
     calls = tuple(recorder.calls[first:])
-    extras = [call.workspace_bytes for call in calls]
-    timeline = timeline_of(recorder.lifetimes, first, first + len(calls) - 1, extras)
+    timeline = _timeline(recorder.lifetimes, calls, first, has_workspaces=has_workspaces)
     moments = _fullest_moments(timeline, calls)
     return StepTrace(
         module=module,
@@ -118,14 +117,27 @@ def _gradients_held(module: nn.Module, recorder: Recorder) -> Iterator[None]:
             hook.remove()
 
 
+def _timeline(
+    lifetimes: Sequence[Lifetime], calls: Sequence[Call], first: int, *, has_workspaces: bool
+) -> Timeline:
+    last = first + len(calls) - 1
+    extras: dict[Role, Sequence[int]] = {"temporary": [call.workspace_bytes for call in calls]}
+    if has_workspaces:
+        extras["libraries"] = kept_bytes(lifetimes, first, last)
+    return timeline_of(lifetimes, first, last, extras)
+
+
 def _tensors(batch: CallInputs) -> list[Tensor]:
     return [leaf for leaf in tree_leaves((batch.args, dict(batch.kwargs))) if isinstance(leaf, Tensor)]
 
 
 def _operations(calls: Sequence[Call], accumulation: int) -> tuple[Operation, ...]:
-    """Return the calls with the same sizes as one operation; those of the last micro-batch stand for each."""
+    """Return the calls with the same sizes as one operation.
+
+    Every micro-batch after the first adds to its gradients: the second stands for the others.
+    """
     counts: Counter[Operation] = Counter()
-    for call in _last_micro_batch(calls):
+    for call, num_calls in zip(calls, _repeats(calls, accumulation), strict=True):
         if call.sketch is not None:
             sketch = call.sketch
             operation = Operation(
@@ -138,17 +150,18 @@ def _operations(calls: Sequence[Call], accumulation: int) -> tuple[Operation, ..
                 moved_bytes=sketch.moved_bytes,
                 dtype=sketch.dtype,
             )
-            counts[operation] += 1 if call.phase == "optimizer" else accumulation
+            counts[operation] += num_calls
     return tuple(replace(operation, num_calls=count) for operation, count in counts.items())
 
 
-def _last_micro_batch(calls: Sequence[Call]) -> Sequence[Call]:
-    starts = [
-        index
-        for index, call in enumerate(calls)
-        if call.phase == "forward" and (index == 0 or calls[index - 1].phase != "forward")
-    ]
-    return calls[starts[-1] :] if starts else calls
+def _repeats(calls: Sequence[Call], accumulation: int) -> Iterator[int]:
+    """Yield how often a step makes each call: those of a second micro-batch once for each but the first."""
+    num_calls, phase = 1, None
+    for call in calls:
+        if phase == "backward" and call.phase == "forward":
+            num_calls = accumulation - 1
+        phase = call.phase
+        yield 1 if phase == "optimizer" else num_calls
 
 
 def _fullest_moments(timeline: Timeline, calls: Sequence[Call]) -> dict[str, int]:
@@ -157,7 +170,8 @@ def _fullest_moments(timeline: Timeline, calls: Sequence[Call]) -> dict[str, int
     for phase in ("forward", "backward", "optimizer"):
         within = [index for index, call in enumerate(calls) if call.phase == phase]
         if within:
-            fullest = max(within, key=timeline.total.__getitem__)
+            # Of moments as full, one at which something is done.
+            fullest = max(within, key=lambda index: (timeline.total[index], calls[index].sketch is not None))
             moments[_name_of(calls[fullest])] = fullest
     return moments
 

@@ -14,10 +14,19 @@ from typing import Any
 import torch
 from torch import Tensor
 
-__all__ = ["FIRST_STEP_BYTES", "PRIMITIVE_BYTES", "reserved_bytes", "uses_primitive", "workspace_bytes"]
+__all__ = [
+    "AUTOGRAD_NODE_BYTES",
+    "FIRST_STEP_BYTES",
+    "PRIMITIVE_BYTES",
+    "reserved_bytes",
+    "uses_primitive",
+    "workspace_bytes",
+]
 
-FIRST_STEP_BYTES = 4_500_000
-"""Kept after a process's first step of any model: objects of the interpreter, of autograd, small tensors."""
+FIRST_STEP_BYTES = 1_000_000
+"""Kept after a process's first step of any model: objects of the interpreter."""
+AUTOGRAD_NODE_BYTES = 900
+"""Of an operation that autograd will run backward: its node (570 bytes) and the objects of the tensor that it saves."""
 PRIMITIVE_BYTES = 150_000
 """Kept of a convolution or recurrent layer of sizes that were not seen before: its compiled kernels."""
 
@@ -59,6 +68,8 @@ def reserved_bytes(func: Callable[..., Any], args: tuple[Any, ...], out: Any) ->
     return [(out[3], 4 * batch * hidden * (4 * steps + steps + 1))] if is_trained else []
 
 
+_IS_TRANSPOSED = 6
+"""Index of the argument `transposed` of `convolution`."""
 _IS_TRAINED = 15
 """Index of the argument `train` of `mkldnn_rnn_layer`."""
 
@@ -90,6 +101,8 @@ def _convolution(args: tuple[Any, ...], out: Tensor) -> int:
     if _is_channels_last(inputs):
         return 0
     result = _blocked_bytes(out)
+    if args[_IS_TRANSPOSED]:
+        return 2 * result
     # First input, weights and result in blocks; then the result in blocks and as it is returned.
     return max(_input_bytes(inputs) + _bytes(weight) + result - _bytes(out), result)
 
