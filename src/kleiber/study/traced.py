@@ -8,6 +8,7 @@ from kleiber.cost.flops import FlopConvention
 from kleiber.cost.trace.step import StepTrace, trace_step
 from kleiber.cost.usage import Usage
 from kleiber.models.foreign.failures import explained
+from kleiber.models.foreign.packing import nothing_packed
 from kleiber.models.subject import Subject
 from kleiber.train.muon import Muon
 
@@ -28,13 +29,14 @@ def trace(
     Raises:
         RecipeError: The model does not take its inputs, or its code fails; the error names the layer.
     """
-    return trace_step(
-        subject.build,
-        partial(subject.inputs, usage.batch_size // usage.accumulation),
-        subject.loss,
-        usage,
-        convention=convention,
-        has_workspaces=has_workspaces,
-        muon=Muon,
-        around=explained,
-    )
+    with nothing_packed():
+        return trace_step(
+            subject.build,
+            partial(subject.inputs, usage.micro_batch_size),
+            subject.loss,
+            usage,
+            convention=convention,
+            has_workspaces=has_workspaces,
+            muon=Muon,
+            around=explained,
+        )
