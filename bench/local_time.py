@@ -124,7 +124,7 @@ def main() -> int:
         for _ in meter.measure():
             pass
         for timer in timers.values():
-            timer.measure()
+            timer.measure_step()
     rates = meter.rates()
     rows = [row(name, cell, timers[name].step_time_s, rates) for name, cell in cells.items()]
     print_table(rows)

@@ -59,7 +59,10 @@ class ProcessorMeter:
             yield name
             with self._chosen():
                 torch.manual_seed(0)
-                timer = StepTimer(specimen.build(), self._clock)
+                # Only while tensors are made: a default device slows every call of torch's functions.
+                with self._clock.device:
+                    step = specimen.build()
+                timer = StepTimer(step, self._clock)
                 if timer.warm_up() <= self._max_run_s:
                     self._timers[name] = timer
 
@@ -72,17 +75,20 @@ class ProcessorMeter:
         for name, timer in self._timers.items():
             yield name
             with self._chosen():
-                timer.measure()
+                timer.measure_calls()
+                if self._specimens[name].is_step:
+                    timer.measure_step()
 
     def rates(self) -> ProcessorRates:
         """Return what was measured so far, after at least one round."""
         dispatch_time_s = statistics.median(self._dispatch_times_s)
-        measured = {
-            name: MeasuredStep(timer.step_time_s, timer.call_times(dispatch_time_s))
+        calls = {name: timer.call_times(dispatch_time_s) for name, timer in self._timers.items()}
+        steps = {
+            name: MeasuredStep(timer.step_time_s, calls[name])
             for name, timer in self._timers.items()
+            if self._specimens[name].is_step
         }
-        steps = {name: step for name, step in measured.items() if self._specimens[name].is_step}
-        single = _measured_calls(step for name, step in measured.items() if name not in steps)
+        single = _measured_calls(found for name, found in calls.items() if name not in steps)
         limits, overheads = self._limits.limits, fit_overheads(list(steps.values()))
         return ProcessorRates(
             title=_title(self._clock.device, self._num_threads),
@@ -92,26 +98,25 @@ class ProcessorMeter:
             s_per_call=overheads.s_per_call,
             s_per_step=overheads.s_per_step,
             check_errors=left_out_errors(limits, steps, single),
-            calls=_measured_calls(measured.values()),
+            calls=_measured_calls(calls.values()),
         )
 
     @contextmanager
     def _chosen(self) -> Iterator[None]:
-        """Work on this processor; between two yields the caller may work on another."""
+        """Work with this meter's threads; between two yields the caller may work with others."""
         before = torch.get_num_threads()
         torch.set_num_threads(self._num_threads)
         try:
-            with self._clock.device:
-                yield
+            yield
         finally:
             torch.set_num_threads(before)
 
 
-def _measured_calls(steps: Iterable[MeasuredStep]) -> tuple[MeasuredCall, ...]:
+def _measured_calls(steps: Iterable[Mapping[Operation, tuple[int, float]]]) -> tuple[MeasuredCall, ...]:
     """Return each call once, with the mean of what it took in several steps."""
     times_s: dict[Operation, list[float]] = defaultdict(list)
-    for step in steps:
-        for operation, (_, time_s) in step.calls.items():
+    for calls in steps:
+        for operation, (_, time_s) in calls.items():
             times_s[operation].append(time_s)
     return tuple(
         MeasuredCall.timed(operation, statistics.fmean(found)) for operation, found in times_s.items()

@@ -20,7 +20,7 @@ from kleiber.study.calibration.specimen import Step
 __all__ = ["Clock", "StepTimer", "dispatch_s"]
 
 _REPEATS = 400
-_BURST_S = 0.02
+_BURST_S = 0.01
 """Quick steps are run for so long in a row: in training a step follows the same step."""
 
 
@@ -116,28 +116,27 @@ class StepTimer:
         self._calls = describing.calls
         return self._run_s()
 
-    def measure(self) -> None:
-        """Time the whole step, then each of its calls; a quick step often, after a run that finds the caches cold."""
+    def measure_step(self) -> None:
+        """Time the whole step; a quick one often, after a run that finds the caches cold."""
         start = self.clock.now()
-        if self._run_s() < _BURST_S:
-            start = self.clock.now()
-            times_s = [self._run_s()]
-            while self.clock.now() - start < _BURST_S:
+        times_s = [self._run_s()]
+        if times_s[0] < _BURST_S:
+            times_s = []
+            while not times_s or self.clock.now() - start < _BURST_S:
                 times_s.append(self._run_s())
-        else:
-            times_s = [self.clock.now() - start]
         self.step_times_s.append(statistics.median(times_s))
-        start = self.clock.now()
-        self._measure_calls()
-        while self.clock.now() - start < _BURST_S:
-            self._measure_calls()
 
-    def _measure_calls(self) -> None:
-        with _Timing(self.clock) as timing:
-            self.step(_nothing)
-        # A step that took another way than the one described, as some do when they cache something, says nothing.
-        if len(timing.times_s) == len(self._calls):
-            self._call_times_s.append(timing.times_s)
+    def measure_calls(self) -> None:
+        """Time each call of the step; those of a quick step often."""
+        start = self.clock.now()
+        while True:
+            with _Timing(self.clock) as timing:
+                self.step(_nothing)
+            # A step that took another way than the one described, as when it caches something, says nothing.
+            if len(timing.times_s) == len(self._calls):
+                self._call_times_s.append(timing.times_s)
+            if self.clock.now() - start >= _BURST_S:
+                return
 
     def _run_s(self) -> float:
         start = self.clock.now()
