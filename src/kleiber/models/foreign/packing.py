@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 __all__ = ["nothing_packed"]
 
@@ -16,7 +17,7 @@ def nothing_packed() -> Iterator[None]:
     transformers looks at position ids to see whether several sequences lie in one row; then it makes an explicit mask.
     Fakes have no values to look at, and it would make a mask that the real run does not have.
     """
-    masks = sys.modules.get("transformers.masking_utils")
+    masks: Any = sys.modules.get("transformers.masking_utils")
     if masks is None or not hasattr(masks, "find_packed_sequence_indices"):
         yield
         return
