@@ -64,8 +64,24 @@ def parse_positive(text: str, name: str, command: str, *, example: str = "2e9") 
         raise UsageError(error.message, got=error.got, hint=f"{command} {name} {example}") from None
 
 
-def parse_whole(text: str, name: str, command: str, *, minimum: int = 0, maximum: int = MAX_SEED) -> int:
+def parse_whole(
+    text: str,
+    name: str,
+    command: str,
+    *,
+    minimum: int = 0,
+    maximum: int = MAX_SEED,
+    example: int | None = None,
+) -> int:
     """Return the whole number that was typed as `512`, `4K` or `1e3`.
+
+    Args:
+        text: What was typed.
+        name: The option, with its dashes.
+        command: A command that works with this option added.
+        minimum: The smallest that is taken.
+        maximum: The largest.
+        example: A value that would do; None takes the smallest above 0.
 
     Raises:
         UsageError: Not a whole number, or outside `minimum` to `maximum`.
@@ -79,7 +95,7 @@ def parse_whole(text: str, name: str, command: str, *, minimum: int = 0, maximum
         raise UsageError(
             f"{name} must be a whole number from {minimum} to {maximum}.",
             got=text,
-            hint=f"{command} {name} {max(minimum, 1)}",
+            hint=f"{command} {name} {example or max(minimum, 1)}",
         )
     return int(value)
 

@@ -145,8 +145,12 @@ def plan(
     """
     command = f"kleiber plan {model}"
 
-    def whole(text: str | None, name: str, minimum: int = 1, maximum: int = 10**9) -> int | None:
-        return None if text is None else parse_whole(text, name, command, minimum=minimum, maximum=maximum)
+    def whole(
+        text: str | None, name: str, example: int, *, minimum: int = 1, maximum: int = 10**9
+    ) -> int | None:
+        if text is None:
+            return None
+        return parse_whole(text, name, command, minimum=minimum, maximum=maximum, example=example)
 
     def positive(text: str | None, name: str, example: str) -> float | None:
         return None if text is None else parse_positive(text, name, command, example=example)
@@ -161,22 +165,23 @@ def plan(
     with pasteable_hints(ctx):
         if chart is not None and chart.suffix not in _PICTURES:
             raise UsageError("--chart writes .svg, .png or .html.", got=chart.name, hint="--chart plan.svg")
+        levels = whole(modules, "--modules", 2, minimum=0)
         asked = Asked(
             text=model,
             inputs=tuple(input_ or ()),
             init=init,
             loss=loss,
             mode=cast("Any", parse_choice(mode, "--mode", command, ("train", "infer"))),
-            batch_size=whole(batch, "--batch"),
-            context=whole(context, "--context"),
-            vocab_size=whole(vocab_size, "--vocab-size", 2),
+            batch_size=whole(batch, "--batch", 64),
+            context=whole(context, "--context", 1024),
+            vocab_size=whole(vocab_size, "--vocab-size", 50257, minimum=2),
             optimizer=cast(
                 "Any", optimizer and parse_choice(optimizer, "--optimizer", command, tuple(OPTIMIZERS))
             ),
             precision=cast(
                 "Any", precision and parse_choice(precision, "--precision", command, tuple(PRECISIONS))
             ),
-            accumulation=whole(accumulation, "--accumulation", 1, 10**6),
+            accumulation=whole(accumulation, "--accumulation", 2, maximum=10**6),
             is_checkpointed=checkpointing,
             convention=cast(
                 "Any", parse_choice(convention, "--convention", command, tuple(FLOP_CONVENTIONS))
@@ -185,7 +190,7 @@ def plan(
         )
         place = place_of(
             device,
-            num_devices=whole(num_devices, "--num-devices", 1, 10**5),
+            num_devices=whole(num_devices, "--num-devices", 8, maximum=10**5),
             parallel=parallel,
             is_compiled=compiled,
             usd_per_hour=positive(usd_per_hour, "--usd-per-hour", "2.50"),
@@ -215,7 +220,7 @@ def plan(
             job,
             limits,
             law=law,
-            module_depth=whole(modules or ("0" if chart is None else "2"), "--modules", 0) or 0,
+            module_depth=(0 if chart is None else 2) if levels is None else levels,
             ledger=ledger if measure else None,
         )
     out = Output(json_)

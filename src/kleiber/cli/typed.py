@@ -12,6 +12,7 @@ from typing import Any
 import typer
 
 from kleiber.errors import UsageError
+from kleiber.models import FAMILIES
 
 __all__ = ["pasteable_hints"]
 
@@ -20,7 +21,7 @@ _OPTION = re.compile(r"--[a-z][a-z-]*")
 
 @contextmanager
 def pasteable_hints(ctx: typer.Context) -> Iterator[None]:
-    """Make a whole command of each hint that is options alone, or the model and options.
+    """Make a whole command of each hint that is options alone, the model and options, or another size.
 
     All else that was typed stays but for the option that the sentence begins with, for that was refused.
 
@@ -36,10 +37,12 @@ def pasteable_hints(ctx: typer.Context) -> Iterator[None]:
         start = " ".join(["kleiber", str(ctx.info_name), str(ctx.params["model"]), ""])
         hint, *note = (error.hint or "").removeprefix(start).split("   ", 1)
         words = _options_in(hint)
-        if not words:
+        is_size = " " not in hint and hint.partition(":")[0] in FAMILIES
+        if not (words or is_size):
             raise
         left_out = {error.message.split(" ", 1)[0].rstrip(":"), *words}
-        line = shlex.join([*_typed(ctx, left_out), *words])
+        model = hint if is_size else str(ctx.params["model"])
+        line = shlex.join(["kleiber", str(ctx.info_name), model, *_typed(ctx, left_out), *words])
         raise type(error)(error.message, got=error.got, hint="   ".join([line, *note])) from None
 
 
@@ -55,14 +58,14 @@ def _options_in(hint: str) -> list[str]:
 
 
 def _typed(ctx: typer.Context, left_out: set[str]) -> list[str]:
-    words = ["kleiber", str(ctx.info_name)]
+    words = []
     for param in ctx.command.params:
         value: Any = ctx.params.get(str(param.name))
         if value is None or value == param.default or left_out.intersection(param.opts):
             continue
         if param.param_type_name == "argument":
-            words.append(str(value))
-        elif value is True:
+            continue
+        if value is True:
             words.append(param.opts[0])
         else:
             for each in value if isinstance(value, list | tuple) else [value]:

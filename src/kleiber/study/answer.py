@@ -98,14 +98,7 @@ def _check(
                 got=value,
                 hint=f"--budget-flops 1e19 {option} {value}",
             )
-    if not is_size_open(asked.text):
-        return
-    if not limits.is_asked:
-        raise UsageError(
-            f"{asked.text} leaves the size open: give it, or a budget that finds it.",
-            hint="--budget-flops 1e19",
-        )
-    if job != Job():
+    if limits.is_asked and is_size_open(asked.text) and job != Job():
         raise UsageError(
             "--tokens, --samples and --epochs are for a given size: a budget finds the tokens with the size.",
             hint="kleiber plan gpt:depth=12 --tokens 2e9",

@@ -22,6 +22,7 @@ from kleiber.study.gpt_layouts import roofline_rate
 from kleiber.study.inverse import find
 from kleiber.study.model_cost import CostedModel
 from kleiber.study.place import Place
+from kleiber.units import format_count
 
 if TYPE_CHECKING:
     from kleiber.study.optimum import Optimum
@@ -111,7 +112,7 @@ def best_of_budget(
         context: Tokens of a sequence.
 
     Raises:
-        UsageError: A budget too small for anything; money without a price.
+        UsageError: A budget too small for anything, or for serving alone; money without a price.
         RecipeError: The layout does not divide the batch.
     """
     layout = place.layout or Layout(fsdp=place.num_devices)
@@ -125,7 +126,7 @@ def best_of_budget(
             return math.inf
         return peak_bytes(spec, use, layout)
 
-    return find(
+    found = find(
         limits.budget(place.num_devices),
         device=place.device,
         usage=usage,
@@ -137,6 +138,14 @@ def best_of_budget(
         flops_per_s=None if place.is_here else roofline_rate(usage, place.device, layout),
         memory_of=memory,
     )
+    run = found.fitting or found.best
+    if run.num_tokens < usage.batch_size * context:
+        raise UsageError(
+            f"--inference-tokens {limits.inference_tokens:g} take all that the budget pays, even of the gpt of "
+            f"{format_count(run.num_params.total)} parameters: nothing is left to train it.",
+            hint=f"--inference-tokens {limits.inference_tokens / 100:g}",
+        )
+    return found
 
 
 def room_of(
