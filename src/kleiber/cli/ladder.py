@@ -107,7 +107,8 @@ def _prepare(asked: LadderDesign, folder: Path, out: Output, *, fresh: bool) -> 
         forget_ladder(folder)
     open_ladder(folder, asked)
     calibration = load_calibration()
-    if calibration is None or not calibration.probes:
+    # Rates alone say nothing of runs side by side: a ladder's own sizes are probed.
+    if calibration is None or (calibration.rates is not None and not calibration.probes):
         out.say("measuring this machine ...")
         calibration = measure_machine(asked)
     planned = plan_ladder(asked, calibration)
