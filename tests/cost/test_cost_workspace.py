@@ -59,6 +59,8 @@ def near(num_mib: float) -> Any:
         (lambda x, w: F.conv2d(x, w, padding=1), ((16, 512, 14, 14), (512, 512, 3, 3)), 14.9, 12.1),
         (lambda x, w: F.conv2d(x, w, padding=1, groups=128), ((32, 128, 56, 56), (128, 1, 3, 3)), 48.9, 97.9),
         (lambda x, w: F.conv2d(x, w, padding=1, groups=4), ((32, 128, 56, 56), (128, 32, 3, 3)), 49.0, 97.8),
+        (lambda x, w: F.conv2d(x, w, padding=1), ((64, 512, 4, 4), (512, 512, 3, 3)), 10.7, 8.9),
+        (lambda x, w: F.conv2d(x, w, padding=1), ((64, 512, 2, 2), (512, 512, 3, 3)), 9.3, 9.0),
         (F.conv2d, ((256, 3, 32, 32), (6, 3, 5, 5)), 12.2, 25.1),
         (lambda x, w: F.conv2d(x, w, padding=1), ((32, 20, 56, 56), (20, 20, 3, 3)), 16.6, 24.3),
         (lambda x, w: F.conv3d(x, w, padding=1), ((4, 16, 16, 32, 32), (32, 16, 3, 3, 3)), 7.9, 11.8),

@@ -117,7 +117,8 @@ def _convolution_backward(args: tuple[Any, ...], out: tuple[Tensor | None, ...])
     of_weights = (
         (_bytes(out[0]) if out[0] is not None else 0) + _input_bytes(inputs) + blocks + _bytes(weight)
     )
-    return max(of_inputs, of_weights) - returned
+    # Last, the gradient of the weights in blocks beside the plain one.
+    return max(of_inputs, of_weights, returned + _bytes(weight)) - returned
 
 
 def _input_bytes(tensor: Tensor) -> int:
