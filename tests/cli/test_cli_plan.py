@@ -128,8 +128,8 @@ def test_people_see_the_figures_on_stdout(cli):
     assert ran.stderr == ""
     for word in (
         "parameters",
-        "operations of a step",
-        "memory at its peak",
+        "FLOPs of a step",
+        "memory at peak",
         "time of the job",
         "money",
         "h100-sxm",

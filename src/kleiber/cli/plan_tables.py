@@ -65,14 +65,14 @@ def _figures(plan: CostPlan) -> Iterator[list[str]]:
     flops, memory = plan.flops, plan.memory_bytes
     yield ["parameters", f"{plan.num_params.total:,}", _groups(plan)]
     passes = {"forward": flops.forward, "backward": flops.backward}
-    yield ["operations of a step", format_flops(flops.forward + flops.backward), _parts(passes, format_flops)]
+    yield ["FLOPs of a step", format_flops(flops.forward + flops.backward), _parts(passes, format_flops)]
     if plan.train_flops is not None:
-        yield ["operations of the job", format_flops(plan.train_flops), ""]
+        yield ["FLOPs of the job", format_flops(plan.train_flops), ""]
     lasting = {"weights": memory.weights, "optimizer": memory.optimizer}
     passing = {"activations": memory.activations, "gradients": memory.gradients}
-    yield ["memory at its peak", format_bytes(memory.peak), _parts(lasting, format_bytes)]
+    yield ["memory at peak", format_bytes(memory.peak), _parts(lasting, format_bytes)]
     # The peak is that of one moment; what comes and goes has its own.
-    yield ["  beside, at most", "", _parts(passing, format_bytes)]
+    yield ["  at most", "", _parts(passing, format_bytes)]
     if plan.kv_cache_bytes is not None:
         where = "" if plan.num_devices == 1 else ", over all devices"
         yield ["KV cache", format_bytes(plan.kv_cache_bytes), f"at the full context{where}"]
