@@ -137,7 +137,16 @@ def study(tmp_path_factory, make_record) -> Path:
 
 @pytest.mark.parametrize(
     "command",
-    ["--help", "plan gpt:depth=12", "schema recipe", "verify forecast.json run", "report run -o report.html"],
+    [
+        "--help",
+        "plan gpt:depth=12",
+        "plan gpt:depth=12 --device h100-sxm --num-devices 8 --batch 64",
+        "plan gpt:depth=12 --mode infer --modules 2",
+        "plan gpt --budget-usd 100 --device a100-80gb",
+        "schema recipe",
+        "verify forecast.json run",
+        "report run -o report.html",
+    ],
 )
 def test_quick_commands_hold_nothing_heavy(study, command):
     # Laws and forecasts are in the fixture.

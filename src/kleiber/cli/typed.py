@@ -12,7 +12,6 @@ from typing import Any
 import typer
 
 from kleiber.errors import UsageError
-from kleiber.models import FAMILIES
 
 __all__ = ["pasteable_hints"]
 
@@ -34,6 +33,8 @@ def pasteable_hints(ctx: typer.Context) -> Iterator[None]:
     try:
         yield
     except UsageError as error:
+        from kleiber.models import FAMILIES
+
         start = " ".join(["kleiber", str(ctx.info_name), str(ctx.params["model"]), ""])
         hint, *note = (error.hint or "").removeprefix(start).split("   ", 1)
         words = _options_in(hint)
