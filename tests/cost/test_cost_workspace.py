@@ -140,9 +140,14 @@ def test_a_served_lstm_reserves_nothing() -> None:
     assert seen.held["mkldnn_rnn_layer"] == near(4.0)
 
 
-def test_attention_lays_its_gradient_out_anew() -> None:
-    seen = run(lambda q, k, v: F.scaled_dot_product_attention(q, k, v, is_causal=True), *[(2, 4, 64, 32)] * 3)
-    assert seen.held["_scaled_dot_product_flash_attention_for_cpu_backward"] == 2 * 4 * 64 * 32 * 4
+@pytest.mark.parametrize(("are_tokens_first", "held"), [(True, 0), (False, 2 * 4 * 64 * 32 * 4)])
+def test_attention_wants_its_gradient_with_tokens_before_heads(are_tokens_first: bool, held: int) -> None:
+    def attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        result = F.scaled_dot_product_attention(q, k, v, is_causal=True)
+        return result.transpose(1, 2).contiguous().exp() if are_tokens_first else result.contiguous().exp()
+
+    seen = run(attend, *[(2, 4, 64, 32)] * 3)
+    assert seen.held["_scaled_dot_product_flash_attention_for_cpu_backward"] == held
 
 
 def test_other_operations_hold_nothing() -> None:
