@@ -73,7 +73,7 @@ def test_every_example_parses(path):
 @pytest.mark.parametrize(
     ("arguments", "text"),
     [
-        (["plan"], "error: Missing argument 'SIZE'.\n  try: kleiber plan gpt:depth=12 --tokens 2.6e9"),
+        (["plan"], "error: Missing argument 'MODEL'.\n  try: kleiber plan gpt:depth=12 --tokens 2.6e9"),
         (["plan", "gpt:depth=2", "--tokns", "3"], "error: No such option: --tokns"),
         (["pln"], "error: No such command 'pln'. Did you mean 'plan'?\n  try: kleiber demo\n"),
         (
