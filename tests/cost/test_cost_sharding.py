@@ -127,3 +127,21 @@ def test_stages_hold_the_model_once(pp: int, tp: int, fsdp: int, is_tied: bool) 
     ends = sum(stage.num_params for stage in stages if stage.name != "middle")
     copies = 1000 if is_tied and pp > 1 else 0  # a tied table is on both ends
     assert middle + ends == count.total + copies
+
+
+def test_fsdp_gathers_narrow_weights_where_autocast_copies() -> None:
+    usage = Usage(batch_size=8, precision="bf16")
+    copied = StepMemory(
+        40_000, 40_000, 80_000, 3200, {"backward of the loss": 24_000}, {"backward of the loss": 20_000}
+    )
+    bare = StepMemory(40_000, 40_000, 80_000, 3200, {"backward of the loss": 4000})
+    for layout in (Layout(fsdp=8), Layout(fsdp=4, tp=2)):
+        with_copies, without = (
+            sharded_memory(memory, COUNT, SHAPE, layout, usage).moments for memory in (copied, bare)
+        )
+        assert with_copies == without
+    split, whole = (
+        sharded_memory(memory, COUNT, SHAPE, Layout(tp=2, ddp=4), usage).moments["backward of the loss"]
+        for memory in (copied, bare)
+    )
+    assert split - whole == 20_000 / 2

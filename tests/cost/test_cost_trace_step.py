@@ -192,9 +192,10 @@ def test_trained_in_bf16_products_are_half_and_weights_are_not() -> None:
     assert step.memory.optimizer == 2 * _WEIGHT + _SCALAR
     assert {op.dtype for op in step.operations if op.name == "mm"} == {"bf16"}
     half = held_bytes(256 * 512 * 2)
-    casts = held_bytes(512 * 1024 * 2) + held_bytes(256 * 1024 * 2)
-    # The product, which ReLU overwrites nothing of, and what autocast made of weights and batch.
-    assert at(step, "relu")["activations"] == 2 * half + casts
+    # The product, which ReLU overwrites nothing of, and what autocast made of the batch; and of the weights.
+    assert at(step, "relu")["activations"] == 2 * half + held_bytes(256 * 1024 * 2)
+    assert at(step, "relu")["copies"] == held_bytes(512 * 1024 * 2)
+    assert max(step.memory.copies.values()) == held_bytes(512 * 1024 * 2)
 
 
 def test_operations_count_as_torch_counts() -> None:

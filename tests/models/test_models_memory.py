@@ -194,10 +194,14 @@ def test_validation_is_a_pass_without_a_backward(traced) -> None:
 
 def test_half_precision_copies_the_weights() -> None:
     spec = spec_of("weights")
-    full = step_memory(spec, Usage(batch_size=1), 8).activations
-    half = step_memory(spec, Usage(batch_size=1, precision="bf16"), 8).activations
-    assert half > full  # of so few tokens the copies are more than what is saved
-    assert half < full + 2 * spec.count().total
+    full, half = (
+        step_memory(spec, Usage(batch_size=1, precision=precision), 8) for precision in ("fp32", "bf16")
+    )
+    assert half.activations < full.activations
+    matrices = sum(rows * columns for rows, columns in spec.hidden_shapes()) + spec.vocab_size * spec.width
+    assert half.copies["backward of the loss"] == 2 * matrices
+    assert not any(full.copies.values())
+    assert half.copies["backward of the embedding"] == 0
 
 
 def test_micro_batches_that_do_not_divide() -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from kleiber.runs import Document
 
@@ -36,6 +36,8 @@ class StepMemory:
     activations: int
     moments: Mapping[str, int]
     """Held at each named moment beside weights and optimizer state."""
+    copies: Mapping[str, int] = field(default_factory=dict)
+    """Of that, half-precision copies of the weights that autocast holds; FSDP gathers such weights instead."""
 
     @property
     def fullest_moment(self) -> str:

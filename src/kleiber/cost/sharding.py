@@ -110,11 +110,15 @@ class _Split:
         return round((in_blocks * stage.block_frac * under_way + rest) / self.layout.tp)
 
     def _moment(self, name: str, held: int, stage: Stage) -> int:
+        copies = self.memory.copies.get(name, 0)
+        held -= copies
         gradients = min(held, self._gradients(name, held))
         rest = held - gradients
         if name.startswith("optimizer"):
             return self._params_bytes(held, stage)
-        own = self._params_bytes(gradients, stage) + self._activation_bytes(rest, stage)
+        # Autocast's copies of weights are split as these are; FSDP gathers narrow weights in their place.
+        lasting = gradients + (copies if self.layout.fsdp == 1 else 0)
+        own = self._params_bytes(lasting, stage) + self._activation_bytes(rest, stage)
         return own + self._gathered_bytes(stage, is_backward=name.startswith("backward"))
 
     def _gradients(self, name: str, held: int) -> int:

@@ -10,13 +10,16 @@ from typing import Literal
 
 __all__ = ["ROLES", "Lifetime", "Role", "Timeline", "held_bytes", "kept_bytes", "timeline_of"]
 
-Role = Literal["weights", "gradients", "optimizer", "inputs", "activations", "temporary", "libraries"]
+Role = Literal[
+    "weights", "gradients", "optimizer", "inputs", "copies", "activations", "temporary", "libraries"
+]
 
 ROLES: dict[Role, str] = {
     "weights": "parameters and buffers",
     "gradients": "of the parameters",
     "optimizer": "state kept from step to step",
     "inputs": "the batch",
+    "copies": "half-precision copies of the weights, made by autocast",
     "activations": "made by the forward pass",
     "temporary": "made by the backward pass and the optimizer, and what kernels hold while they run",
     "libraries": "what the libraries make at first use and keep, autograd's graph, and what the allocator keeps of small blocks",

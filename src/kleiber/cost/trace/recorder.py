@@ -129,11 +129,18 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call] # torch leav
         sketch = describe(func, args, kwargs, out, convention=self._convention)
         for leaf in tree_leaves(out):
             if isinstance(leaf, Tensor):
-                self._block_of(leaf, _ROLE_BY_PHASE[self.phase], module)
+                self._block_of(leaf, self._role_of_result(func, args), module)
         extra = self._workspace(func, args, out, sketch, module) if sketch and self._has_workspaces else 0
         # Written down after its results: these are born with it, under its index.
         self.calls.append(Call(func.__name__.partition(".")[0], self.phase, module, sketch, extra))
         return out
+
+    def _role_of_result(self, func: Any, args: tuple[Any, ...]) -> Role:
+        if func is torch.ops.aten._to_copy.default and self.phase != "optimizer":  # noqa: SLF001 - its name
+            source = self._live.get(id(args[0].untyped_storage()))
+            if source is not None and source[1].role == "weights":
+                return "copies"
+        return _ROLE_BY_PHASE[self.phase]
 
     def _workspace(
         self, func: Any, args: tuple[Any, ...], out: Any, sketch: OperationSketch, module: str

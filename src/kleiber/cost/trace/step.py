@@ -185,6 +185,7 @@ def _memory(timeline: Timeline, moments: Mapping[str, int]) -> StepMemory:
         optimizer=held["optimizer"],
         activations=held["activations"],
         moments={name: timeline.total[index] - steady for name, index in moments.items()},
+        copies={name: timeline.by_role["copies"][index] for name, index in moments.items()},
     )
 
 

@@ -6,6 +6,8 @@ trace of the real module.
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from kleiber.cost.memory import StepMemory
 from kleiber.cost.optimizers import optimizer_cost
 from kleiber.cost.tape import Tape
@@ -48,25 +50,37 @@ def step_memory(
     """
     num_params = spec.count().total
     tensors = Tensors(Tape(), spec, usage, usage.micro_batch_size, context)
-    tokens, moments = _read(tensors), tensors.tape.moments
+    moments, activations = _moments(tensors)
     weights = tensors.wide_bytes * (num_params + 2 * spec.context * spec.head_dim)
     if usage.mode == "infer":
+        return StepMemory(weights, 0, 0, activations, moments)
+    loop_sizes = [] if is_fused else _loop_sizes(spec, usage.optimizer)
+    cost = optimizer_cost(usage.optimizer, num_params, spec.hidden_shapes(), loop_sizes=loop_sizes)
+    tensors.tape.enter("optimizer step")
+    tensors.tape.make(temporaries=cost.temporary_bytes)
+    copies: dict[str, int] = {}
+    if tensors.is_mixed:
+        bare, activations = _moments(replace(tensors, tape=Tape(), has_copies=False))
+        copies = {name: moments[name] - held for name, held in bare.items()}
+    if val_batch:
+        moments["validation"] = _validation(spec, val_batch, context)
+    return StepMemory(weights, FP32_BYTES * num_params, cost.state_bytes, activations, moments, copies)
+
+
+def _moments(tensors: Tensors) -> tuple[dict[str, int], int]:
+    """Run the passes; return what each moment holds, and what the forward pass makes, at its most."""
+    tokens, moments = _read(tensors), tensors.tape.moments
+    if tensors.usage.mode == "infer":
         _forward(tensors)
-        return StepMemory(weights, 0, 0, max(moments.values()) - tokens, moments)
-    gradients, is_added = FP32_BYTES * num_params, usage.accumulation > 1
+        return moments, max(moments.values()) - tokens
+    gradients, is_added = FP32_BYTES * tensors.spec.count().total, tensors.usage.accumulation > 1
     if is_added:
         tensors.tape.make(gradients=gradients)
     _forward(tensors)
     _loss(tensors)
     activations = max(moments.values()) - tokens - gradients * is_added
     _backward(Gradients(tensors, is_added))
-    loop_sizes = [] if is_fused else _loop_sizes(spec, usage.optimizer)
-    cost = optimizer_cost(usage.optimizer, num_params, spec.hidden_shapes(), loop_sizes=loop_sizes)
-    tensors.tape.enter("optimizer step")
-    tensors.tape.make(temporaries=cost.temporary_bytes)
-    if val_batch:
-        moments["validation"] = _validation(spec, val_batch, context)
-    return StepMemory(weights, gradients, cost.state_bytes, activations, moments)
+    return moments, activations
 
 
 def kv_cache_bytes(spec: GPTSpec, batch: int, num_tokens: int, *, value_bytes: int = FP32_BYTES) -> int:
@@ -95,7 +109,7 @@ def _forward(tensors: Tensors) -> None:
     is_kept = is_trained and not usage.is_checkpointed
     num_heads = spec.num_heads + spec.num_kv_heads
     if tensors.is_mixed and not is_kept:
-        tape.make(casts=tensors.narrow_bytes * spec.depth * tensors.block_weights)
+        tape.make(casts=tensors.copy_bytes(spec.depth * tensors.block_weights))
     rotations = 2 * tensors.wide_bytes * tensors.context * num_heads * spec.head_dim
     tape.make(rotations=rotations, stream=tensors.wide(spec.width))
 

@@ -28,6 +28,8 @@ class Tensors:
     """Sequences of a micro-batch."""
     context: int
     """Tokens of a sequence."""
+    has_copies: bool = True
+    """Whether autocast copies the weights; FSDP gathers narrow ones instead."""
 
     @property
     def num_tokens(self) -> int:
@@ -70,6 +72,10 @@ class Tensors:
     def block_weights(self) -> int:
         """Values of all matrices of a block."""
         return sum(num for name, num in self.weights.items() if name != "logits")
+
+    def copy_bytes(self, num_weights: int) -> int:
+        """Return the bytes of autocast's copy of so many weights."""
+        return self.narrow_bytes * num_weights if self.has_copies else 0
 
     def wide(self, num_features: int) -> int:
         """Return the bytes of a wide tensor."""
@@ -144,7 +150,7 @@ class Tensors:
     def _cast_weight(self, name: str, *, is_kept: bool) -> None:
         """Make autocast's copy of a weight; what is not kept is autocast's own until the forward pass ends."""
         if self.is_mixed and is_kept:
-            self.tape.make(**{f"{name}.weight": self.narrow_bytes * self.weights[name]})
+            self.tape.make(**{f"{name}.weight": self.copy_bytes(self.weights[name])})
 
     def _rotate(self, *, is_kept: bool) -> None:
         """Normalize and turn the heads, as `rotary.py` does."""
