@@ -13,7 +13,7 @@ from kleiber.cost import Calibration, load_calibration
 from kleiber.cost.call_time import CallTimes
 from kleiber.cost.measured_call import Limits, MeasuredCall, WorkingSet
 from kleiber.cost.operations import OPERATION_KINDS, Operation
-from kleiber.cost.rates import DiskRates, ProcessorRates, Rates, fresh_bytes
+from kleiber.cost.rates import DiskRates, ProcessorRates, Rates, fresh_bytes, mean_moved_bytes
 from kleiber.errors import RunFolderError, UsageError
 
 # 1e11 FLOP/s in fp32, twice that in bf16; 1e10 B/s whatever the working set; a microsecond a call.
@@ -147,6 +147,29 @@ def test_every_kind_has_a_time_whatever_its_shape(kind, shape):
     assert 0 < times.time_s(odd) < 1
 
 
+def test_a_small_call_among_large_ones_is_slow_where_those_were():
+    sizes = [100, 1000, 10_000]
+    calls = [MeasuredCall.timed(add(n), LIMITS.least_s(add(n)), 10**3) for n in sizes]
+    calls += [MeasuredCall.timed(add(n), 5 * LIMITS.least_s(add(n)), 10**7) for n in sizes]
+    times = CallTimes(LIMITS, calls)
+    slowness = [times.time_s(add(500), among) / LIMITS.least_s(add(500)) for among in (10**3, 10**5, 10**7)]
+    assert slowness == sorted(slowness)
+    assert slowness[0] < 1.6
+    assert slowness[2] > 3.2
+    # A step tells its calls what they are among.
+    processor = PROCESSOR.model_copy(update={"calls": tuple(calls), "work_factor": 1.0})
+    (alone,) = processor.step_time([add(500)]).by_kind
+    assert alone.time_s == pytest.approx(times.time_s(add(500), 6000))
+    large = product(1000, 1000, 1000)
+    among = processor.step_time([add(500), large]).by_kind
+    assert among[1].time_s == pytest.approx(times.time_s(add(500), 6_003_000))
+
+
+def test_what_calls_move_in_the_mean():
+    assert mean_moved_bytes([(add(1), 3), (add(5), 1)]) == 24
+    assert mean_moved_bytes([]) == 0
+
+
 def test_causal_attention_is_like_causal_attention():
     def attention(tokens, *, is_causal):
         flops = 4 * 8 * tokens * tokens * 64 // (2 if is_causal else 1)
@@ -165,7 +188,9 @@ def test_causal_attention_is_like_causal_attention():
 def test_a_measured_call_is_a_line_that_people_read():
     call = MeasuredCall.timed(product(512, 256, 128, name="addmm"), 0.000271234)
     line = call.model_dump(mode="json")
-    assert line == "matmul addmm forward fp32 1x512x256x128: 33554432 FLOP, 917504 B, 0.0002712 s"
+    assert (
+        line == "matmul addmm forward fp32 1x512x256x128: 33554432 FLOP, 917504 B among 917504 B, 0.0002712 s"
+    )
     assert MeasuredCall.model_validate(line) == call.model_copy(update={"time_s": 0.0002712})
     scalar = MeasuredCall.timed(Operation("div", "elementwise", "forward", "", (), 0, 8), 1e-6)
     assert MeasuredCall.model_validate(scalar.model_dump()) == scalar
@@ -267,7 +292,10 @@ def test_rates_are_kept_in_the_calibration(tmp_path):
     path = tmp_path / "machine.json"
     Calibration(measured_at="then", peak_flops_per_s={1: 1e10}, rates=RATES).write(path)
     text = path.read_text()
-    assert '"matmul mm forward fp32 1x1000x1000x1000: 2000000000 FLOP, 12000000 B, 0.04 s"' in text
+    assert (
+        '"matmul mm forward fp32 1x1000x1000x1000: 2000000000 FLOP, 12000000 B among 12000000 B, 0.04 s"'
+        in text
+    )
     found = load_calibration(path)
     assert found is not None
     assert found.rates is not None

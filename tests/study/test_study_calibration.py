@@ -197,10 +197,12 @@ def test_a_quick_step_is_run_often_and_a_slow_one_once(monkeypatch):
     slow = StepTimer(lambda _: runs.append(1), Ticking())
     slow.measure_step()
     assert (len(runs), slow.step_time_s) == (1, 1.0)
+    monkeypatch.setattr(timing, "_LONG_S", 2.0)
     monkeypatch.setattr(timing, "_BURST_S", 10.0)
     quick = StepTimer(lambda _: runs.append(1), Ticking())
     quick.measure_step()
-    assert len(runs) > 3
+    # One that warms up, then two ticks a run and one a look, until ten have passed.
+    assert len(runs) - 1 == 1 + 4
     assert quick.step_time_s == 1.0
 
 
@@ -229,7 +231,7 @@ def test_limits_are_measured_and_the_best_is_kept():
     assert 1e-8 < first.call_s < 1e-3
     assert all(second.peak(name) >= peak for name, peak in first.peak_flops_per_s.items())
     assert second.call_s <= first.call_s
-    assert 0 <= meter.fresh_page_s_per_byte < 1e-7
+    assert 1e-13 < meter.fresh_page_s_per_byte < 1e-7
 
 
 def test_the_disk_is_measured_and_left_clean(tmp_path, monkeypatch):

@@ -28,6 +28,8 @@ _NEARNESS = 0.3
 """Square of octaves within which measurements count alike."""
 _FLATNESS = 0.1
 """How strongly the line is held flat: where there are few measurements it has little to say."""
+_AMONG_SCALE = 0.25
+"""Octaves between two calls for each octave between the calls around them."""
 _CAUSAL_SCALE = 4.0
 """Octaves between a full and a causal square of attention of one shape."""
 _VECTOR = 16
@@ -61,17 +63,23 @@ class CallTimes:
             by_name[call.name].append(call)
         self._by_kind, self._by_name = by_kind, by_name
         self._groups: dict[tuple[OperationKind, str], _Measured] = {}
-        self._time_s: dict[Operation, float] = {}
+        self._time_s: dict[tuple[Operation, int], float] = {}
 
-    def time_s(self, operation: Operation) -> float:
-        """Return the time of one call; where nothing of its kind was measured, what the limits suggest [s]."""
+    def time_s(self, operation: Operation, among_bytes: int | None = None) -> float:
+        """Return the time of one call; where nothing of its kind was measured, what the limits suggest [s].
+
+        Args:
+            operation: What is called.
+            among_bytes: Moved in the mean by the calls of its step; None is a call by itself.
+        """
+        around = operation.moved_bytes if among_bytes is None else among_bytes
         # Planned operations repeat by module; the time of a call does not depend on where it stands.
-        alike = replace(operation, module="", num_calls=1)
-        if alike not in self._time_s:
+        key = (replace(operation, module="", num_calls=1), around)
+        if key not in self._time_s:
             measured = self._like(operation)
-            slowness = measured.slowness(operation) if measured else 0.0
-            self._time_s[alike] = self._limits.least_s(operation) * math.exp(slowness)
-        return self._time_s[alike]
+            slowness = measured.slowness(operation, around) if measured else 0.0
+            self._time_s[key] = self._limits.least_s(operation) * math.exp(slowness)
+        return self._time_s[key]
 
     def _like(self, operation: Operation) -> _Measured | None:
         """Return what was measured of this operation; of products, or of an unknown name, of its kind."""
@@ -89,7 +97,9 @@ class _Measured:
 
     def __init__(self, limits: Limits, calls: Sequence[MeasuredCall]) -> None:
         operations = [call.operation for call in calls]
-        self._places = np.array([_place(operation) for operation in operations])
+        self._places = np.array(
+            [_place(op, call.among_bytes) for call, op in zip(calls, operations, strict=True)]
+        )
         self._slowness = np.log(
             [call.time_s / limits.least_s(op) for call, op in zip(calls, operations, strict=True)]
         )
@@ -97,9 +107,9 @@ class _Measured:
         self._phases = np.array([call.phase for call in calls])
         self._dtypes = np.array([call.dtype for call in calls])
 
-    def slowness(self, operation: Operation) -> float:
+    def slowness(self, operation: Operation, among_bytes: int) -> float:
         """Return the logarithm of the slowness that the measurements around an operation give."""
-        offsets = self._places - np.array(_place(operation))
+        offsets = self._places - np.array(_place(operation, among_bytes))
         distance = (
             np.square(offsets).sum(1)
             + _OTHER_NAME * (self._names != operation.name)
@@ -116,16 +126,22 @@ class _Measured:
         return min(max(height, float(self._slowness.min())), float(self._slowness.max()))
 
 
-def _place(operation: Operation) -> tuple[float, ...]:
-    """Return where an operation stands among those of its kind [octaves]."""
+def _place(operation: Operation, among_bytes: int) -> tuple[float, ...]:
+    """Return where a call stands among those of its kind [octaves]."""
+    return (*_shape_place(operation), _AMONG_SCALE * _octaves(among_bytes))
+
+
+def _shape_place(operation: Operation) -> tuple[float, ...]:
     shape, flops, moved = operation.shape, operation.flops, operation.moved_bytes
     match operation.kind:
         case "matmul":
             return tuple(map(_octaves, (*[1] * (4 - len(shape)), *shape)[-4:]))
         case "attention":
             batch, tokens, width = math.prod(shape[:-2]), *((1, 1, *shape)[-2:])
-            square = max(flops, 1) / max(batch * tokens * tokens * width, 1)
-            return (_octaves(batch), _octaves(tokens), _octaves(width), _CAUSAL_SCALE * math.log2(square))
+            square = (8 if operation.phase == "backward" else 4) * batch * tokens * tokens * width
+            # Half of the square is causal; a longer sequence of keys is as dense as the whole.
+            part = min(max(flops / max(square, 1), 0.5), 1.0)
+            return (_octaves(batch), _octaves(tokens), _octaves(width), _CAUSAL_SCALE * math.log2(part))
         case "convolution":
             channels = shape[1] if len(shape) > 1 else 1
             blocks = math.ceil(channels / _VECTOR) * _VECTOR / channels

@@ -15,9 +15,9 @@ __all__ = ["Limits", "MeasuredCall", "WorkingSet"]
 
 _LINE = re.compile(
     r"(?P<kind>\w+) (?P<name>\S+) (?P<phase>\w+) (?P<dtype>\w+) (?P<shape>\d+(x\d+)*|-): "
-    r"(?P<flops>\d+) FLOP, (?P<moved_bytes>\d+) B, (?P<time_s>[0-9.e+-]+) s"
+    r"(?P<flops>\d+) FLOP, (?P<moved_bytes>\d+) B among (?P<among_bytes>\d+) B, (?P<time_s>[0-9.e+-]+) s"
 )
-_LINE_EXAMPLE = "matmul mm backward fp32 1x512x256x128: 33554432 FLOP, 917504 B, 0.000271 s"
+_LINE_EXAMPLE = "matmul mm backward fp32 1x512x256x128: 33554432 FLOP, 917504 B among 65536 B, 0.000271 s"
 
 
 class WorkingSet(Document):
@@ -80,11 +80,13 @@ class MeasuredCall(Document):
     shape: tuple[int, ...]
     flops: int = Field(ge=0)
     moved_bytes: int = Field(ge=0)
+    among_bytes: int = Field(ge=0)
+    """Moved in the mean by the calls of the step it is of: a small call among large ones finds cold caches."""
     time_s: float = Field(gt=0)
 
     @classmethod
-    def timed(cls, operation: Operation, time_s: float) -> MeasuredCall:
-        """Return the measurement of one call of `operation`."""
+    def timed(cls, operation: Operation, time_s: float, among_bytes: int | None = None) -> MeasuredCall:
+        """Return the measurement of one call of `operation`, by itself or in a step."""
         return cls(
             kind=operation.kind,
             name=operation.name,
@@ -93,6 +95,7 @@ class MeasuredCall(Document):
             shape=operation.shape,
             flops=operation.flops,
             moved_bytes=operation.moved_bytes,
+            among_bytes=operation.moved_bytes if among_bytes is None else among_bytes,
             time_s=time_s,
         )
 
@@ -108,7 +111,7 @@ class MeasuredCall(Document):
         shape = "x".join(map(str, self.shape)) or "-"
         return (
             f"{self.kind} {self.name} {self.phase} {self.dtype} {shape}: "
-            f"{self.flops} FLOP, {self.moved_bytes} B, {self.time_s:.4g} s"
+            f"{self.flops} FLOP, {self.moved_bytes} B among {self.among_bytes} B, {self.time_s:.4g} s"
         )
 
     @model_validator(mode="before")

@@ -29,6 +29,7 @@ __all__ = [
     "ProcessorRates",
     "Rates",
     "fresh_bytes",
+    "mean_moved_bytes",
 ]
 
 KEPT_BLOCK_BYTES = 1 << 25
@@ -87,9 +88,14 @@ class ProcessorRates(Document):
 
         return CallTimes(self.limits, self.calls)
 
-    def operation_time_s(self, operation: Operation) -> float:
-        """Return the time of all calls of an operation, on memory that is at hand [s]."""
-        return operation.num_calls * self._times.time_s(operation)
+    def operation_time_s(self, operation: Operation, among_bytes: int | None = None) -> float:
+        """Return the time of all calls of an operation, on memory that is at hand [s].
+
+        Args:
+            operation: What is called.
+            among_bytes: Moved in the mean by the calls of the step it is of; None is a call by itself.
+        """
+        return operation.num_calls * self._times.time_s(operation, among_bytes)
 
     def step_time(
         self, operations: Iterable[Operation], *, kept_block_bytes: int = KEPT_BLOCK_BYTES
@@ -101,9 +107,12 @@ class ProcessorRates(Document):
             kept_block_bytes: Freed blocks below this size are used again; others are made of fresh pages.
         """
         operations = tuple(operations)
+        num_calls = sum(operation.num_calls for operation in operations)
+        among_bytes = mean_moved_bytes((operation, operation.num_calls) for operation in operations)
         time_s: dict[tuple[OperationKind, Bound], float] = defaultdict(float)
         for operation in operations:
-            time_s[operation.kind, self._bound(operation)] += self.operation_time_s(operation)
+            bound = self._bound(operation)
+            time_s[operation.kind, bound] += self.operation_time_s(operation, among_bytes)
         kinds = {
             kind: {bound: self.work_factor * time_s.get((kind, bound), 0.0) for bound in _BOUNDS}
             for kind, _ in time_s
@@ -113,7 +122,6 @@ class ProcessorRates(Document):
             for kind, parts in kinds.items()
         ]
         fresh_pages_s = self.fresh_page_s_per_byte * fresh_bytes(operations, kept_block_bytes)
-        num_calls = sum(operation.num_calls for operation in operations)
         between_calls_s = self.s_per_call * num_calls + self.s_per_step
         return LocalTime(
             step_time_s=sum(kind.time_s for kind in by_kind) + fresh_pages_s + between_calls_s,
@@ -202,6 +210,19 @@ class Rates(Document):
             date=self.measured_at[:7],
             is_checked=True,
         )
+
+
+def mean_moved_bytes(calls: Iterable[tuple[Operation, int]]) -> int:
+    """Return the bytes that one of these calls moves in the mean; 0 of none.
+
+    Args:
+        calls: Operations, and how often each is called.
+    """
+    num_calls = moved_bytes = 0
+    for operation, count in calls:
+        num_calls += count
+        moved_bytes += count * operation.moved_bytes
+    return moved_bytes // max(num_calls, 1)
 
 
 def fresh_bytes(operations: Iterable[Operation], kept_block_bytes: int) -> int:

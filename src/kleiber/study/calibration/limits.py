@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import math
+import mmap
 import os
 import tempfile
 import time
@@ -29,7 +30,6 @@ _WORKING_SETS = tuple(1 << power for power in range(16, 29, 2))
 _MOVED_BYTES = 1 << 26
 """Of one measurement of bandwidth, at least."""
 _FRESH_BYTES = 1 << 26
-"""More than any allocator keeps: each such tensor is made of fresh pages."""
 _SMALL_CALLS = 1000
 _DISK_BYTES = 1 << 26
 
@@ -111,11 +111,11 @@ class LimitMeter:
         return self._best_s(call, 2) / _SMALL_CALLS
 
     def _fresh(self) -> float:
-        """Return what a byte of a new block costs beside the write itself [s]."""
+        """Return what a byte of new pages costs beside the write itself [s]."""
         kept = torch.empty(_FRESH_BYTES, dtype=torch.uint8)
+        kept.fill_(1)
         again_s = self._best_s(lambda: kept.fill_(1), 2)
-        fresh_s = self._best_s(lambda: torch.empty(_FRESH_BYTES, dtype=torch.uint8).fill_(1), 2)
-        return max(0.0, fresh_s - again_s) / _FRESH_BYTES
+        return max(0.0, self._best_s(_write_fresh_pages, 2) - again_s) / _FRESH_BYTES
 
     def _best_s(self, run: Callable[[], object], num_times: int) -> float:
         times_s = []
@@ -124,6 +124,14 @@ class LimitMeter:
             run()
             times_s.append(self._clock.now() - start)
         return max(min(times_s), 1e-9)
+
+
+def _write_fresh_pages() -> None:
+    """Ask the system itself for memory, write it and hand it back: an allocator may have kept some."""
+    with mmap.mmap(-1, _FRESH_BYTES) as pages:
+        block = torch.frombuffer(pages, dtype=torch.uint8)
+        block.fill_(1)
+        del block
 
 
 def disk_rates(folder: Path) -> DiskRates:

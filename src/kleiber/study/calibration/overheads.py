@@ -5,14 +5,20 @@ from __future__ import annotations
 import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import TypeAlias
 
 import numpy as np
 
 from kleiber.cost.call_time import CallTimes
 from kleiber.cost.measured_call import Limits, MeasuredCall
 from kleiber.cost.operations import Operation
+from kleiber.cost.rates import mean_moved_bytes
 
-__all__ = ["MeasuredStep", "Overheads", "fit_overheads", "left_out_errors"]
+__all__ = ["MeasuredStep", "Overheads", "StepCalls", "fit_overheads", "left_out_errors", "measured_calls"]
+
+
+StepCalls: TypeAlias = Mapping[Operation, tuple[int, float]]
+"""How often each operation is called in a step, and the time of one call [s]."""
 
 
 @dataclass(frozen=True)
@@ -20,8 +26,7 @@ class MeasuredStep:
     """A whole step and its calls."""
 
     step_time_s: float
-    calls: Mapping[Operation, tuple[int, float]]
-    """How often it is called in a step, and the time of one call [s]."""
+    calls: StepCalls
 
     @property
     def num_calls(self) -> int:
@@ -50,6 +55,16 @@ class Overheads:
             0.017
         """
         return self.work_factor * calls_s + self.s_per_call * num_calls + self.s_per_step
+
+
+def measured_calls(calls: StepCalls) -> list[MeasuredCall]:
+    """Return the calls of one step as documents."""
+    among_bytes = _among_bytes(calls)
+    return [MeasuredCall.timed(operation, time_s, among_bytes) for operation, (_, time_s) in calls.items()]
+
+
+def _among_bytes(calls: StepCalls) -> int:
+    return mean_moved_bytes((operation, count) for operation, (count, _) in calls.items())
 
 
 def fit_overheads(steps: Sequence[MeasuredStep]) -> Overheads:
@@ -93,8 +108,10 @@ def left_out_errors(
     errors = {}
     for name, step in steps.items() if len(steps) > 1 else ():
         rest = [other for known, other in steps.items() if known != name]
-        calls = [MeasuredCall.timed(op, time_s) for other in rest for op, (_, time_s) in other.calls.items()]
-        times = CallTimes(limits, [*others, *calls])
-        calls_s = sum(count * times.time_s(operation) for operation, (count, _) in step.calls.items())
+        times = CallTimes(
+            limits, [*others, *(call for other in rest for call in measured_calls(other.calls))]
+        )
+        among_bytes = _among_bytes(step.calls)
+        calls_s = sum(count * times.time_s(op, among_bytes) for op, (count, _) in step.calls.items())
         errors[name] = fit_overheads(rest).step_time_s(calls_s, step.num_calls) / step.step_time_s - 1
     return errors

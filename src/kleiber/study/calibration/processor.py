@@ -4,18 +4,15 @@ from __future__ import annotations
 
 import platform
 import statistics
-from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
 import torch
 
-from kleiber.cost.measured_call import MeasuredCall
-from kleiber.cost.operations import Operation
 from kleiber.cost.rates import ProcessorRates
 from kleiber.study.calibration.limits import LimitMeter
-from kleiber.study.calibration.overheads import MeasuredStep, fit_overheads, left_out_errors
+from kleiber.study.calibration.overheads import MeasuredStep, fit_overheads, left_out_errors, measured_calls
 from kleiber.study.calibration.single_calls import SINGLE_CALLS
 from kleiber.study.calibration.specimen import Specimen
 from kleiber.study.calibration.timing import Clock, StepTimer, dispatch_s
@@ -25,6 +22,9 @@ __all__ = ["SPECIMENS", "ProcessorMeter"]
 
 SPECIMENS = {**STEPS, **SINGLE_CALLS}
 """All that calibration runs, by name."""
+
+_SCRATCH_BYTES = 1 << 22
+"""More than the inner caches of a few cores."""
 
 
 class ProcessorMeter:
@@ -50,6 +50,7 @@ class ProcessorMeter:
         self._specimens = specimens
         self._max_run_s = max_run_s
         self._limits = LimitMeter(self._clock)
+        self._scratch = torch.zeros(_SCRATCH_BYTES // 4, device=device)
         self._timers: dict[str, StepTimer] = {}
         self._dispatch_times_s: list[float] = []
 
@@ -62,7 +63,7 @@ class ProcessorMeter:
                 # Only while tensors are made: a default device slows every call of torch's functions.
                 with self._clock.device:
                     step = specimen.build()
-                timer = StepTimer(step, self._clock)
+                timer = StepTimer(step, self._clock, None if specimen.is_step else self._scratch)
                 if timer.warm_up() <= self._max_run_s:
                     self._timers[name] = timer
 
@@ -75,9 +76,9 @@ class ProcessorMeter:
         for name, timer in self._timers.items():
             yield name
             with self._chosen():
-                timer.measure_calls()
                 if self._specimens[name].is_step:
                     timer.measure_step()
+                timer.measure_calls()
 
     def rates(self) -> ProcessorRates:
         """Return what was measured so far, after at least one round."""
@@ -88,7 +89,7 @@ class ProcessorMeter:
             for name, timer in self._timers.items()
             if self._specimens[name].is_step
         }
-        single = _measured_calls(found for name, found in calls.items() if name not in steps)
+        single = [call for name in calls if name not in steps for call in measured_calls(calls[name])]
         limits, overheads = self._limits.limits, fit_overheads(list(steps.values()))
         return ProcessorRates(
             title=_title(self._clock.device, self._num_threads),
@@ -98,7 +99,7 @@ class ProcessorMeter:
             s_per_call=overheads.s_per_call,
             s_per_step=overheads.s_per_step,
             check_errors=left_out_errors(limits, steps, single),
-            calls=_measured_calls(calls.values()),
+            calls=tuple(call for found in calls.values() for call in measured_calls(found)),
         )
 
     @contextmanager
@@ -110,17 +111,6 @@ class ProcessorMeter:
             yield
         finally:
             torch.set_num_threads(before)
-
-
-def _measured_calls(steps: Iterable[Mapping[Operation, tuple[int, float]]]) -> tuple[MeasuredCall, ...]:
-    """Return each call once, with the mean of what it took in several steps."""
-    times_s: dict[Operation, list[float]] = defaultdict(list)
-    for calls in steps:
-        for operation, (_, time_s) in calls.items():
-            times_s[operation].append(time_s)
-    return tuple(
-        MeasuredCall.timed(operation, statistics.fmean(found)) for operation, found in times_s.items()
-    )
 
 
 def _title(device: torch.device, num_threads: int) -> str:
