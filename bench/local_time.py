@@ -4,8 +4,8 @@
     python bench/local_time.py --cells gpt-4x96,bert  some of them
     python bench/local_time.py --threads 1 --rounds 12
 
-Calibration and cells take turns, round by round, in one process, since a shared machine drifts; each figure is a median
-over the rounds. Steps of a `gpt` are those of `kleiber train`, predicted in closed form; those of others are traced.
+Calibration and cells take turns, round by round, in one process, since a shared machine drifts; each figure is the lower
+quartile over the rounds. Steps of a `gpt` are those of `kleiber train`, predicted in closed form; those of others are traced.
 The last line of stdout is one JSON document.
 """
 

@@ -26,7 +26,7 @@ def processor(title, peaks):
         title=title,
         limits=limits,
         fresh_page_s_per_byte=1e-10,
-        s_per_call=2e-6,
+        gap_s=5e-6,
         check_errors={"a": 0.04, "b": -0.06, "c": 0.05},
         calls=(MeasuredCall.timed(ADD, 2e-6),),
     )
@@ -68,6 +68,7 @@ def test_people_see_a_table_of_what_was_measured(cli, asked):
     assert ["products,", "bf16", "400", "GFLOP/s"] in lines
     assert ["memory,", "65.5", "kB", "90.0", "GB/s", "90.0", "GB/s"] in lines
     assert ["smallest", "call", "1.25", "µs", "1.25", "µs"] in lines
+    assert ["between", "small", "calls", "2.50", "µs", "2.50", "µs"] in lines
     assert ["a", "page", "of", "4", "KiB", "made", "anew", "0.41", "µs", "0.41", "µs"] in lines
     assert ["error", "on", "steps", "left", "out", "5.0%", "5.0%"] in lines
     assert "Disk: 500 MB/s written, 2.00 GB/s read." in ran.stdout

@@ -202,8 +202,7 @@ PROCESSOR = ProcessorRates(
     limits=LIMITS,
     fresh_page_s_per_byte=1e-10,
     work_factor=1.5,
-    s_per_call=1e-5,
-    s_per_step=1e-3,
+    gap_s=1e-6,
     check_errors={"a": -0.1, "b": 0.3, "c": 0.02},
     calls=tuple(slowed([product(1000, 1000, 1000)], 2)),
 )
@@ -224,9 +223,11 @@ def test_a_step_by_hand():
     assert [part.kind for part in found.by_kind] == ["matmul", "elementwise"]
     assert [part.time_s for part in found.by_kind] == pytest.approx([products_s, sums_s])
     assert [part.bound for part in found.by_kind] == ["compute", "bandwidth"]
-    assert found.between_calls_s == pytest.approx(6e-5 + 1e-3)
+    # Six calls of 20 ms in the mean; a microsecond and 20 ms have the geometric mean of 141 microseconds.
+    between_s = 6 * math.sqrt(1e-6 * (products_s + sums_s) / 1.5 / 6)
+    assert found.between_calls_s == pytest.approx(between_s)
     assert found.fresh_pages_s == 0
-    assert found.step_time_s == pytest.approx(products_s + sums_s + 6e-5 + 1e-3)
+    assert found.step_time_s == pytest.approx(products_s + sums_s + between_s)
 
 
 def test_a_kind_of_small_calls_is_bound_by_their_launch():
@@ -235,8 +236,9 @@ def test_a_kind_of_small_calls_is_bound_by_their_launch():
 
 
 def test_fresh_pages_are_those_of_results_above_the_threshold():
-    # Results of 4 MB (twice), 40 MB, and 4 MB in place.
-    operations = [product(1000, 1000, 1000, num_calls=2), add(10**7), add(10**6, name="add_")]
+    # Results of 4 MB (twice), 40 MB, 4 MB in place, and one number a tensor of 400 MB.
+    operations = [product(1000, 1000, 1000, num_calls=2), add(10**7)]
+    operations += [add(10**6, name="add_"), add(10**8, name="_foreach_norm")]
     assert fresh_bytes(operations, 1 << 25) == 4 * 10**7
     assert fresh_bytes(operations, 1 << 16) == 4 * 10**7 + 8 * 10**6
     kept = PROCESSOR.step_time(operations)
@@ -251,8 +253,13 @@ def test_fresh_pages_count_the_bytes_of_a_dtype(dtype, num_bytes):
     assert fresh_bytes([operation], 1) == 1000 * num_bytes
 
 
-def test_a_step_of_nothing_is_the_overhead_of_a_step():
-    assert PROCESSOR.step_time([]).step_time_s == 1e-3
+def test_the_gap_between_calls_is_a_geometric_mean():
+    assert PROCESSOR.gap_between(1e-4) == pytest.approx(1e-5)
+
+
+def test_a_step_of_nothing_takes_no_time():
+    found = PROCESSOR.step_time([])
+    assert (found.step_time_s, found.by_kind) == (0, ())
 
 
 def test_the_check_is_the_median_of_the_errors():
@@ -272,7 +279,7 @@ def test_of_threads_that_were_not_measured_the_nearest_are_taken(asked, taken):
 def test_a_gpu_is_asked_for_by_name():
     rates = RATES.model_copy(update={"gpus": {"cuda:0": PROCESSOR}})
     assert rates.processor(gpu="cuda:0") is PROCESSOR
-    assert rates.step_time([], gpu="cuda:0").step_time_s == 1e-3
+    assert rates.step_time([add(8)], gpu="cuda:0") == PROCESSOR.step_time([add(8)])
     with pytest.raises(UsageError, match=r"the GPU 'cuda:1' was not calibrated; known: cuda:0\.") as error:
         rates.processor(gpu="cuda:1")
     assert error.value.hint == "kleiber calibrate, where the GPU is"

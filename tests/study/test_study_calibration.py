@@ -206,8 +206,8 @@ def test_a_quick_step_is_run_often_and_a_slow_one_once(monkeypatch):
     assert quick.step_time_s == 1.0
 
 
-def test_the_time_of_a_step_is_the_median_of_rounds():
-    timer = StepTimer(add_twice, Clock(CPU), step_times_s=[1.0, 9.0, 2.0])
+def test_rounds_that_were_disturbed_do_not_count():
+    timer = StepTimer(add_twice, Clock(CPU), step_times_s=[9.0, 2.0, 1.9, 30.0, 31.0])
     assert timer.step_time_s == 2.0
 
 
@@ -255,29 +255,26 @@ MUL = Operation("mul", "elementwise", "forward", "", (16,), 0, 192)
 
 
 @given(
-    st.floats(0.5, 3),
-    st.floats(0, 1e-4),
-    st.floats(0, 1e-2),
-    st.lists(st.integers(1, 900), min_size=4, max_size=9, unique=True),
+    st.floats(0.5, 3), st.floats(0, 1e-4), st.lists(st.integers(1, 900), min_size=3, max_size=9, unique=True)
 )
-def test_overheads_are_recovered(work_factor, s_per_call, s_per_step, counts):
+def test_overheads_are_recovered(work_factor, gap_s, counts):
     steps = []
     for index, count in enumerate(counts):
-        calls = {ADD: (count, 1e-5 * (index + 1) ** 2)}
         calls_s = count * 1e-5 * (index + 1) ** 2
-        steps.append(MeasuredStep(work_factor * calls_s + s_per_call * count + s_per_step, calls))
+        time_s = work_factor * calls_s + (gap_s * count * calls_s) ** 0.5
+        steps.append(MeasuredStep(time_s, {ADD: (count, calls_s / count)}))
     found = fit_overheads(steps)
     for step in steps:
-        assert found.step_time_s(step.calls_s, step.num_calls) == pytest.approx(step.step_time_s, rel=1e-3)
+        assert found.step_time_s(step.calls_s, step.num_calls) == pytest.approx(step.step_time_s, rel=1e-6)
 
 
 def test_overheads_are_never_negative():
-    # Steps quicker than their calls, the smallest most so: a line through them has a negative height.
+    # The smaller the calls, the less the steps take of them: the gap would be negative.
     steps = [MeasuredStep(1e-3, {ADD: (10, 2e-4)}), MeasuredStep(9e-3, {ADD: (10, 1e-3)})]
     found = fit_overheads(steps)
-    assert found.work_factor > 0
-    assert found.s_per_call >= 0
-    assert found.s_per_step >= 0
+    assert found.gap_s == 0
+    # Least squares of 2 f - 1 and 10/9 f - 1.
+    assert found.work_factor == pytest.approx((2 + 10 / 9) / (4 + 100 / 81))
 
 
 def test_a_step_left_out_is_predicted_from_the_others():

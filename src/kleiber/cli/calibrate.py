@@ -71,7 +71,7 @@ def _print(out: Output, rates: Rates) -> None:
             *([f"products, {name}", *(_peak(found, name) for found in processors)] for name in dtypes),
             *([f"memory, {format_bytes(size)}", *(_bandwidth(found, size) for found in processors)] for size in sets),
             ["smallest call", *(_micro(found.limits.call_s) for found in processors)],
-            ["between calls of a step", *(_micro(found.s_per_call) for found in processors)],
+            ["between small calls", *(_micro(found.gap_between(found.limits.call_s)) for found in processors)],
             ["a page of 4 KiB made anew", *(_micro(4096 * found.fresh_page_s_per_byte) for found in processors)],
             ["calls timed", *(str(len(found.calls)) for found in processors)],
             ["error on steps left out", *(_percent(found.check_error_frac) for found in processors)],

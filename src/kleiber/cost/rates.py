@@ -70,9 +70,9 @@ class ProcessorRates(Document):
     """Of memory that is written for the first time, beside the write itself."""
     work_factor: float = Field(default=1.0, gt=0)
     """Time of a step's calls inside the step, over the sum of their own."""
-    s_per_call: float = Field(default=0.0, ge=0)
-    """Between two calls that do work."""
-    s_per_step: float = Field(default=0.0, ge=0)
+    gap_s: float = Field(default=0.0, ge=0)
+    """Between two calls passes the geometric mean of this and a call's own mean time: the longer the calls, the less
+    of the code between them is left in the caches."""
     check_errors: dict[str, float] = Field(default_factory=dict)
     """Relative error of the time of each of the calibration's own steps, predicted from the others alone."""
     calls: tuple[MeasuredCall, ...] = ()
@@ -87,6 +87,10 @@ class ProcessorRates(Document):
         from kleiber.cost.call_time import CallTimes  # noqa: PLC0415 - a plan without rates needs no NumPy
 
         return CallTimes(self.limits, self.calls)
+
+    def gap_between(self, call_s: float) -> float:
+        """Return what passes between two calls of a step whose calls take so long in the mean [s]."""
+        return math.sqrt(self.gap_s * call_s)
 
     def operation_time_s(self, operation: Operation, among_bytes: int | None = None) -> float:
         """Return the time of all calls of an operation, on memory that is at hand [s].
@@ -122,9 +126,10 @@ class ProcessorRates(Document):
             for kind, parts in kinds.items()
         ]
         fresh_pages_s = self.fresh_page_s_per_byte * fresh_bytes(operations, kept_block_bytes)
-        between_calls_s = self.s_per_call * num_calls + self.s_per_step
+        calls_s = sum(time_s.values())
+        between_calls_s = num_calls * self.gap_between(calls_s / max(num_calls, 1))
         return LocalTime(
-            step_time_s=sum(kind.time_s for kind in by_kind) + fresh_pages_s + between_calls_s,
+            step_time_s=self.work_factor * calls_s + fresh_pages_s + between_calls_s,
             by_kind=tuple(sorted(by_kind, key=lambda kind: -kind.time_s)),
             fresh_pages_s=fresh_pages_s,
             between_calls_s=between_calls_s,
@@ -228,7 +233,8 @@ def mean_moved_bytes(calls: Iterable[tuple[Operation, int]]) -> int:
 def fresh_bytes(operations: Iterable[Operation], kept_block_bytes: int) -> int:
     """Return the bytes of results in blocks of `kept_block_bytes` and more: a step makes each of fresh pages.
 
-    Results of operations in place (their names end with an underscore) stand where they stood.
+    Results of operations in place (their names end with an underscore) stand where they stood. Those over lists of
+    tensors (`_foreach_norm`) are left out: their shape is that of all tensors together.
 
     Example:
         >>> add = Operation("add", "elementwise", "forward", "", (4, 1000), 0, 48_000, num_calls=2)
@@ -238,7 +244,7 @@ def fresh_bytes(operations: Iterable[Operation], kept_block_bytes: int) -> int:
     sizes = (
         (operation.num_calls, _result_bytes(operation))
         for operation in operations
-        if not operation.name.endswith("_")
+        if not (operation.name.endswith("_") or operation.name.startswith("_foreach"))
     )
     return sum(num_calls * num_bytes for num_calls, num_bytes in sizes if num_bytes >= kept_block_bytes)
 

@@ -21,7 +21,7 @@ __all__ = ["calibrate", "keep_rates", "measure_rates"]
 _RUN_SHARE = 1 / 150
 """Of the whole time: what takes longer in one run is too dear for this machine."""
 _MIN_ROUNDS = 3
-"""Below this a median says nothing; they are made even when they take longer than was asked."""
+"""Below this a quartile says nothing; they are made even when they take longer than was asked."""
 _END_S = 2.0
 """For what is left to compute when everything is measured."""
 
@@ -75,7 +75,7 @@ def measure_rates(
     """Return what this machine does.
 
     All processors take turns, round by round, until the time is up: what disturbs the machine for a while disturbs all
-    of them alike, and medians over rounds leave it out.
+    of them alike, and the lower quartiles over rounds leave it out.
 
     Args:
         time_s: For everything [s]; three rounds are made even when they take longer.

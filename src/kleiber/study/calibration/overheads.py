@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import itertools
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
@@ -44,17 +44,16 @@ class Overheads:
     """How the time of a step follows from that of its calls."""
 
     work_factor: float
-    s_per_call: float
-    s_per_step: float
+    gap_s: float
 
     def step_time_s(self, calls_s: float, num_calls: int) -> float:
         """Return the time of a step whose calls take `calls_s` together.
 
         Example:
-            >>> Overheads(1.5, 2e-6, 1e-3).step_time_s(0.01, 500)
-            0.017
+            >>> round(Overheads(1.5, 1e-6).step_time_s(0.01, 100), 9)  # gaps of 10 microseconds: 1 and 100 have that mean
+            0.016
         """
-        return self.work_factor * calls_s + self.s_per_call * num_calls + self.s_per_step
+        return self.work_factor * calls_s + math.sqrt(self.gap_s * num_calls * calls_s)
 
 
 def measured_calls(calls: StepCalls) -> list[MeasuredCall]:
@@ -76,23 +75,18 @@ def fit_overheads(steps: Sequence[MeasuredStep]) -> Overheads:
     Example:
         >>> add = Operation("add", "elementwise", "forward", "", (8,), 0, 96)
         >>> found = fit_overheads([MeasuredStep(3e-3, {add: (10, 2e-4)}), MeasuredStep(6e-3, {add: (10, 4e-4)})])
-        >>> round(found.work_factor, 6), found.s_per_call, found.s_per_step
-        (1.5, 0.0, 0.0)
+        >>> round(found.work_factor, 6), round(found.gap_s, 12)
+        (1.5, 0.0)
     """
-    rows = np.array([[step.calls_s, step.num_calls, 1.0] for step in steps])
-    rows /= np.array([[step.step_time_s] for step in steps])
-    scale = rows.max(axis=0)
-    solutions = []
-    # The solution of the constrained problem is the unconstrained one of its own support; work always counts.
-    for others in itertools.chain.from_iterable(itertools.combinations((1, 2), n) for n in range(3)):
-        support = [0, *others]
-        values = np.zeros(3)
-        values[support] = np.linalg.lstsq((rows / scale)[:, support], np.ones(len(rows)), rcond=None)[0]
-        if values.min() >= 0 and values[0] > 0:
-            error = float(np.square(rows / scale @ values - 1).sum())
-            # Of fits that are equally good, the one with the fewest terms.
-            solutions.append((round(error, 9), len(support), tuple(map(float, values / scale))))
-    return Overheads(*min(solutions)[2])
+    times_s = np.array([step.step_time_s for step in steps])
+    calls_s = np.array([step.calls_s for step in steps])
+    gaps = np.sqrt([step.num_calls * step.calls_s for step in steps])
+    both = np.column_stack([calls_s / times_s, gaps / times_s])
+    (work, gap), _, rank, _ = np.linalg.lstsq(both, np.ones(len(steps)), rcond=None)
+    if rank == 2 and work > 0 and gap >= 0:
+        return Overheads(float(work), float(gap) ** 2)
+    # Where steps do not tell the two apart, or one would be negative, work alone.
+    return Overheads(float(both[:, 0].sum() / np.square(both[:, 0]).sum()), 0.0)
 
 
 def left_out_errors(

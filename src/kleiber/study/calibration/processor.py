@@ -96,8 +96,7 @@ class ProcessorMeter:
             limits=limits,
             fresh_page_s_per_byte=self._limits.fresh_page_s_per_byte,
             work_factor=overheads.work_factor,
-            s_per_call=overheads.s_per_call,
-            s_per_step=overheads.s_per_step,
+            gap_s=overheads.gap_s,
             check_errors=left_out_errors(limits, steps, single),
             calls=tuple(call for found in calls.values() for call in measured_calls(found)),
         )

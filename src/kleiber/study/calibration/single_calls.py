@@ -41,6 +41,10 @@ def _attention(batch: int, heads: int, context: int, head_dim: int, *, is_causal
     )
 
 
+def _batched(batch: int, rows: int, columns: int, inner: int) -> Specimen:
+    return _operation(torch.bmm, (batch, rows, inner), (batch, inner, columns))
+
+
 def _recurrence(tokens: int, batch: int, width: int) -> Specimen:
     """An LSTM layer alone; its weights are small enough to stay in the caches."""
 
@@ -77,7 +81,7 @@ _PRODUCTS = (
     (16, 64, 64), (64, 64, 256), (64, 256, 64), (256, 128, 128), (256, 64, 512), (512, 512, 128), (512, 128, 512),
     (128, 1024, 1024), (64, 2048, 2048), (1024, 256, 256), (1024, 64, 1024), (768, 256, 3072), (512, 512, 2048),
     (2048, 128, 128), (1024, 1024, 1024), (2048, 512, 512), (32, 512, 512), (8, 256, 1024), (192, 768, 2304),
-    (512, 96, 8192), (4, 64, 16), (1, 512, 512), (256, 320, 10),
+    (512, 96, 8192), (4, 64, 16), (1, 512, 512), (256, 320, 10), (12, 96, 288), (6, 192, 512),
 )  # fmt: skip
 _ATTENTIONS = (
     (8, 2, 64, 32), (4, 4, 128, 64), (2, 4, 256, 64), (1, 8, 512, 64), (8, 4, 128, 32), (4, 2, 256, 32), (2, 8, 384, 48),
@@ -90,6 +94,10 @@ _CONVOLUTIONS = (
     (2, 64, 64, 56, 3),
 )  # fmt: skip
 _RECURRENCES = ((20, 32, 64), (48, 32, 192), (32, 16, 320), (16, 4, 512))
+_BATCHED = (
+    (32, 64, 64, 64), (8, 256, 256, 128), (16, 128, 128, 32), (24, 160, 160, 160), (12, 256, 256, 256), (3, 384, 384, 384),
+    (6, 192, 384, 192),
+)  # fmt: skip
 _BF16 = ((64, 256, 256), (512, 256, 512), (256, 1024, 1024))
 
 _PASSES: dict[str, Callable[[Tensor], Tensor]] = {
@@ -109,9 +117,7 @@ SINGLE_CALLS: dict[str, Specimen] = {
     **{f"product {shape}": _product(*shape) for shape in _PRODUCTS},
     **{f"product {shape} bf16": _product(*shape, dtype=torch.bfloat16) for shape in _BF16},
     "product (64, 128, 128) fp16": _product(64, 128, 128, dtype=torch.float16),
-    "batched (32, 64, 64, 64)": _operation(torch.bmm, (32, 64, 64), (32, 64, 64)),
-    "batched (8, 256, 128, 256)": _operation(torch.bmm, (8, 256, 128), (8, 128, 256)),
-    "batched (16, 128, 32, 128)": _operation(torch.bmm, (16, 128, 32), (16, 32, 128)),
+    **{f"batched {shape}": _batched(*shape) for shape in _BATCHED},
     **{f"causal attention {shape}": _attention(*shape, is_causal=True) for shape in _ATTENTIONS},
     **{f"attention {shape}": _attention(*shape, is_causal=False) for shape in _ATTENTIONS[::2]},
     **{f"convolution {shape}": _convolution(*shape) for shape in _CONVOLUTIONS},

@@ -5,6 +5,7 @@ from __future__ import annotations
 import statistics
 import time
 from collections import Counter, defaultdict
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -17,7 +18,7 @@ from kleiber.cost.trace.operation_kinds import kind_of
 from kleiber.cost.trace.operation_table import describe
 from kleiber.study.calibration.specimen import Step
 
-__all__ = ["Clock", "StepTimer", "dispatch_s"]
+__all__ = ["Clock", "StepTimer", "dispatch_s", "undisturbed"]
 
 _REPEATS = 400
 _BURST_S = 0.01
@@ -152,8 +153,8 @@ class StepTimer:
 
     @property
     def step_time_s(self) -> float:
-        """The median of the step [s]."""
-        return statistics.median(self.step_times_s)
+        """Time of the step when nothing disturbs it [s]."""
+        return undisturbed(self.step_times_s)
 
     def call_times(self, dispatch_time_s: float) -> dict[Operation, tuple[int, float]]:
         """Return, of each operation that does work, the calls in a step and the time of one [s].
@@ -165,11 +166,21 @@ class StepTimer:
         total_s: dict[Operation, float] = defaultdict(float)
         for index, operation in enumerate(self._calls):
             if operation is not None and self._call_times_s:
-                median_s = statistics.median(times_s[index] for times_s in self._call_times_s)
+                time_s = undisturbed([times_s[index] for times_s in self._call_times_s])
                 counts[operation] += 1
                 # A call cannot have taken less than a tenth of what timing it adds.
-                total_s[operation] += max(median_s - dispatch_time_s, dispatch_time_s / 10)
+                total_s[operation] += max(time_s - dispatch_time_s, dispatch_time_s / 10)
         return {operation: (count, total_s[operation] / count) for operation, count in counts.items()}
+
+
+def undisturbed(times_s: Sequence[float]) -> float:
+    """Return the lower quartile of times of the same work: other work on the machine only ever adds to them.
+
+    Example:
+        >>> undisturbed([1.0, 1.01, 1.02, 1.03, 1.6, 9.0, 20.0, 25.0])
+        1.02
+    """
+    return sorted(times_s)[len(times_s) // 4]
 
 
 def dispatch_s(clock: Clock) -> float:
