@@ -57,9 +57,9 @@ def test_small_calibration(monkeypatch):
     assert told[0] == (0.0, "disk")
     assert told[-1] == (3.0, "")
     assert {what for _, what in told} >= {
-        "1 threads: limits",
-        "1 threads: perceptron 16",
-        "1 threads: product",
+        "threads 1: limits",
+        "threads 1: perceptron 16",
+        "threads 1: product",
     }
 
 

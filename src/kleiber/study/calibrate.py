@@ -92,7 +92,7 @@ def measure_rates(
     on_progress(0.0, "disk")
     disk = disk_rates(default_cache())
     cpu, gpus = (meters or machine_meters)(_RUN_SHARE * time_s)
-    everything = {**{f"{n} threads": meter for n, meter in cpu.items()}, **gpus}
+    everything = {**{f"threads {num}": meter for num, meter in cpu.items()}, **gpus}
     for where, meter in everything.items():
         tell(meter.warm_up(), where)
     num_rounds, round_s = 0, 0.0
