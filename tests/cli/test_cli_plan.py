@@ -677,15 +677,18 @@ sys.stderr.write(f"{code} {started} {time.process_time() - started}")
     ],
 )
 def test_a_family_is_planned_in_the_time_of_a_start(tmp_path, line):
-    # Processor time, and beside the start of the same process: a busy machine is slow at both. It was 0.25 s beside 0.2.
-    ran = subprocess.run(
-        [sys.executable, "-c", _TIMED, *line.split()],
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-        check=True,
-        timeout=60,
-    )
-    code, started, took = map(float, ran.stderr.split())
-    assert code == 0
-    assert took < max(0.3, 3 * started)
+    # Processor time beside that of the help, which starts the same program: a busy machine is slow at both.
+    def took_s(*arguments: str) -> float:
+        ran = subprocess.run(
+            [sys.executable, "-c", _TIMED, *arguments],
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+            check=True,
+            timeout=60,
+        )
+        code, started, took = map(float, ran.stderr.split())
+        assert code == 0
+        return started + took
+
+    assert took_s(*line.split()) < 4 * took_s("plan", "--help")

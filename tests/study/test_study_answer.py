@@ -6,8 +6,9 @@ import pytest
 
 from kleiber.errors import RecipeError, UsageError
 from kleiber.study import answer as answers
-from kleiber.study.answer import Limits, answer
+from kleiber.study.answer import answer
 from kleiber.study.job import Job
+from kleiber.study.limits import Limits
 from kleiber.study.place import here, place_of
 from kleiber.study.planned_model import Asked
 

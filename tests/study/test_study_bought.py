@@ -8,9 +8,10 @@ from kleiber.cost.usage import Usage
 from kleiber.errors import RunFolderError, UsageError
 from kleiber.models import parse_size, resolve_spec
 from kleiber.runs import Recipe
-from kleiber.study.bought import Limits, best_of_budget, is_size_open, read_law, room_of
+from kleiber.study.bought import best_of_budget, read_law, room_of
 from kleiber.study.cost_plan import plan_cost
 from kleiber.study.job import Job
+from kleiber.study.limits import Limits, is_size_open
 from kleiber.study.model_cost import costed_family
 from kleiber.study.place import place_of
 

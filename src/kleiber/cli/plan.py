@@ -157,8 +157,9 @@ def plan(
 
     from kleiber.cost.flops import FLOP_CONVENTIONS
     from kleiber.cost.usage import OPTIMIZERS, PRECISIONS
-    from kleiber.study.answer import Limits, answer
+    from kleiber.study.answer import answer
     from kleiber.study.job import Job
+    from kleiber.study.limits import Limits
     from kleiber.study.place import place_of
     from kleiber.study.planned_model import Asked
 

@@ -4,22 +4,25 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from kleiber.cost.layouts import Layout, parse_layout
 from kleiber.errors import RecipeError, UsageError
 from kleiber.models import parse_size
 from kleiber.runs import Recipe
-from kleiber.scaling import Law, PublishedLaw
-from kleiber.study.bought import Limits, best_of_budget, is_size_open, read_law, room_of
 from kleiber.study.cost_document import CostPlan, PlannedLayout
 from kleiber.study.cost_plan import plan_cost, rank_all_layouts
 from kleiber.study.job import Job
+from kleiber.study.limits import Limits, is_size_open
 from kleiber.study.measured_plan import file_entries, measure_plan
 from kleiber.study.optimum import Optimum
 from kleiber.study.place import Place
 from kleiber.study.planned_model import Asked, Planned, default_usage, open_planned, shorthand
 
-__all__ = ["Limits", "answer"]
+if TYPE_CHECKING:
+    from kleiber.scaling import Law, PublishedLaw
+
+__all__ = ["answer"]
 
 
 def answer(
@@ -47,11 +50,12 @@ def answer(
         UsageError: What was asked cannot be, in one sentence.
         KleiberError: Measuring failed.
     """
-    chosen_law = read_law(law or "besiroglu")
+    if law is not None:
+        _law(law)
     _check(asked, place, job, limits, law, is_measured=ledger is not None)
     optimum = None
     if limits.is_asked and is_size_open(asked.text):
-        optimum = _optimum(asked, place, limits, chosen_law)
+        optimum = _optimum(asked, place, limits, _law(law))
         asked, job = _chosen(asked, optimum)
     planned = open_planned(asked, place, job)
     place, layouts = _spread(planned, place)
@@ -68,7 +72,9 @@ def answer(
 
     plan = planned_for(planned.job)
     if limits.is_asked and optimum is None:
-        room = room_of(planned.model, plan, place, limits, chosen_law)
+        from kleiber.study.bought import room_of  # noqa: PLC0415 - laws are not for every plan
+
+        room = room_of(planned.model, plan, place, limits, _law(law))
         if room.num_steps is not None and job == Job():
             plan = planned_for(Job(steps=room.num_steps))
         plan = plan.model_copy(update={"room": room})
@@ -105,6 +111,12 @@ def _check(
         )
 
 
+def _law(text: str | None) -> Law | PublishedLaw:
+    from kleiber.study.bought import read_law  # noqa: PLC0415 - laws are not for every plan
+
+    return read_law(text or "besiroglu")
+
+
 def _optimum(asked: Asked, place: Place, limits: Limits, law: Law | PublishedLaw) -> Optimum:
     model = parse_size(asked.text)
     data = (
@@ -120,6 +132,8 @@ def _optimum(asked: Asked, place: Place, limits: Limits, law: Law | PublishedLaw
         .data
     )
     usage = default_usage(asked, place, context=data.context)
+    from kleiber.study.bought import best_of_budget  # noqa: PLC0415 - laws are not for every plan
+
     return best_of_budget(model, usage, place, limits, law, vocab_size=data.vocab_size, context=data.context)
 
 

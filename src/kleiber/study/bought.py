@@ -3,23 +3,23 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from kleiber.cost.layouts import Layout, check_layout, rank_usage
 from kleiber.cost.usage import Usage
 from kleiber.errors import RecipeError, UsageError
-from kleiber.models import FAMILIES, Spec, parse_size
+from kleiber.models import Spec
 from kleiber.runs import ModelRecipe
 from kleiber.scaling import Law, PublishedLaw, best_tokens, published_law
 from kleiber.scaling.published import Coefficients
-from kleiber.study.budget import Budget, price_of
+from kleiber.study.budget import price_of
 from kleiber.study.cost_document import CostPlan, PlannedRoom
 from kleiber.study.cost_plan import device_bytes
 from kleiber.study.fitting import block_shape, largest_batch, largest_context, peak_bytes
 from kleiber.study.gpt_layouts import roofline_rate
 from kleiber.study.inverse import find
+from kleiber.study.limits import Limits
 from kleiber.study.model_cost import CostedModel
 from kleiber.study.place import Place
 from kleiber.units import format_count
@@ -27,54 +27,9 @@ from kleiber.units import format_count
 if TYPE_CHECKING:
     from kleiber.study.optimum import Optimum
 
-__all__ = ["Limits", "best_of_budget", "is_size_open", "read_law", "room_of"]
+__all__ = ["best_of_budget", "read_law", "room_of"]
 
-_SIZES = ("depth", "width", "params")
 _UNITS = {"--budget-flops": "FLOP", "--budget-hours": "hours", "--budget-usd": "USD"}
-
-
-@dataclass(frozen=True)
-class Limits:
-    """What was typed of a budget."""
-
-    usd: float | None = None
-    hours: float | None = None
-    """Of all devices side by side."""
-    flops: float | None = None
-    memory_bytes: float | None = None
-    """Of one device."""
-    inference_tokens: float = 0.0
-    """Served over the model's life."""
-
-    @property
-    def has_compute(self) -> bool:
-        """Something limits how much is computed."""
-        return any(limit is not None for limit in (self.usd, self.hours, self.flops))
-
-    @property
-    def is_asked(self) -> bool:
-        """Whether there is any limit."""
-        return self.has_compute or self.memory_bytes is not None
-
-    def budget(self, num_devices: int) -> Budget:
-        """Return the document.
-
-        Raises:
-            UsageError: A number out of its range, or no limit.
-        """
-        return Budget.of({**self.__dict__, "num_devices": num_devices}, "the budget", UsageError)
-
-
-def is_size_open(text: str) -> bool:
-    """Return whether a size such as `gpt` or `gpt:head_dim=64` leaves open how large the model is.
-
-    Example:
-        >>> is_size_open("gpt"), is_size_open("gpt:depth=12"), is_size_open("config.json")
-        (True, False, False)
-    """
-    if text.partition(":")[0] not in FAMILIES:
-        return False
-    return not any(key in parse_size(text).size for key in _SIZES)
 
 
 def read_law(text: str) -> Law | PublishedLaw:

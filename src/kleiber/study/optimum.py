@@ -6,7 +6,6 @@ from typing import Literal
 
 from kleiber.models import Spec
 from kleiber.runs import Convention, Document, ParamCount
-from kleiber.scaling import Interval
 from kleiber.study.budget import Budget
 
 __all__ = ["Choice", "FlatRange", "Optimum", "OptimumIntervals", "Room", "SizedRun"]
@@ -21,9 +20,9 @@ class SizedRun(Document):
     """Of training."""
     loss: float
     """Predicted by the law [nats/token]."""
-    interval_80: Interval | None
+    interval_80: tuple[float, float] | None
     """None for a published law, which comes without refits."""
-    interval_95: Interval | None
+    interval_95: tuple[float, float] | None
     train_flops: float
     inference_flops: float
     """Of serving the budget's `inference_tokens`."""
@@ -40,10 +39,10 @@ class SizedRun(Document):
 class OptimumIntervals(Document):
     """Where the optimum lies when the law is resampled."""
 
-    size_80: Interval
-    size_95: Interval
-    tokens_80: Interval
-    tokens_95: Interval
+    size_80: tuple[float, float]
+    size_95: tuple[float, float]
+    tokens_80: tuple[float, float]
+    tokens_95: tuple[float, float]
 
 
 class FlatRange(Document):
