@@ -78,9 +78,10 @@ def run_steps(subject: Subject, job: StepJob) -> MeasuredStep:
         start = time.perf_counter()
         run_step(module, inputs, subject.loss, optimizer, job.usage)
         times_s.append(time.perf_counter() - start)
+    held_bytes = meter.held_bytes()  # before the peak, which what follows may raise by a page
     return MeasuredStep(
         peak_memory_bytes=meter.peak_bytes(),
-        held_memory_bytes=meter.held_bytes(),
+        held_memory_bytes=held_bytes,
         step_times_s=tuple(times_s),
         num_params=sum(param.numel() for param in module.parameters()),
         num_threads=job.num_threads,
