@@ -4,14 +4,15 @@
     python bench/local_time.py --cells gpt-4x96,bert  some of them
     python bench/local_time.py --threads 1 --rounds 12
 
-Calibration and cells take turns, round by round, in one process, since a shared machine drifts; each figure is the lower
-quartile over the rounds. Steps of a `gpt` are those of `kleiber train`, predicted in closed form; those of others are traced.
+Parts of calibration and steps of the cells alternate in one process, since a shared machine drifts; each figure is the
+lower quartile of its measurements. Steps of a `gpt` are those of `kleiber train`, predicted in closed form; those of others are traced.
 The last line of stdout is one JSON document.
 """
 
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import statistics
 import sys
@@ -37,6 +38,8 @@ from kleiber.study.traced import trace
 from kleiber.train.allocator import keep_freed_memory
 
 ROOT = Path(__file__).parents[1]
+SPECIMENS_A_CELL = 2
+"""After so many parts of a calibration comes a step of the next cell: what disturbs the machine disturbs both."""
 
 
 @dataclass(frozen=True)
@@ -119,12 +122,12 @@ def main() -> int:
     meter = ProcessorMeter(torch.device("cpu"), arguments.threads)
     for name in meter.warm_up():
         tell(f"building {name}")
+    in_turn = itertools.cycle(timers.values())
     for number in range(1, arguments.rounds + 1):
         tell(f"round {number} of {arguments.rounds}")
-        for _ in meter.measure():
-            pass
-        for timer in timers.values():
-            timer.measure_step()
+        for index, _ in enumerate(meter.measure()):
+            if index % SPECIMENS_A_CELL == 0:
+                next(in_turn).measure_step()
     rates = meter.rates()
     rows = [row(name, cell, timers[name].step_time_s, rates) for name, cell in cells.items()]
     print_table(rows)
