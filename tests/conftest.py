@@ -14,7 +14,7 @@ import pytest
 from kleiber.runs import DataMeta, ParamCount, Predicted, Recipe, Record, Result, environment, hash_of, now
 
 _RESULT = Result(
-    num_steps=10, num_tokens=20_000, loss=3.1, val_loss=3.2, val_loss_half_width=0.02, val_bits_per_byte=1.3,
+    num_steps=10, num_tokens=20_000, loss=3.1, val_loss=3.2, val_loss_half_width=0.02, val_metrics={"bits_per_byte": {"value": 1.3, "low": 1.3, "high": 1.3}},
     tokens_per_s=9e3, step_time_s=0.0125, mfu_frac=0.2, peak_flops_per_s=1e11, total_time_s=10.0,
     peak_memory_bytes=10**8,
 )  # fmt: skip
@@ -67,7 +67,7 @@ def make_record() -> Callable[..., Record]:
             seed=3, environment=environment(1),
             data=DataMeta(
                 source="stdlib", corpus_hash="c", python_version="3.12.0", tokenizer_hash="t", eval_hash="e",
-                vocab_size=1024, context=128, num_documents=9, num_train_tokens=5_000, num_val_tokens=512,
+                shape={"inputs": "tokens", "vocab_size": 1024, "context": 128}, num_documents=9, num_train_tokens=5_000, num_val_tokens=512,
                 val_bytes_per_token=3.5,
             ),
             num_params=ParamCount(embedding=10, body=20, head=0, is_tied=True), train_flops=6e6,

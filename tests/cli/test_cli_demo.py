@@ -22,8 +22,7 @@ from kleiber.train import Progress
 def make_events():
     """Return one event of each kind, in the order of a demo."""
     meta = DataMeta(
-        source="stdlib", corpus_hash="c", python_version="3.12.1", tokenizer_hash="t", eval_hash="e", vocab_size=1024,
-        context=128, num_documents=777, num_train_tokens=2_500_000, num_val_tokens=65_536, val_bytes_per_token=3.0,
+        source="stdlib", corpus_hash="c", python_version="3.12.1", tokenizer_hash="t", eval_hash="e", shape={"inputs": "tokens", "vocab_size": 1024, "context": 128}, num_documents=777, num_train_tokens=2_500_000, num_val_tokens=65_536, val_bytes_per_token=3.0,
     )  # fmt: skip
     need = RunPlan(
         name="d2-w32-s0", num_params=ParamCount(embedding=1000, body=2000, head=0, is_tied=True), num_tokens=512_000,

@@ -21,7 +21,7 @@ def with_values(recipe: DataRecipe, **values: object) -> DataRecipe:
 
 def test_the_meta_describes_the_tokens(small_data: TextData) -> None:
     meta = small_data.meta
-    assert (meta.vocab_size, meta.context, meta.num_documents) == (400, 32, 7)
+    assert (meta.shape.vocab_size, meta.shape.context, meta.num_documents) == (400, 32, 7)
     assert meta.python_version == platform.python_version()
     assert meta.num_train_tokens == len(small_data.train_tokens) > 9 * len(small_data.val_tokens) / 2
     assert meta.num_val_tokens == 2048

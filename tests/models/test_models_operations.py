@@ -71,7 +71,9 @@ def trace_train(spec: GPTSpec, usage: Usage) -> list[tuple[Phase, OperationSketc
         for _ in range(usage.accumulation):
             trace.phase = "forward"
             with torch.autocast("cpu", torch.bfloat16, enabled=usage.precision == "bf16"):
-                loss = LanguageModelling().loss(module, Batch(tokens, cursor=0)) / usage.accumulation
+                loss = (
+                    LanguageModelling().loss(module, Batch({"tokens": tokens}, cursor=0)) / usage.accumulation
+                )
             trace.phase = "backward"
             loss.backward()
         trace.phase = "optimizer"

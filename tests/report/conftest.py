@@ -78,7 +78,7 @@ def write_run(
         ),
         data=DataMeta(
             source="stdlib", corpus_hash="c0ffee0123456789", python_version="3.13.1",
-            tokenizer_hash="70ce0123456789ab", eval_hash="e5a10123456789ab", vocab_size=1024, context=128,
+            tokenizer_hash="70ce0123456789ab", eval_hash="e5a10123456789ab", shape={"inputs": "tokens", "vocab_size": 1024, "context": 128},
             num_documents=812, num_train_tokens=6_400_000, num_val_tokens=65_536, val_bytes_per_token=2.61,
         ),
         num_params=count,
@@ -88,7 +88,7 @@ def write_run(
         predicted=Predicted(forecast_hash=forecast_hash),
         result=None if status != "finished" else Result(
             num_steps=num_steps, num_tokens=num_steps * TOKENS_PER_STEP, loss=loss + 0.02, val_loss=loss,
-            val_loss_half_width=0.021, val_bits_per_byte=loss / math.log(2) / 2.61, tokens_per_s=3.2e9 / num_params,
+            val_loss_half_width=0.021, val_metrics={"bits_per_byte": {"value": loss / math.log(2) / 2.61, "low": loss / math.log(2) / 2.61, "high": loss / math.log(2) / 2.61}}, tokens_per_s=3.2e9 / num_params,
             step_time_s=num_params * 1.6e-7, mfu_frac=0.24, peak_flops_per_s=8e10,
             total_time_s=(num_steps - branch_step) * num_params * 1.6e-7, peak_memory_bytes=num_params * 60,
         ),

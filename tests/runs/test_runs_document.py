@@ -14,6 +14,7 @@ from kleiber.errors import RecipeError, RunFolderError
 from kleiber.runs import (
     DataMeta,
     DataRecipe,
+    DataShape,
     Environment,
     LedgerEntry,
     Lineage,
@@ -60,10 +61,16 @@ RECIPES = st.builds(
     ),
     parallel=st.builds(ParallelRecipe, num_threads=st.none() | st.integers(1, 4096)),
 )
+SHAPES = st.builds(
+    DataShape,
+    inputs=st.just("tokens"),
+    vocab_size=st.none() | st.integers(1, 10**7),
+    context=st.none() | st.integers(1, 10**7),
+)
 METAS = st.builds(
     DataMeta,
     source=WORDS, corpus_hash=WORDS, python_version=WORDS, tokenizer_hash=WORDS, eval_hash=WORDS,
-    vocab_size=COUNTS, context=COUNTS, num_documents=COUNTS, num_train_tokens=COUNTS, num_val_tokens=COUNTS,
+    shape=SHAPES, num_documents=COUNTS, num_train_tokens=COUNTS, num_val_tokens=COUNTS,
     val_bytes_per_token=NUMBERS,
 )  # fmt: skip
 RESULTS = st.builds(

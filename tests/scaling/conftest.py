@@ -104,13 +104,12 @@ def make_record(
             kleiber="0", python="3", torch="2", platform="linux", num_cores=2, num_threads=1
         ),
         data=DataMeta(
-            source="stdlib", corpus_hash="c", python_version="3", tokenizer_hash="t", eval_hash="e1", vocab_size=1024,
-            context=128, num_documents=1, num_train_tokens=2_000_000, num_val_tokens=1000, val_bytes_per_token=2.5,
+            source="stdlib", corpus_hash="c", python_version="3", tokenizer_hash="t", eval_hash="e1", shape={"inputs": "tokens", "vocab_size": 1024, "context": 128}, num_documents=1, num_train_tokens=2_000_000, num_val_tokens=1000, val_bytes_per_token=2.5,
         ),
         lineage=(Lineage(run=trunk, operation="branch", step=1),) if trunk else (),
         result=Result(
             num_steps=1, num_tokens=num_tokens, loss=2.7, val_loss=val_loss, val_loss_half_width=0.02,
-            val_bits_per_byte=1.5, tokens_per_s=1e4, step_time_s=0.01, mfu_frac=0.2, peak_flops_per_s=1e11,
+            val_metrics={"bits_per_byte": {"value": 1.5, "low": 1.5, "high": 1.5}}, tokens_per_s=1e4, step_time_s=0.01, mfu_frac=0.2, peak_flops_per_s=1e11,
             total_time_s=10, peak_memory_bytes=10**8,
         ),
     )  # fmt: skip

@@ -223,7 +223,7 @@ def test_what_cannot_be_forgotten_is_said(recipe, whole, monkeypatch):
 
 
 def test_a_validation_that_is_not_finite_is_divergence(recipe, tmp_path, monkeypatch):
-    metrics = Metrics(loss=float("inf"), loss_half_width=0.0, bits_per_byte=1.0, num_tokens=32)
+    metrics = Metrics(loss=float("inf"), loss_half_width=0.0, num_tokens=32)
     monkeypatch.setattr(LanguageModelling, "evaluate", lambda *_: metrics)
     with pytest.raises(DivergedError, match=r"the validation loss is not finite at step 10\. Got inf"):
         train(recipe, tmp_path / "a")

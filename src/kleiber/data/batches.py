@@ -5,25 +5,44 @@ Shapes: B sequences of a batch, T context.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["Batch", "num_sequences", "ordered_batches", "sequence_order", "shuffled_batches"]
+__all__ = [
+    "Batch",
+    "num_sequences",
+    "ordered_batches",
+    "sequence_order",
+    "shuffled_batches",
+    "shuffled_indices",
+]
 
 Tokens = npt.NDArray[np.unsignedinteger]
 
 
 @dataclass(frozen=True)
 class Batch:
-    """Sequences to learn from or to be measured on."""
+    """Samples to learn from or to be measured on, with shape [B, ...] each."""
 
-    tokens: npt.NDArray[np.int64]
-    """[B, T + 1]: inputs are `tokens[:, :-1]`, targets `tokens[:, 1:]`."""
+    arrays: Mapping[str, npt.NDArray[Any]]
+    """By role. What goes in: `tokens` [B, T] int64 (of language modelling [B, T + 1]: inputs are all but the last, targets all
+    but the first), `images` [B, C, H, W] float32, `features` [B, F] float32, `series` [B, T, F] float32, `source` and
+    `target` [B, T] int64. What is asked: `labels` [B] int64 (mixed ones [B, K] float32), `values` [B, K] float32."""
     cursor: int
-    """Sequences consumed once this batch is: where to go on."""
+    """Samples consumed once this batch is: where to go on."""
+
+    def __len__(self) -> int:
+        """Return B."""
+        return len(next(iter(self.arrays.values())))
+
+    @property
+    def tokens(self) -> npt.NDArray[np.int64]:
+        """The token ids."""
+        return self.arrays["tokens"]
 
 
 def num_sequences(num_tokens: int, context: int) -> int:
@@ -66,6 +85,26 @@ def shuffled_batches(
         batch_size: B.
     """
     num = num_sequences(len(tokens), context)
+    for chosen, after in shuffled_indices(num, seed=seed, cursor=cursor, batch_size=batch_size):
+        yield Batch({"tokens": _gather(tokens, chosen * context, context)}, after)
+
+
+def shuffled_indices(
+    num: int, *, seed: int, cursor: int, batch_size: int
+) -> Iterator[tuple[npt.NDArray[np.intp], int]]:
+    """Yield the samples of a batch and the cursor after it, without end, as `shuffled_batches` takes them.
+
+    Args:
+        num: Samples of an epoch.
+        seed: Of the order.
+        cursor: Samples consumed so far, over all epochs.
+        batch_size: B.
+
+    Example:
+        >>> order = shuffled_indices(5, seed=0, cursor=3, batch_size=3)
+        >>> [(chosen.tolist(), cursor) for chosen, cursor in [next(order)]]
+        [([4, 3, 2], 6)]
+    """
     epoch, order = -1, np.empty(0, np.intp)
     while True:
         chosen: list[npt.NDArray[np.intp]] = []
@@ -78,7 +117,7 @@ def shuffled_batches(
             chosen.append(order[start : start + missing])
             cursor += len(chosen[-1])
             missing -= len(chosen[-1])
-        yield Batch(_gather(tokens, np.concatenate(chosen) * context, context), cursor)
+        yield np.concatenate(chosen), cursor
 
 
 def ordered_batches(
@@ -88,7 +127,7 @@ def ordered_batches(
     while cursor < len(starts):
         chosen = starts[cursor : cursor + batch_size]
         cursor += len(chosen)
-        yield Batch(_gather(tokens, chosen, context), cursor)
+        yield Batch({"tokens": _gather(tokens, chosen, context)}, cursor)
 
 
 def _gather(tokens: Tokens, starts: npt.NDArray[np.intp], context: int) -> npt.NDArray[np.int64]:

@@ -7,25 +7,27 @@ import platform
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
 
 from kleiber.data.batches import Batch, num_sequences, ordered_batches, shuffled_batches
 from kleiber.data.corpus import Corpus, Progress, open_corpus
+from kleiber.data.data import Data, Split
 from kleiber.data.tokenizer import load_tokenizer, write_tokenizer
 from kleiber.errors import DataError, RecipeError
-from kleiber.runs import default_cache
+from kleiber.runs import DataShape, default_cache
 from kleiber.runs.recipe import DataRecipe
 from kleiber.runs.record import DataMeta
 from kleiber.units import format_count
 
-__all__ = ["MAX_EPOCHS", "TextData", "open_data", "require_tokens", "save_tokenizer"]
+__all__ = ["MAX_EPOCHS", "TextData", "open_text", "require_tokens", "save_tokenizer"]
 
 MAX_EPOCHS = 4
 """Up to four passes over the same text are nearly as good as fresh text (Muennighoff et al. 2023,
 arXiv:2305.16264); a law fitted beyond them would measure repetition, not size."""
+
+_NONE = np.empty(0, np.intp)
 
 
 @dataclass(frozen=True)
@@ -45,8 +47,13 @@ class TextData:
     """Bytes of text that the targets of the evaluation set stand for; an end of text stands for none."""
     tokenizer_path: Path
 
-    def batches(self, split: Literal["train", "val"], cursor: int, batch_size: int) -> Iterator[Batch]:
-        """Return batches from `cursor` on: without end for train, one pass for val.
+    @property
+    def context(self) -> int:
+        """Tokens of a sequence."""
+        return self.meta.shape.context or 0
+
+    def batches(self, split: Split, cursor: int, batch_size: int) -> Iterator[Batch]:
+        """Return batches from `cursor` on: without end for train, one pass for val; there is no test split.
 
         Args:
             split: `train` is shuffled anew each epoch; `val` is the evaluation set in its fixed order.
@@ -60,17 +67,21 @@ class TextData:
             raise RecipeError(
                 "batches take a cursor of 0 or more and a batch_size of 1 or more.", got=(cursor, batch_size)
             )
-        context = self.meta.context
-        if split == "val":
+        context = self.context
+        if split != "train":
             return ordered_batches(
-                self.val_tokens, self.val_starts, context=context, cursor=cursor, batch_size=batch_size
+                self.val_tokens,
+                self.val_starts if split == "val" else _NONE,
+                context=context,
+                cursor=cursor,
+                batch_size=batch_size,
             )
         return shuffled_batches(
             self.train_tokens, context=context, seed=self.seed, cursor=cursor, batch_size=batch_size
         )
 
 
-def open_data(
+def open_text(
     recipe: DataRecipe, *, seed: int, cache: Path | None = None, on_progress: Progress | None = None
 ) -> TextData:
     """Return the text of a recipe as tokens, prepared on the first call and found in the cache after.
@@ -111,8 +122,7 @@ def _with_evaluation_set(corpus: Corpus, recipe: DataRecipe, seed: int) -> TextD
         python_version=platform.python_version(),
         tokenizer_hash=corpus.meta.tokenizer_hash,
         eval_hash=_eval_hash(windows, context, corpus.meta.tokenizer_hash),
-        vocab_size=len(corpus.token_num_bytes),
-        context=context,
+        shape=DataShape(inputs="tokens", vocab_size=len(corpus.token_num_bytes), context=context),
         num_documents=corpus.meta.num_documents,
         num_train_tokens=len(corpus.train_tokens),
         num_val_tokens=num * context,
@@ -135,9 +145,11 @@ def _eval_hash(windows: npt.NDArray[np.unsignedinteger], context: int, tokenizer
     return digest.hexdigest()[:16]
 
 
-def save_tokenizer(data: TextData, folder: Path) -> None:
-    """Write the tokenizer beside a model, so that `AutoTokenizer.from_pretrained(folder)` loads it."""
-    write_tokenizer(load_tokenizer(data.tokenizer_path.parent), folder, context=data.meta.context)
+def save_tokenizer(data: Data, folder: Path) -> None:
+    """Write the tokenizer of texts beside a model, so that `AutoTokenizer.from_pretrained(folder)` loads it."""
+    if data.tokenizer_path is not None:
+        tokenizer = load_tokenizer(data.tokenizer_path.parent)
+        write_tokenizer(tokenizer, folder, context=data.meta.shape.context or 0)
 
 
 def require_tokens(meta: DataMeta, num_tokens: int) -> None:

@@ -56,7 +56,12 @@ class TorchEngine:
                 hint=f"finish its training first: {RESUME_HINT}",
             )
         model_path = run.model_path if run.model_path.is_dir() else folder
-        module, _ = load(model_path)
+        module, spec = load(model_path)
+        if not isinstance(module, GPT):
+            raise UsageError(
+                f"{folder} holds a model of the family {spec.family}, which does not generate text.",
+                hint="a run of the family gpt, such as runs/demo/target",
+            )
         return cls(module, load_tokenizer(model_path))
 
     @property

@@ -2,23 +2,39 @@
 
 from __future__ import annotations
 
+import importlib
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from kleiber.errors import RecipeError, nearest
+from kleiber.models.config_file import read_architecture
 from kleiber.models.gpt.spec import GPTSpec
-from kleiber.runs import ModelRecipe, Recipe
+from kleiber.runs import DataShape, ModelRecipe, Recipe
 from kleiber.runs.recipe import parse_scalar
 
 if TYPE_CHECKING:
-    from kleiber.models.gpt.module import GPT
+    from kleiber.models.family import FamilyModule
 
-__all__ = ["FAMILIES", "Spec", "build", "load", "parse_size", "resolve_spec", "save"]
+__all__ = [
+    "ARCHITECTURES",
+    "FAMILIES",
+    "Spec",
+    "build",
+    "load",
+    "parse_size",
+    "resolve_spec",
+    "save",
+    "shape_of",
+]
 
 Spec: TypeAlias = GPTSpec
 """The union of the families' specs."""
 
 FAMILIES: dict[str, type[Spec]] = {"gpt": GPTSpec}
+"""By the name of their folder here, each with `spec.py`, `module.py` and `convert.py`."""
+
+ARCHITECTURES: dict[str, str] = {"Qwen3ForCausalLM": "gpt"}
+"""Family of each architecture that `config.json` may name."""
 
 
 def parse_size(text: str) -> ModelRecipe:
@@ -47,13 +63,28 @@ def parse_size(text: str) -> ModelRecipe:
 
 
 def resolve_spec(recipe: Recipe) -> Spec:
-    """Return the spec of a recipe's model, with the vocabulary and context of its data.
+    """Return the spec of a recipe's model, with what its data looks like.
+
+    That is `data.shape`, which a run resolves; without one, the vocabulary and context that the recipe asks for where text
+    is modelled, else the family's usual example.
 
     Raises:
-        RecipeError: An unknown family, an unknown key, an absurd number.
+        RecipeError: An unknown family, an unknown key, an absurd number, or data that the family cannot read.
     """
-    return _family(recipe.model.family).from_dial(
-        recipe.model.size, vocab_size=recipe.data.vocab_size, context=recipe.data.context
+    return _family(recipe.model.family).of_size(recipe.model.size, shape_of(recipe))
+
+
+def shape_of(recipe: Recipe) -> DataShape:
+    """Return what a recipe's model sees, as `resolve_spec` says."""
+    data, example = recipe.data, _family(recipe.model.family).example_shape
+    if data.shape is not None:
+        return data.shape
+    sizes = {"vocab_size": data.vocab_size, "context": data.context}
+    asked = DataShape(inputs="tokens", **sizes)
+    return (
+        asked
+        if recipe.task.name == "lm" and example.inputs == "tokens" and example.num_outputs is None
+        else example
     )
 
 
@@ -65,30 +96,32 @@ def _family(name: str) -> type[Spec]:
     return FAMILIES[name]
 
 
-def build(spec: Spec, *, seed: int = 0) -> GPT:
+def build(spec: Spec, *, seed: int = 0) -> FamilyModule:
     """Return a module with freshly initialized weights [fp32, CPU]; the same seed gives the same weights."""
-    from kleiber.models.gpt.module import GPT  # noqa: PLC0415 - torch takes a second to import
+    module: FamilyModule = _part(spec.family, "module").build(spec, seed=seed)
+    return module
 
-    return GPT(spec).init_weights_(seed)
 
-
-def save(module: GPT, spec: Spec, folder: Path) -> None:
-    """Write `config.json` and `model.safetensors` in the Hugging Face layout.
+def save(module: FamilyModule, spec: Spec, folder: Path) -> None:
+    """Write `config.json` and `model.safetensors`, in the Hugging Face layout where the family has one.
 
     Raises:
         StorageError: The disk is full or the folder cannot be written.
     """
-    from kleiber.models.gpt import convert  # noqa: PLC0415 - torch takes a second to import
-
-    convert.save(module, spec, folder)
+    _part(spec.family, "convert").save(module, spec, folder)
 
 
-def load(folder: Path) -> tuple[GPT, Spec]:
-    """Return the module [fp32, CPU] and spec in a folder of the Hugging Face layout.
+def load(folder: Path) -> tuple[FamilyModule, Spec]:
+    """Return the module [fp32, CPU] and spec in a folder that `save` or transformers wrote.
 
     Raises:
         RunFolderError: A file is missing or truncated, or the architecture is not one of ours.
     """
-    from kleiber.models.gpt import convert  # noqa: PLC0415 - torch takes a second to import
+    family = ARCHITECTURES.get(read_architecture(folder), "gpt")
+    loaded: tuple[FamilyModule, Spec] = _part(family, "convert").load(folder)
+    return loaded
 
-    return convert.load(folder)
+
+def _part(family: str, name: str) -> Any:
+    """Return a module of a family's folder: torch takes a second to import, so nothing above does."""
+    return importlib.import_module(f"kleiber.models.{family}.{name}")

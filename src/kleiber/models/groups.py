@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-__all__ = ["HiddenMatrix", "ParamGroups"]
+if TYPE_CHECKING:
+    from torch import nn
+
+__all__ = ["HiddenMatrix", "ParamGroups", "groups_of"]
 
 
 @dataclass(frozen=True)
@@ -28,9 +33,46 @@ class ParamGroups:
     head: tuple[str, ...]
     """An untied output projection."""
     norms: tuple[str, ...]
-    """Gains of norms."""
+    """Gains of norms, biases, and all else of one dimension."""
 
     @property
     def names(self) -> tuple[str, ...]:
         """All names, group after group."""
         return tuple(matrix.name for matrix in self.hidden) + self.embedding + self.head + self.norms
+
+
+def groups_of(
+    module: nn.Module,
+    *,
+    embedding: Collection[str] = (),
+    head: Collection[str] = (),
+    row_splits: Callable[[str], tuple[int, ...] | None] = lambda _: None,
+) -> ParamGroups:
+    """Return the groups of a module whose other weights of two and more dimensions are hidden matrices.
+
+    Args:
+        module: Its `named_parameters` are grouped, tied ones once.
+        embedding: Names of look-up tables and positions.
+        head: Names of the output projection's weights.
+        row_splits: Rows of each matrix fused into a parameter; None of one that is whole.
+
+    Example:
+        >>> from torch import nn
+        >>> groups = groups_of(nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 2)), head=["2.weight"])
+        >>> groups.hidden, groups.head, groups.norms
+        ((HiddenMatrix(name='0.weight', row_splits=(8,)),), ('2.weight',), ('0.bias', '2.bias'))
+    """
+    params = dict(module.named_parameters())
+    if unknown := {*embedding, *head} - params.keys():
+        raise ValueError(f"the module has no parameters {sorted(unknown)}")
+    rest = [name for name in params if name not in embedding and name not in head]
+    return ParamGroups(
+        hidden=tuple(
+            HiddenMatrix(name, row_splits(name) or (params[name].shape[0],))
+            for name in rest
+            if params[name].ndim > 1
+        ),
+        embedding=tuple(name for name in params if name in embedding),
+        head=tuple(name for name in params if name in head),
+        norms=tuple(name for name in rest if params[name].ndim <= 1),
+    )

@@ -2,32 +2,51 @@
 
 from kleiber.runs.cache import default_cache
 from kleiber.runs.counts import CONVENTIONS, Convention, ParamCount
+from kleiber.runs.data_shape import DataShape, InputKind
 from kleiber.runs.document import Document, canonical_json, hash_of
 from kleiber.runs.folder import METRIC_KEYS, RunFolder, find_runs
 from kleiber.runs.ledger import LedgerEntry, read_ledger, write_ledger
 from kleiber.runs.machine import num_cores
 from kleiber.runs.recipe import (
+    AugmentRecipe,
     DataRecipe,
     ModelRecipe,
     OptimizerRecipe,
     ParallelRecipe,
     Recipe,
     ScheduleRecipe,
+    StopRecipe,
+    TaskName,
     TaskRecipe,
     TrainRecipe,
     read_recipe,
 )
-from kleiber.runs.record import DataMeta, Environment, Lineage, Predicted, Record, Result, environment, now
+from kleiber.runs.record import (
+    DataMeta,
+    Environment,
+    Estimate,
+    Lineage,
+    Predicted,
+    Record,
+    Result,
+    environment,
+    now,
+)
 from kleiber.runs.row import Row, row_of
+from kleiber.runs.shown import Shown, read_shown, write_shown
 
 __all__ = [
     "CONVENTIONS",
     "METRIC_KEYS",
+    "AugmentRecipe",
     "Convention",
     "DataMeta",
     "DataRecipe",
+    "DataShape",
     "Document",
     "Environment",
+    "Estimate",
+    "InputKind",
     "LedgerEntry",
     "Lineage",
     "ModelRecipe",
@@ -41,6 +60,9 @@ __all__ = [
     "Row",
     "RunFolder",
     "ScheduleRecipe",
+    "Shown",
+    "StopRecipe",
+    "TaskName",
     "TaskRecipe",
     "TrainRecipe",
     "canonical_json",
@@ -52,6 +74,8 @@ __all__ = [
     "num_cores",
     "read_ledger",
     "read_recipe",
+    "read_shown",
     "row_of",
     "write_ledger",
+    "write_shown",
 ]

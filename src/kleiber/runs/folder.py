@@ -11,6 +11,7 @@ from kleiber.errors import RunFolderError
 from kleiber.runs.files import read_lines
 from kleiber.runs.ledger import LedgerEntry, read_ledger
 from kleiber.runs.record import Record
+from kleiber.runs.shown import Shown, read_shown
 
 __all__ = ["METRIC_KEYS", "RunFolder", "find_runs"]
 
@@ -66,6 +67,16 @@ class RunFolder:
         """What a person is shown of the model, one JSON line a sample."""
         return self.path / "samples.jsonl"
 
+    @property
+    def predictions_path(self) -> Path:
+        """What a person is shown of a classifier and its like, one JSON line a sample."""
+        return self.path / "predictions.jsonl"
+
+    @property
+    def baseline_path(self) -> Path:
+        """What a classical method reaches on the same data."""
+        return self.path / "baseline.json"
+
     def exists(self) -> bool:
         """Whether the folder holds a record."""
         return self.record_path.is_file()
@@ -94,6 +105,10 @@ class RunFolder:
     def read_samples(self) -> list[dict[str, Any]]:
         """Return what was generated: `prompt`, `text`."""
         return read_lines(self.samples_path)
+
+    def read_predictions(self) -> list[Shown]:
+        """Return what was predicted of some samples."""
+        return read_shown(self.predictions_path)
 
 
 def find_runs(paths: list[Path]) -> Iterator[RunFolder]:

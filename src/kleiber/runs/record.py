@@ -8,34 +8,73 @@ from datetime import UTC, datetime
 from importlib import metadata
 from typing import Literal
 
+from pydantic import Field
+
 from kleiber.runs.counts import ParamCount
+from kleiber.runs.data_shape import DataShape
 from kleiber.runs.document import Document
 from kleiber.runs.machine import num_cores
 from kleiber.runs.recipe import Recipe
 
-__all__ = ["DataMeta", "Environment", "Lineage", "Predicted", "Record", "Result", "environment", "now"]
+__all__ = [
+    "DataMeta",
+    "Environment",
+    "Estimate",
+    "Lineage",
+    "Predicted",
+    "Record",
+    "Result",
+    "environment",
+    "now",
+]
+
+
+class Estimate(Document):
+    """A measure with its 95% interval."""
+
+    value: float
+    low: float
+    high: float
 
 
 class DataMeta(Document):
     """Which data, exactly."""
 
     source: str
+    unit: Literal["token", "sample"] = "token"
+    """What is counted: tokens of text that is modelled, samples of all else."""
+    shape: DataShape
     corpus_hash: str
-    """Of the documents in order, after cleaning."""
+    """Of the documents or samples in order, after cleaning."""
     python_version: str
     """The `stdlib` source is this Python's own library."""
-    tokenizer_hash: str
+    tokenizer_hash: str | None = None
+    """None where there is no text."""
     eval_hash: str
     """Of the fixed evaluation set: losses compare only within one."""
-    vocab_size: int
-    context: int
     num_documents: int
+    """Texts, or samples of all splits."""
     num_train_tokens: int
-    """Unique training tokens."""
+    """Unique training tokens; samples where a sample is the unit."""
     num_val_tokens: int
-    """Tokens of the fixed evaluation set."""
-    val_bytes_per_token: float
-    """Bytes of text a token of the evaluation set stands for."""
+    """Tokens of the fixed evaluation set; samples where a sample is the unit."""
+    num_test_tokens: int = 0
+    """Of the test split, which is measured once, after training; 0 without one."""
+    val_bytes_per_token: float | None = None
+    """Bytes of text a token of the evaluation set stands for; None where a sample is the unit."""
+    classes: tuple[str, ...] = ()
+    """Names, by label."""
+    class_counts: tuple[int, ...] = ()
+    """Training samples of each class."""
+    target_mean: tuple[float, ...] = ()
+    """Of each value to predict, over the training split: models predict (value - mean) / std."""
+    target_std: tuple[float, ...] = ()
+    num_duplicates: int | None = None
+    """Samples removed as copies of others; None where nobody looked."""
+    num_bad_samples: int = 0
+    """That could not be decoded and were left out, as asked."""
+    notes: tuple[str, ...] = ()
+    """What a reader should know of the data, a sentence each."""
 
 
 class Environment(Document):
@@ -76,12 +115,18 @@ class Result(Document):
     num_steps: int
     num_tokens: int
     loss: float
-    """Training loss over the last logged interval [nats/token]."""
+    """Training loss over the last logged interval."""
     val_loss: float
-    """[nats/token] on the fixed evaluation set."""
+    """On the fixed evaluation set; [nats/token] of text, [nats] of classes, squares of deviations of a regression."""
     val_loss_half_width: float | None
     """Half of the 95% interval of `val_loss` over the sequences of the evaluation set; None of a single one."""
-    val_bits_per_byte: float
+    val_metrics: dict[str, Estimate] = Field(default_factory=dict)
+    """Measures on the evaluation set by name, such as `accuracy`."""
+    test_loss: float | None = None
+    """On the test split, after training; None without one."""
+    test_metrics: dict[str, Estimate] = Field(default_factory=dict)
+    stopped_by: str | None = None
+    """What ended the run before its last step, in a sentence."""
     tokens_per_s: float
     """Over training steps, without validation and checkpoints."""
     step_time_s: float
@@ -99,7 +144,7 @@ class Result(Document):
 class Record(Document):
     """One run: what was asked, what it was asked of, what came out."""
 
-    version: Literal[1] = 1
+    version: Literal[2] = 2
     kind: Literal["train"] = "train"
     run: str
     status: Literal["running", "finished", "interrupted", "failed"]

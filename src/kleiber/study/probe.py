@@ -52,7 +52,7 @@ def probe(recipe: Recipe, num_processes: int, report: Callable[[Any], None]) -> 
     while len(times_s) < _WARM_STEPS + _MIN_STEPS or sum(times_s[_WARM_STEPS:]) < _SECONDS:
         start = time.perf_counter()
         for _ in range(train.accumulation):
-            loss = task.loss(state.module, Batch(tokens=tokens, cursor=0)) / train.accumulation
+            loss = task.loss(state.module, Batch({"tokens": tokens}, cursor=0)) / train.accumulation
             loss.backward()  # type: ignore[no-untyped-call] # torch leaves it unannotated
             loss.item()
         state.optimizer.clip_(train.clip_norm)

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from kleiber.runs import TaskRecipe
+from collections.abc import Callable
+
+from kleiber.runs import DataMeta, TaskName, TaskRecipe
 from kleiber.tasks.language import LanguageModelling
 from kleiber.tasks.task import Metrics, Task
 
 __all__ = ["TASKS", "LanguageModelling", "Metrics", "Task", "task_of"]
 
-TASKS: dict[str, type[Task]] = {"lm": LanguageModelling}
+TASKS: dict[TaskName, Callable[[TaskRecipe, DataMeta | None], Task]] = {"lm": LanguageModelling}
 
 
-def task_of(recipe: TaskRecipe) -> Task:
-    """Return the task that a recipe names."""
-    return TASKS[recipe.name]()
+def task_of(recipe: TaskRecipe, meta: DataMeta | None = None) -> Task:
+    """Return the task that a recipe names, on data that `meta` describes."""
+    return TASKS[recipe.name](recipe, meta)

@@ -6,49 +6,78 @@ Legend: B sequences, T tokens, V vocabulary.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F  # noqa: N812 - the field's own name for it
 from torch import Tensor, nn
 
 from kleiber.cost import VAL_SEQUENCES
-from kleiber.data import Batch, TextData
+from kleiber.data import Batch, Data, Split
+from kleiber.runs import DataMeta, Estimate, Shown, TaskRecipe
 from kleiber.tasks.task import Metrics
 
 __all__ = ["LanguageModelling"]
 
 
 class LanguageModelling:
-    """Cross-entropy of the next token [nats/token]."""
+    """Cross-entropy of the next token [nats/token].
+
+    Args:
+        recipe: How it is learnt.
+        meta: Of the data; left aside, for tokens say all.
+    """
+
+    def __init__(self, recipe: TaskRecipe | None = None, meta: DataMeta | None = None) -> None:
+        self._smoothing = recipe.label_smoothing if recipe else 0.0
+        del meta
 
     def loss(self, module: nn.Module, batch: Batch) -> Tensor:
         """Return the mean cross-entropy over all tokens of the batch."""
-        return F.cross_entropy(*_logits_and_targets(module, batch))
+        logits, targets = _logits_and_targets(module, batch)
+        return F.cross_entropy(logits, targets, label_smoothing=self._smoothing)
 
     @torch.no_grad()
-    def evaluate(self, module: nn.Module, data: TextData) -> Metrics:
+    def evaluate(self, module: nn.Module, data: Data, split: Split = "val") -> Metrics:
         """Return the cross-entropy over the evaluation set, with the interval of its mean over sequences."""
         was_training = module.training
         module.eval()
+        context = data.meta.shape.context or 1
         # One array for all results: small ones between the batches' large tensors would tear the heap apart.
-        loss_B = torch.empty(data.meta.num_val_tokens // data.meta.context, dtype=torch.float64)
-        for batch in data.batches("val", 0, VAL_SEQUENCES):
-            loss_B[batch.cursor - len(batch.tokens) : batch.cursor] = _sequence_losses(module, batch)
+        loss_B = torch.empty(data.meta.num_val_tokens // context, dtype=torch.float64)
+        for batch in data.batches(split, 0, VAL_SEQUENCES):
+            loss_B[batch.cursor - len(batch) : batch.cursor] = _sequence_losses(module, batch)
         module.train(was_training)
         mean = float(loss_B.mean())
         half_width = 1.96 * float(loss_B.std()) / math.sqrt(len(loss_B)) if len(loss_B) > 1 else math.nan
-        return Metrics(
-            loss=mean,
-            loss_half_width=half_width,
-            bits_per_byte=mean / math.log(2) / data.meta.val_bytes_per_token,
-            num_tokens=len(loss_B) * data.meta.context,
+        return Metrics(mean, half_width, len(loss_B) * context, _measures(mean, half_width, data.meta))
+
+    def show(self, module: nn.Module, data: Data, num: int = 16) -> Sequence[Shown]:
+        """Return nothing: what a language model says is generated, not predicted sample by sample."""
+        del module, data, num
+        return ()
+
+
+def _measures(loss: float, half_width: float, meta: DataMeta) -> dict[str, Estimate]:
+    """Return perplexity and bits a byte, with the interval of the loss."""
+    if not math.isfinite(half_width):
+        half_width = 0.0
+    low, high = loss - half_width, loss + half_width
+    measures = {}
+    if meta.val_bytes_per_token is not None:
+        nats_to_bits = 1 / math.log(2) / meta.val_bytes_per_token
+        measures["bits_per_byte"] = Estimate(
+            value=loss * nats_to_bits, low=low * nats_to_bits, high=high * nats_to_bits
         )
+    if high < math.log(1e30):  # a loss that diverges has no perplexity to speak of
+        measures["perplexity"] = Estimate(value=math.exp(loss), low=math.exp(low), high=math.exp(high))
+    return measures
 
 
 def _sequence_losses(module: nn.Module, batch: Batch) -> Tensor:
     """Return the mean loss of each sequence, [B]; the logits are gone before the next batch."""
     logits, targets = _logits_and_targets(module, batch)
-    return F.cross_entropy(logits, targets, reduction="none").view(len(batch.tokens), -1).mean(1)
+    return F.cross_entropy(logits, targets, reduction="none").view(len(batch), -1).mean(1)
 
 
 def _logits_and_targets(module: nn.Module, batch: Batch) -> tuple[Tensor, Tensor]:

@@ -2,26 +2,30 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from torch import Tensor, nn
 
-from kleiber.data import Batch, TextData
+from kleiber.data import Batch, Data, Split
+from kleiber.runs import Estimate, Shown
 
 __all__ = ["Metrics", "Task"]
 
 
 @dataclass(frozen=True)
 class Metrics:
-    """Measures of a model on the fixed evaluation set."""
+    """Measures of a model on one split."""
 
     loss: float
-    """[nats/token]"""
+    """As minimized, without what only regularizes; [nats/token] of text."""
     loss_half_width: float
-    """Half of the 95% interval of `loss` over the sequences of the set."""
-    bits_per_byte: float
+    """Half of the 95% interval of `loss` over the samples of the split; nan of a single one."""
     num_tokens: int
+    """Measured on; samples where a sample is the unit."""
+    values: Mapping[str, Estimate] = field(default_factory=dict)
+    """By name, such as `accuracy`, in the order in which a person is shown them."""
 
 
 class Task(Protocol):
@@ -31,6 +35,10 @@ class Task(Protocol):
         """Return the mean loss of a batch, a scalar that can be differentiated."""
         ...
 
-    def evaluate(self, module: nn.Module, data: TextData) -> Metrics:
-        """Return the metrics on the whole evaluation set."""
+    def evaluate(self, module: nn.Module, data: Data, split: Split = "val") -> Metrics:
+        """Return the metrics on a whole split; the module's mode is as before afterwards."""
+        ...
+
+    def show(self, module: nn.Module, data: Data, num: int = 16) -> Sequence[Shown]:
+        """Return what the model says of so many samples of the test split, of validation without one; wrong ones first."""
         ...

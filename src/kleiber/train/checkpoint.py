@@ -24,6 +24,7 @@ from torch import Tensor
 from kleiber.errors import CheckpointError
 from kleiber.runs import Document
 from kleiber.runs.files import storage_errors, write_folder
+from kleiber.train.guards import GuardState
 
 __all__ = [
     "START_AGAIN_HINT",
@@ -48,7 +49,7 @@ class Counters(Document):
     step: int
     """Optimizer steps done."""
     cursor: int
-    """Training sequences consumed."""
+    """Training samples consumed."""
     elapsed_s: float
     """Wall clock so far."""
     peak_memory_bytes: int
@@ -56,6 +57,7 @@ class Counters(Document):
     """Frozen: another number of threads sums in another order."""
     recipe_hash: str
     corpus_hash: str
+    guard: GuardState = GuardState()
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,9 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from kleiber.data import Batch, TextData
+from torch import nn
+
+from kleiber.data import Batch, Data
 from kleiber.errors import DivergedError, Interrupted
 from kleiber.runs import Recipe, RunFolder
 from kleiber.runs.files import RESUME_HINT
@@ -40,13 +42,15 @@ class Loop:
 
     recipe: Recipe
     folder: RunFolder
-    data: TextData
+    data: Data
     task: Task
     state: TrainState
     meter: MemoryMeter
     flops_per_step: float
     peak_flops_per_s: float
     on_progress: Callable[[Progress], None] | None = None
+    compiled: nn.Module | None = None
+    """The module after `torch.compile`, where that pays."""
     is_interrupted: bool = False
     """SIGINT or SIGTERM came when nothing was left to stop: the caller should not go on to other work."""
     _losses: list[float] = field(default_factory=list)
@@ -64,15 +68,13 @@ class Loop:
         metrics = None
         micro_batches = self.data.batches("train", state.cursor, train.batch_size // train.accumulation)
         with Journal(self.folder, state.step) as journal, interrupt_flag() as interrupt:
-            while state.step < train.num_steps:
+            while not self._has_ended:
                 grad_norm = self._step([next(micro_batches) for _ in range(train.accumulation)])
-                is_last = state.step == train.num_steps
-                is_validated = is_last or state.step % train.val_every == 0
-                metrics = self._evaluate() if is_validated else None
-                if is_validated or state.step % train.log_every == 0:
+                metrics = self._validate()
+                if metrics or state.step % train.log_every == 0:
                     self._log(journal, grad_norm, metrics)
-                self._checkpoint(is_forced=is_last or interrupt.is_set)
-                if interrupt.is_set and not is_last:
+                self._checkpoint(is_forced=self._has_ended or interrupt.is_set)
+                if interrupt.is_set and not self._has_ended:
                     raise Interrupted(
                         f"stopped at step {state.step} of {train.num_steps}; a checkpoint was written.",
                         hint=RESUME_HINT,
@@ -80,17 +82,33 @@ class Loop:
         self.is_interrupted = interrupt.is_set
         return metrics or self._evaluate()
 
+    @property
+    def _has_ended(self) -> bool:
+        return self.state.step >= self.recipe.train.num_steps or self.state.guard.state.stopped_by is not None
+
+    def _validate(self) -> Metrics | None:
+        """Return the metrics where they are due, after the guard has seen them."""
+        state, train = self.state, self.recipe.train
+        state.guard.check_time(state.elapsed_s + time.perf_counter() - self._started)
+        if not (self._has_ended or state.step % train.val_every == 0):
+            return None
+        return self._evaluate()
+
     def _evaluate(self) -> Metrics:
-        metrics = self.task.evaluate(self.state.module, self.data)
-        if not math.isfinite(metrics.loss):
-            raise self._diverged("validation loss", self.state.step, metrics.loss)
+        state = self.state
+        with state.averaged() as module:
+            metrics = self.task.evaluate(module, self.data)
+            if not math.isfinite(metrics.loss):
+                raise self._diverged("validation loss", state.step, metrics.loss)
+            if state.guard.is_better(metrics.loss, state.step) and self.recipe.train.stop.patience:
+                state.keep_best()
         return metrics
 
     def _diverged(self, what: str, step: int, got: float) -> DivergedError:
         return DivergedError(
             f"{self.folder.name}: the {what} is not finite at step {step}.",
             got=got,
-            hint="a lower rate: --set train.optimizer.matrix_lr=... --fresh",
+            hint="a lower rate: --set train.optimizer.lr=... --set train.optimizer.matrix_lr=... --fresh",
         )
 
     def _step(self, micro_batches: list[Batch]) -> float:
@@ -99,7 +117,7 @@ class Loop:
         train, state = self.recipe.train, self.state
         loss = 0.0
         for batch in micro_batches:
-            part = self.task.loss(state.module, batch) / len(micro_batches)
+            part = self.task.loss(self.compiled or state.module, batch) / len(micro_batches)
             part.backward()  # type: ignore[no-untyped-call] # torch leaves it unannotated
             loss += float(part.detach())
         grad_norm = state.optimizer.clip_(train.clip_norm)
@@ -107,6 +125,8 @@ class Loop:
             raise self._diverged("loss or its gradient", state.step + 1, loss)
         state.optimizer.step(rate(state.step, train.num_steps, train.schedule))
         state.optimizer.zero_grad()
+        if state.ema is not None:
+            state.ema.update()
         state.step += 1
         state.cursor = micro_batches[-1].cursor
         self._losses.append(loss)

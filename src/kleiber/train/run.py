@@ -12,16 +12,17 @@ from pathlib import Path
 
 import torch
 
-from kleiber.data import TextData, open_data, require_tokens, save_tokenizer
+from kleiber.data import Data, open_data, require_tokens, save_tokenizer
 from kleiber.errors import Interrupted, KleiberError, StorageError
 from kleiber.models import Spec, resolve_spec, save
-from kleiber.runs import Predicted, Recipe, Record, Result, RunFolder, now
+from kleiber.runs import Predicted, Recipe, Record, Result, RunFolder, environment, now, write_shown
 from kleiber.runs.files import RESUME_HINT, storage_errors
 from kleiber.tasks import Metrics, task_of
 from kleiber.train.allocator import pin_allocator
 from kleiber.train.lock import exclusive
 from kleiber.train.loop import Loop, Progress
 from kleiber.train.measure import MemoryMeter, peak_flops_per_s
+from kleiber.train.settle import settle
 from kleiber.train.start import Branch, open_record, resolve, take_up
 from kleiber.train.state import TrainState
 
@@ -64,13 +65,18 @@ def train(
     with exclusive(folder):
         if not resume:
             _forget(run)
-        recipe = resolve(recipe, run)
-        if run.exists() and (record := run.read_record()).status == "finished":
+        known = resolve(recipe, run)
+        if known and (record := run.read_record()).status == "finished":
             return record
-        torch.set_num_threads(recipe.parallel.num_threads or 1)
+        notice = on_notice or _to_stderr
+        num_threads = (known or recipe).parallel.num_threads or environment(1).num_cores
+        torch.set_num_threads(num_threads)
+        data = open_data(recipe.data, seed=recipe.train.seed, task=recipe.task)
+        step_time_s = predicted.step_time_s if predicted else None
+        recipe = known or settle(recipe, data.meta, num_threads=num_threads, step_time_s=step_time_s)
+        if recipe.task.name == "lm":
+            require_tokens(data.meta, recipe.num_tokens)
         spec = resolve_spec(recipe)
-        data = open_data(recipe.data, seed=recipe.train.seed)
-        require_tokens(data.meta, recipe.num_tokens)
         record = open_record(recipe, run, spec=spec, data=data, branch=branch, predicted=predicted)
         try:
             result, is_interrupted = _work(
@@ -80,7 +86,7 @@ def train(
                 data,
                 branch=branch,
                 on_progress=on_progress,
-                notice=on_notice or _to_stderr,
+                notice=notice,
             )
         except (Exception, KeyboardInterrupt) as error:
             # A full disk refuses this one too: the first error is raised.
@@ -105,7 +111,7 @@ def _work(
     record: Record,
     run: RunFolder,
     spec: Spec,
-    data: TextData,
+    data: Data,
     *,
     branch: Branch | None,
     on_progress: Callable[[Progress], None] | None,
@@ -122,7 +128,7 @@ def _work(
         recipe=recipe,
         folder=run,
         data=data,
-        task=task_of(recipe.task),
+        task=task_of(recipe.task, data.meta),
         state=state,
         meter=meter,
         flops_per_step=record.train_flops / recipe.train.num_steps,
@@ -130,22 +136,42 @@ def _work(
         on_progress=on_progress,
     )
     metrics = loop.run()
-    save(state.module, spec, run.model_path)
+    state.take_result_()
+    return _finish(loop, spec, metrics), loop.is_interrupted
+
+
+def _finish(loop: Loop, spec: Spec, metrics: Metrics) -> Result:
+    """Measure what has come out, write the model and what it says of some samples; return the result."""
+    module, data, run = loop.state.module, loop.data, loop.folder
+    if loop.state.best is not None:
+        metrics = loop.task.evaluate(module, data)
+    test = loop.task.evaluate(module, data, "test") if data.meta.num_test_tokens else None
+    save(module, spec, run.model_path)
     save_tokenizer(data, run.model_path)
-    return _result(loop, metrics), loop.is_interrupted
+    if shown := loop.task.show(module, data):
+        write_shown(run.predictions_path, shown)
+    return _result(loop, metrics, test)
 
 
 def _forget(run: RunFolder) -> None:
     """Remove what a run left behind, the lock excepted; the record first, for it speaks of the rest."""
     with storage_errors(run.path):
-        for path in (run.record_path, run.recipe_path, run.metrics_path, run.ledger_path, run.samples_path):
+        for path in (
+            run.record_path,
+            run.recipe_path,
+            run.metrics_path,
+            run.ledger_path,
+            run.samples_path,
+            run.predictions_path,
+            run.baseline_path,
+        ):
             path.unlink(missing_ok=True)
         for path in (run.checkpoints_path, run.model_path, run.path / "events"):
             if path.exists():
                 shutil.rmtree(path)
 
 
-def _result(loop: Loop, metrics: Metrics) -> Result:
+def _result(loop: Loop, metrics: Metrics, test: Metrics | None) -> Result:
     state, recipe, lines = loop.state, loop.recipe, loop.folder.read_metrics()
     step_time_s = recipe.tokens_per_step / statistics.median(line["tokens_per_s"] for line in lines)
     return Result(
@@ -154,7 +180,10 @@ def _result(loop: Loop, metrics: Metrics) -> Result:
         loss=lines[-1]["loss"],
         val_loss=metrics.loss,
         val_loss_half_width=metrics.loss_half_width if math.isfinite(metrics.loss_half_width) else None,
-        val_bits_per_byte=metrics.bits_per_byte,
+        val_metrics=dict(metrics.values),
+        test_loss=test.loss if test else None,
+        test_metrics=dict(test.values) if test else {},
+        stopped_by=state.guard.state.stopped_by,
         tokens_per_s=recipe.tokens_per_step / step_time_s,
         step_time_s=step_time_s,
         mfu_frac=loop.flops_per_step / step_time_s / loop.peak_flops_per_s,

@@ -8,13 +8,11 @@ from pathlib import Path
 
 import torch
 
-from kleiber.data import TextData
+from kleiber.data import Data
 from kleiber.errors import CheckpointError, RecipeError
-from kleiber.models import Spec, resolve_spec
+from kleiber.models import Spec
 from kleiber.runs import (
     Lineage,
-    ModelRecipe,
-    ParallelRecipe,
     Predicted,
     Recipe,
     Record,
@@ -24,6 +22,7 @@ from kleiber.runs import (
     now,
 )
 from kleiber.train.checkpoint import START_AGAIN_HINT, Checkpoint, discard_after, read_checkpoint, read_newest
+from kleiber.train.settle import as_settled
 from kleiber.train.state import TrainState
 
 __all__ = ["Branch", "open_record", "resolve", "take_up"]
@@ -53,16 +52,16 @@ class Branch:
         return f"rm -r {self.trunk}   and run the same command again: the trunk is trained anew"
 
 
-def resolve(recipe: Recipe, run: RunFolder) -> Recipe:
-    """Return the recipe with every automatic choice written out, the one in the folder if there is one.
+def resolve(recipe: Recipe, run: RunFolder) -> Recipe | None:
+    """Return the recipe of the run that stands in the folder, if it is this one; None when none stands there.
 
     Raises:
         RecipeError: The folder holds a run of another recipe.
     """
     if not run.exists():
-        return _written_out(recipe, environment(1).num_cores)
+        return None
     known = run.read_record().recipe
-    if _written_out(recipe, known.parallel.num_threads) != known:
+    if as_settled(recipe, known) != known:
         raise RecipeError(
             f"{run.path} holds a run of another recipe.",
             hint="another folder with -o, or --fresh to start again",
@@ -70,33 +69,25 @@ def resolve(recipe: Recipe, run: RunFolder) -> Recipe:
     return known
 
 
-def _written_out(recipe: Recipe, num_threads: int | None) -> Recipe:
-    """Return the recipe with the model's every size, and `num_threads` where it leaves them open."""
-    # The data says vocabulary and context; a size that said them too could contradict it.
-    size = resolve_spec(recipe).model_dump(exclude={"vocab_size", "context"})
-    parallel = ParallelRecipe(num_threads=recipe.parallel.num_threads or num_threads)
-    return recipe.model_copy(update={"model": ModelRecipe(**size), "parallel": parallel})
-
-
 def open_record(
     recipe: Recipe,
     run: RunFolder,
     *,
     spec: Spec,
-    data: TextData,
+    data: Data,
     branch: Branch | None,
     predicted: Predicted | None,
 ) -> Record:
     """Write and return recipe and record of a run that starts or goes on.
 
     Raises:
-        RecipeError: The text has changed since the run began.
+        RecipeError: The data has changed since the run began.
     """
-    flops = spec.flops(recipe.train.batch_size, recipe.data.context)
+    flops = spec.flops(recipe.train.batch_size)
     previous = run.read_record() if run.exists() else None
     if previous and previous.data.corpus_hash != data.meta.corpus_hash:
         raise RecipeError(
-            f"{run.path} was trained on another text; '{recipe.data.source}' has changed since.",
+            f"{run.path} was trained on other data; '{recipe.data.source}' has changed since.",
             hint="--fresh to start again",
         )
     record = Record(
@@ -124,7 +115,7 @@ def take_up(
     run: RunFolder,
     *,
     recipe: Recipe,
-    data: TextData,
+    data: Data,
     branch: Branch | None,
     notice: Callable[[str], None],
 ) -> None:
@@ -134,12 +125,12 @@ def take_up(
         state: Changed in place.
         run: Its own checkpoints come first.
         recipe: Of the run.
-        data: Its text must be the checkpoint's.
+        data: It must be the checkpoint's.
         branch: What the run starts from when it has no checkpoint of its own.
         notice: Is told of corrupt checkpoints passed over, and of another number of threads.
 
     Raises:
-        CheckpointError: None of the run's checkpoints can be read, or it is of another recipe, text or model.
+        CheckpointError: None of the run's checkpoints can be read, or it is of another recipe, data or model.
         StorageError: A corrupt checkpoint cannot be removed.
     """
     checkpoint, complaints = read_newest(run.checkpoints_path)
@@ -166,15 +157,15 @@ def _load_(
     state: TrainState,
     checkpoint: Checkpoint,
     *,
-    data: TextData,
+    data: Data,
     hint: str,
     notice: Callable[[str], None],
 ) -> None:
-    """Set the state to a checkpoint of this text."""
+    """Set the state to a checkpoint of this data."""
     counters = checkpoint.counters
     if counters.corpus_hash != data.meta.corpus_hash:
         raise CheckpointError(
-            f"the checkpoint at step {counters.step} is of another text than '{data.meta.source}'.", hint=hint
+            f"the checkpoint at step {counters.step} is of other data than '{data.meta.source}'.", hint=hint
         )
     if counters.num_threads != torch.get_num_threads():
         notice(

@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load as load_tensors
-from safetensors.torch import save as save_tensors
 from torch import Tensor
 
 from kleiber.errors import RunFolderError
+from kleiber.models.config_file import read_config, read_weights, require_shapes, write_model
 from kleiber.models.gpt.module import GPT
 from kleiber.models.gpt.spec import GPTSpec
-from kleiber.runs.files import write_bytes, write_text
 
 __all__ = ["config_of", "from_hf", "load", "save", "spec_of", "to_hf"]
 
@@ -58,9 +54,7 @@ def save(module: GPT, spec: GPTSpec, folder: Path) -> None:
     Raises:
         StorageError: The disk is full or the folder cannot be written.
     """
-    tensors = {name: tensor.contiguous() for name, tensor in to_hf(module.state_dict(), spec).items()}
-    write_bytes(folder / "model.safetensors", save_tensors(tensors, metadata={"format": "pt"}))
-    write_text(folder / "config.json", json.dumps(config_of(spec), indent=2) + "\n")
+    write_model(folder, to_hf(module.state_dict(), spec), config_of(spec))
 
 
 def load(folder: Path) -> tuple[GPT, GPTSpec]:
@@ -69,17 +63,9 @@ def load(folder: Path) -> tuple[GPT, GPTSpec]:
     Raises:
         RunFolderError: A file is missing or truncated, or the architecture is not `Qwen3ForCausalLM`.
     """
-    spec = spec_of(_read_config(folder / "config.json"), str(folder / "config.json"))
-    path = folder / "model.safetensors"
-    try:
-        tensors = load_tensors(path.read_bytes())
-    except OSError as error:
-        raise RunFolderError(f"{path} cannot be read: {error.strerror}.", hint=_hint(folder)) from None
-    except SafetensorError as error:
-        raise RunFolderError(f"{path} is truncated or corrupt: {error}.", hint=_hint(folder)) from None
-    state = from_hf(tensors, spec, str(path))
+    spec = spec_of(read_config(folder), str(folder / "config.json"))
     module = GPT(spec)
-    module.load_state_dict(state)
+    module.load_state_dict(from_hf(read_weights(folder), spec, str(folder / "model.safetensors")))
     return module, spec
 
 
@@ -139,19 +125,11 @@ def from_hf(tensors: Mapping[str, Tensor], spec: GPTSpec, where: str) -> dict[st
     Raises:
         RunFolderError: A tensor is missing, unknown, or of another shape than the config says.
     """
-    expected = {
-        name: tensor.shape for name, tensor in to_hf(GPT(spec, device="meta").state_dict(), spec).items()
-    }
+    expected = to_hf(GPT(spec, device="meta").state_dict(), spec)
     found = {
         name: tensor for name, tensor in tensors.items() if name in expected or not _is_tied_copy(name, spec)
     }
-    for name in sorted(expected.keys() | found.keys()):
-        shape = tuple(found[name].shape) if name in found else None
-        if name not in expected or shape != tuple(expected[name]):
-            raise RunFolderError(
-                f"{where}: {name} must be {tuple(expected[name]) if name in expected else 'absent'}.",
-                got="nothing" if shape is None else shape,
-            )
+    require_shapes(found, expected, where)
     state = {ours: found[theirs].float() for ours, theirs in _TOP_NAMES.items() if theirs in found}
     for index in range(spec.depth):
         for ours, theirs in _BLOCK_NAMES.items():
@@ -168,19 +146,3 @@ def _rows(spec: GPTSpec, name: str) -> list[int] | None:
 
 def _is_tied_copy(name: str, spec: GPTSpec) -> bool:
     return spec.is_tied and name == _TOP_NAMES["head"]
-
-
-def _read_config(path: Path) -> dict[str, Any]:
-    try:
-        config = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise RunFolderError(f"{path} cannot be read: {error.strerror}.", hint=_hint(path.parent)) from None
-    except ValueError:
-        raise RunFolderError(f"{path} is truncated or not valid JSON.", hint=_hint(path.parent)) from None
-    if not isinstance(config, dict):
-        raise RunFolderError(f"{path} must hold a mapping of keys to values.", got=type(config).__name__)
-    return config
-
-
-def _hint(folder: Path) -> str:
-    return f"{folder} must hold config.json and model.safetensors; a run's model/ folder does once it has finished"

@@ -12,12 +12,13 @@ import torch
 import torch.nn.functional as F  # noqa: N812 - the field's own name for it
 from torch import Tensor, nn
 
+from kleiber.models.family import FamilyModule
 from kleiber.models.gpt.cache import KVCache
 from kleiber.models.gpt.rotary import norm_and_rotate, rotations
 from kleiber.models.gpt.spec import GPTSpec
 from kleiber.models.groups import HiddenMatrix, ParamGroups
 
-__all__ = ["EMBEDDING_STD", "GPT", "Block"]
+__all__ = ["EMBEDDING_STD", "GPT", "Block", "build"]
 
 EMBEDDING_STD = 0.02
 """Standard deviation of embedding and head at the start, as in GPT-2."""
@@ -73,7 +74,7 @@ class Block(nn.Module):
         )
 
 
-class GPT(nn.Module):
+class GPT(FamilyModule):
     """A decoder-only transformer in fp32; its weights are empty until `init_weights_` or `load`."""
 
     def __init__(self, spec: GPTSpec, *, device: torch.device | str = "cpu") -> None:
@@ -154,3 +155,8 @@ class GPT(nn.Module):
             head=() if spec.is_tied else ("head",),
             norms=(*(f"blocks.{i}.{name}" for i in blocks for name in norms), "final_norm"),
         )
+
+
+def build(spec: GPTSpec, *, seed: int = 0) -> GPT:
+    """Return a decoder with freshly initialized weights [fp32, CPU]; the same seed gives the same weights."""
+    return GPT(spec).init_weights_(seed)

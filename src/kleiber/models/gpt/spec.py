@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
 from kleiber.cost.flops import FlopConvention, FlopCount
-from kleiber.runs import Document, ParamCount
+from kleiber.errors import RecipeError
+from kleiber.runs import DataShape, Document, ParamCount
 
 __all__ = ["Depth", "GPTSpec", "Heads", "MLPWidth", "Width"]
 
@@ -26,6 +27,9 @@ class GPTSpec(Document):
         >>> spec.num_heads, spec.mlp_width, spec.count().total
         (2, 96, 59616)
     """
+
+    example_shape: ClassVar[DataShape] = DataShape(inputs="tokens", vocab_size=1024, context=128)
+    """Data that the family is planned on when none is named."""
 
     family: Literal["gpt"] = "gpt"
     depth: Depth
@@ -73,6 +77,21 @@ class GPTSpec(Document):
 
         return cls.model_validate(resolve_dial(size, vocab_size, context).model_dump())
 
+    @classmethod
+    def of_size(cls, size: Mapping[str, Any], shape: DataShape) -> Self:
+        """Return the spec that a size dial gives for text of a shape; as `from_dial` otherwise.
+
+        Raises:
+            RecipeError: The shape is not of text that is modelled.
+        """
+        if shape.vocab_size is None or shape.context is None or shape.inputs != "tokens" or shape.num_outputs:
+            raise RecipeError(
+                "gpt models text, token by token.",
+                got=shape.inputs,
+                hint="--set model.family=encoder   to classify texts",
+            )
+        return cls.from_dial(size, shape.vocab_size, shape.context)
+
     @property
     def attn_width(self) -> int:
         """Features of all query heads."""
@@ -100,7 +119,9 @@ class GPTSpec(Document):
             is_tied=self.is_tied,
         )
 
-    def flops(self, batch: int, context: int, *, convention: FlopConvention = "causal") -> FlopCount:
+    def flops(
+        self, batch: int, context: int | None = None, *, convention: FlopConvention = "causal"
+    ) -> FlopCount:
         """Return the operations of one step on `batch` sequences of `context` tokens.
 
         Forward, 2 per multiply-add: every matrix of the blocks and the head on each token, and the two products
@@ -109,12 +130,13 @@ class GPTSpec(Document):
 
         Args:
             batch: Sequences.
-            context: Tokens of a sequence.
+            context: Tokens of a sequence; None is the longest.
             convention: `causal` counts half of the attention square, `full` all of it.
 
         Source:
             Hoffmann et al. 2022, arXiv:2203.15556, appendix F; the embedding look-up is left out here.
         """
+        context = context or self.context
         weights = self._num_hidden() + self.vocab_size * self.width
         square = 4 * self.depth * self.attn_width * context * context
         attention = square if convention == "full" else square // 2

@@ -1,0 +1,25 @@
+"""What the module of every family is."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+
+from torch import nn
+
+from kleiber.models.groups import ParamGroups
+
+__all__ = ["FamilyModule"]
+
+
+class FamilyModule(nn.Module, ABC):
+    """A module that knows how an optimizer treats its parameters.
+
+    What it is called with says its data's shape: `module(tokens_BT)`, `module(images_BCHW)`, `module(features_BF)`,
+    `module(series_BTF)`, `module(source_BS, target_BT)`, `module(images_BCHW, tokens_BT)`. It returns logits [B, T, V] of each
+    next token where the shape has no outputs, else [B, num_outputs]; two towers return embeddings of images and of texts
+    [B, E], of unit length, and the scale of their products.
+    """
+
+    @abstractmethod
+    def param_groups(self) -> ParamGroups:
+        """Return the names of all parameters by how an optimizer treats them."""

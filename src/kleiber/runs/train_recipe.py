@@ -1,0 +1,161 @@
+"""The training loop, as a recipe says it: optimizer, schedule, when to stop."""
+
+from __future__ import annotations
+
+from typing import Any, Literal, Self
+
+from pydantic import Field, model_validator
+
+from kleiber.runs.document import Document
+
+__all__ = ["OptimizerRecipe", "ScheduleRecipe", "StopRecipe", "TrainRecipe"]
+
+
+class OptimizerRecipe(Document):
+    """How a gradient becomes a step."""
+
+    name: Literal["sgd", "adagrad", "rmsprop", "adam", "adamw", "muon"] = "adamw"
+    """`muon` moves the hidden matrices and leaves embedding, head, norms and biases to AdamW."""
+    lr: float = Field(default=0.01, gt=0, lt=10)
+    """Peak learning rate of embedding, head, norms and biases."""
+    matrix_lr: float = Field(default=0.003, gt=0, lt=10)
+    """Peak learning rate of the hidden matrices; where `lr` is given and this is not, the same, but for muon: there it is about
+    the root-mean-square of a step."""
+    weight_decay: float = Field(default=0.0, ge=0, lt=10)
+    """Of the hidden matrices, never of norms, biases and embeddings; decoupled in adamw and muon, added to the gradient in the others."""
+    beta1: float = Field(default=0.9, ge=0, lt=1)
+    """Adam's decay of the gradient's mean."""
+    beta2: float = Field(default=0.99, ge=0, lt=1)
+    """Adam's and RMSprop's decay of the gradient's square."""
+    eps: float = Field(default=1e-8, gt=0, lt=1)
+    """Addition to the denominator of all but sgd."""
+    momentum: float = Field(default=0.95, ge=0, lt=1)
+    """Of sgd, rmsprop and muon."""
+    is_nesterov: bool = False
+    """Whether sgd looks ahead (Sutskever et al. 2013); muon always does."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _one_rate(cls, raw: Any) -> Any:
+        if not isinstance(raw, dict) or "matrix_lr" in raw or raw.get("name") == "muon":
+            return raw
+        if "lr" in raw or raw.get("name", "adamw") != "adamw":
+            return raw | {"matrix_lr": raw.get("lr", cls.model_fields["lr"].default)}
+        return raw
+
+
+class ScheduleRecipe(Document):
+    """The learning rate over a run: a warm-up, then one of five shapes."""
+
+    name: Literal["wsd", "constant", "step", "cosine", "linear"] = "wsd"
+    """`wsd`: warm-up, stable, cool-down."""
+    warmup_steps: int = Field(default=50, ge=0)
+    cooldown_frac: float = Field(default=0.2, ge=0, le=1)
+    """Of wsd: part of all steps in which the rate falls to 0; 0 makes a trunk."""
+    cooldown_shape: Literal["linear", "1-sqrt"] = "1-sqrt"
+    """Of wsd: shape of the fall (Hägele et al. 2024, arXiv:2405.18392)."""
+    milestones: tuple[float, ...] = (0.5, 0.75)
+    """Of step: parts of all steps at which the rate is multiplied by `gamma`."""
+    gamma: float = Field(default=0.1, gt=0, lt=1)
+    final_frac: float = Field(default=0.0, ge=0, lt=1)
+    """Of cosine and linear: where the rate ends, as a fraction of its peak."""
+
+    @model_validator(mode="after")
+    def _rising(self) -> Self:
+        if list(self.milestones) != sorted({part for part in self.milestones if 0 < part < 1}):
+            raise ValueError(f"milestones must rise between 0 and 1, got {list(self.milestones)}")
+        return self
+
+    def cooldown_start(self, num_steps: int) -> int:
+        """Return the first step of the cool-down: what a branch of this horizon starts from.
+
+        Example:
+            >>> ScheduleRecipe(cooldown_frac=0.2).cooldown_start(1000)
+            800
+        """
+        return num_steps - round(num_steps * self.cooldown_frac)
+
+
+class StopRecipe(Document):
+    """When a run ends before `num_steps`; the first that is met ends it.
+
+    Tokens, epochs, FLOPs and money are known beforehand: they shorten the schedule. Seconds, a loss and patience are not:
+    the run stops where it stands.
+    """
+
+    tokens: float | None = Field(default=None, gt=0)
+    """Tokens trained on; samples where a sample is the unit."""
+    epochs: float | None = Field(default=None, gt=0)
+    """Passes over the training split."""
+    flops: float | None = Field(default=None, gt=0)
+    """Of training, by the plan [FLOP]."""
+    usd: float | None = Field(default=None, gt=0)
+    """By the plan's time and `usd_per_hour`."""
+    usd_per_hour: float | None = Field(default=None, gt=0)
+    """Price of this machine."""
+    seconds: float | None = Field(default=None, gt=0)
+    """Wall clock."""
+    loss: float | None = None
+    """Validation loss at or below which the run ends."""
+    patience: int | None = Field(default=None, ge=1)
+    """Validations without a better loss; the best weights are the result."""
+
+    @property
+    def is_countable(self) -> bool:
+        """Whether something known beforehand ends the run."""
+        return any(limit is not None for limit in (self.tokens, self.epochs, self.flops, self.usd))
+
+
+_MAX_STEPS = 10**9
+
+
+class TrainRecipe(Document):
+    """The loop."""
+
+    num_steps: int = Field(default=1000, ge=1, le=_MAX_STEPS)
+    """Optimizer steps; as many as `stop` allows where it is not given and `stop` counts tokens, epochs, FLOPs or money."""
+    batch_size: int = Field(default=4, ge=1, le=10**6)
+    """Sequences or samples an optimizer step, over all accumulated micro-batches."""
+    is_full_batch: bool = False
+    """Whether a step takes the whole training split; `batch_size` is resolved to it when the run starts."""
+    accumulation: int = Field(default=1, ge=1, le=10**6)
+    """Micro-batches an optimizer step; divides `batch_size`."""
+    fits_memory: bool = False
+    """Whether `accumulation` is raised when the run starts, until a micro-batch fits the free memory by the plan."""
+    clip_norm: float | None = Field(default=1.0, gt=0)
+    """Largest global gradient norm; None does not clip."""
+    ema_decay: float = Field(default=0.0, ge=0, lt=1)
+    """Decay of a running mean of the weights, which is what is validated and saved; 0 is none."""
+    compile: Literal["never", "auto", "always"] = "never"
+    """Whether the module goes through `torch.compile`; `auto` probes whether that pays here."""
+    optimizer: OptimizerRecipe = OptimizerRecipe()
+    schedule: ScheduleRecipe = ScheduleRecipe()
+    stop: StopRecipe = StopRecipe()
+    seed: int = Field(default=0, ge=0, lt=2**31)
+    """Of initialization and data order."""
+    log_every: int = Field(default=25, ge=1)
+    val_every: int = Field(default=500, ge=1)
+    """Steps between validations; the last step is always validated."""
+    checkpoint_every: int = Field(default=500, ge=1)
+    keep_checkpoints: int = Field(default=2, ge=1)
+    """The newest checkpoints that stay on disk."""
+    branch_steps: tuple[int, ...] = ()
+    """Steps whose checkpoints stay for good: where branches leave a trunk."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _open_end(cls, raw: Any) -> Any:
+        if isinstance(raw, dict) and "num_steps" not in raw and "stop" in raw:
+            stop = (
+                raw["stop"] if isinstance(raw["stop"], StopRecipe) else StopRecipe.model_validate(raw["stop"])
+            )
+            return raw | {"num_steps": _MAX_STEPS} if stop.is_countable else raw
+        return raw
+
+    @model_validator(mode="after")
+    def _divisible(self) -> Self:
+        if self.batch_size % self.accumulation:
+            raise ValueError(
+                f"accumulation must divide batch_size {self.batch_size}, got {self.accumulation}"
+            )
+        return self

@@ -1,0 +1,123 @@
+"""What a recipe leaves open and a run settles when it starts: from then on the recipe says everything."""
+
+from __future__ import annotations
+
+import math
+
+from kleiber.errors import RecipeError
+from kleiber.models import resolve_spec
+from kleiber.runs import DataMeta, DataShape, ModelRecipe, Recipe
+from kleiber.units import format_count
+
+__all__ = ["as_settled", "settle", "with_shape"]
+
+
+def with_shape(recipe: Recipe, shape: DataShape | None) -> Recipe:
+    """Return the recipe with what its data looks like; text that is modelled says so itself.
+
+    Args:
+        recipe: What to do.
+        shape: Of its data; None leaves the recipe as it is.
+    """
+    if recipe.task.name == "lm" or shape is None:
+        return recipe
+    return recipe.model_copy(update={"data": recipe.data.model_copy(update={"shape": shape})})
+
+
+def settle(recipe: Recipe, meta: DataMeta, *, num_threads: int, step_time_s: float | None = None) -> Recipe:
+    """Return the recipe with every open choice but the micro-batch written out.
+
+    Args:
+        recipe: What to do.
+        meta: Of its data.
+        num_threads: Where the recipe leaves them open.
+        step_time_s: By the plan, for a limit on money.
+
+    Raises:
+        RecipeError: A limit allows no step, or one on money has no price or no plan.
+    """
+    recipe = with_shape(recipe, meta.shape)
+    # The data says vocabulary and shape; a size that said them too could contradict it.
+    size = resolve_spec(recipe).model_dump(exclude={"vocab_size", "context", "shape"})
+    train = recipe.train
+    if train.is_full_batch:
+        num_samples = meta.num_train_tokens // recipe.tokens_per_sample
+        train = train.model_copy(update={"batch_size": num_samples})
+        if num_samples % train.accumulation:
+            raise RecipeError(
+                f"train.accumulation must divide the full batch of {num_samples} samples.",
+                got=train.accumulation,
+                hint="--set train.accumulation=1",
+            )
+    parallel = recipe.parallel.model_copy(update={"num_threads": recipe.parallel.num_threads or num_threads})
+    recipe = recipe.model_copy(update={"model": ModelRecipe(**size), "train": train, "parallel": parallel})
+    if not train.stop.is_countable:
+        return recipe
+    steps = min(train.num_steps, _most_steps(recipe, meta, step_time_s))
+    return recipe.model_copy(update={"train": train.model_copy(update={"num_steps": steps})})
+
+
+def as_settled(recipe: Recipe, known: Recipe) -> Recipe:
+    """Return the recipe with its open choices as an earlier run settled them.
+
+    Args:
+        recipe: As typed.
+        known: Of the run.
+    """
+    recipe = with_shape(recipe, known.data.shape)
+    train, done = recipe.train, known.train
+    settled: dict[str, object] = {}
+    if train.is_full_batch:
+        settled["batch_size"] = done.batch_size
+    if train.fits_memory:
+        settled["accumulation"] = done.accumulation
+    if train.stop.is_countable:
+        settled["num_steps"] = min(train.num_steps, done.num_steps)
+    if train.compile == "auto":
+        settled["compile"] = done.compile
+    size = resolve_spec(recipe).model_dump(exclude={"vocab_size", "context", "shape"})
+    num_threads = recipe.parallel.num_threads or known.parallel.num_threads
+    return recipe.model_copy(
+        update={
+            "model": ModelRecipe(**size),
+            "train": train.model_copy(update=settled),
+            "parallel": recipe.parallel.model_copy(update={"num_threads": num_threads}),
+        }
+    )
+
+
+def _most_steps(recipe: Recipe, meta: DataMeta, step_time_s: float | None) -> int:
+    """Return the steps within every countable limit."""
+    stop, train = recipe.train.stop, recipe.train
+    limits: dict[str, float] = {}
+    if stop.tokens is not None:
+        limits["tokens"] = stop.tokens / recipe.tokens_per_step
+    if stop.epochs is not None:
+        limits["epochs"] = stop.epochs * meta.num_train_tokens / recipe.tokens_per_step
+    if stop.flops is not None:
+        limits["flops"] = stop.flops / resolve_spec(recipe).flops(train.batch_size).total
+    if stop.usd is not None:
+        limits["usd"] = _paid_steps(stop.usd, stop.usd_per_hour, step_time_s)
+    name, most = min(limits.items(), key=lambda item: item[1])
+    # A last step of which the limit leaves half or more is taken: an epoch may end inside it.
+    num_steps = math.floor(most + 0.5)
+    if num_steps < 1:
+        raise RecipeError(
+            f"train.stop.{name} allows no step: a step takes {format_count(1 / most)} times as much.",
+            got=getattr(stop, name),
+            hint=f"--set train.stop.{name}={getattr(stop, name) / most * 100:.3g}   for a hundred steps",
+        )
+    return num_steps
+
+
+def _paid_steps(usd: float, usd_per_hour: float | None, step_time_s: float | None) -> float:
+    if usd_per_hour is None:
+        raise RecipeError(
+            "train.stop.usd needs the price of this machine.", hint="--set train.stop.usd_per_hour=0.5"
+        )
+    if step_time_s is None:
+        raise RecipeError(
+            "train.stop.usd needs a predicted step time, which `kleiber train` makes.",
+            hint="kleiber train recipe.yaml",
+        )
+    return usd / usd_per_hour * 3600 / step_time_s
