@@ -19,9 +19,10 @@ from typing import Any, Literal
 import yaml
 
 from kleiber.cost.devices import find_device
-from kleiber.cost.layouts import BlockShape, check_layout, parse_layout, rank_usage
+from kleiber.cost.layouts import check_layout, parse_layout, rank_usage
 from kleiber.cost.roofline import DeviceTime, step_time
 from kleiber.cost.usage import Usage
+from kleiber.models.gpt.blocks import block_shape
 from kleiber.models.gpt.operations import step_operations
 from kleiber.models.gpt.spec import GPTSpec
 from kleiber.runs import Document
@@ -79,29 +80,17 @@ def read_runs(path: Path = RUNS_PATH) -> list[PublishedRun]:
     return [PublishedRun(name=name, **row) for name, row in rows.items()]
 
 
-def blocks_of(spec: GPTSpec) -> BlockShape:
-    """Return what the layouts must divide."""
-    return BlockShape(
-        depth=spec.depth,
-        width=spec.width,
-        num_heads=spec.num_heads,
-        num_kv_heads=spec.num_kv_heads,
-        head_dim=spec.head_dim,
-        vocab_size=spec.vocab_size,
-    )
-
-
 def predict_time(run: PublishedRun) -> DeviceTime:
     """Return the predicted time of a step."""
     spec, usage, layout = run.gpt(), run.usage(), parse_layout(run.layout)
-    check_layout(layout, blocks_of(spec), usage)
+    check_layout(layout, block_shape(spec), usage)
     return step_time(
         step_operations(spec, rank_usage(usage, layout), run.context),
         find_device(run.device),
         layout,
         usage=usage,
         params=spec.count(),
-        blocks=blocks_of(spec),
+        blocks=block_shape(spec),
         tokens_per_sample=run.context,
         num_chunks=run.num_chunks,
         is_fused=run.is_fused,

@@ -5,10 +5,6 @@ from hypothesis import strategies as st
 
 from kleiber.cost.kv_cache import kv_cache_bytes
 from kleiber.cost.layouts import BlockShape
-from kleiber.models import parse_size, resolve_spec
-from kleiber.models.gpt.memory import kv_cache_bytes as of_gpt
-from kleiber.runs import Recipe
-from kleiber.study.fitting import block_shape
 
 LLAMA_3_8B = BlockShape(depth=32, width=4096, num_heads=32, num_kv_heads=8, head_dim=128, vocab_size=128_256)
 
@@ -24,8 +20,3 @@ def test_it_is_that_of_each_sequence_and_token(batch, tokens, value_bytes):
         kv_cache_bytes(LLAMA_3_8B, batch, tokens, value_bytes=value_bytes)
         == one * batch * tokens * value_bytes
     )
-
-
-def test_it_is_that_of_the_family():
-    spec = resolve_spec(Recipe(model=parse_size("gpt:depth=4,width=128")))
-    assert kv_cache_bytes(block_shape(spec), 3, 100, value_bytes=4) == of_gpt(spec, 3, 100)

@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from kleiber.cost.kv_cache import kv_cache_bytes
 from kleiber.cost.memory import StepMemory
 from kleiber.cost.trace import step as tracing
 from kleiber.cost.trace.lifetimes import timeline_of
@@ -16,8 +17,9 @@ from kleiber.errors import RecipeError
 from kleiber.models import build
 from kleiber.models.foreign.family import subject_of
 from kleiber.models.gpt import GPTSpec
+from kleiber.models.gpt.blocks import block_shape
 from kleiber.models.gpt.cache import KVCache
-from kleiber.models.gpt.memory import kv_cache_bytes, step_memory
+from kleiber.models.gpt.memory import step_memory
 from kleiber.runs import OptimizerRecipe
 from kleiber.train.muon import Muon
 from kleiber.train.optimizer import Optimizer
@@ -247,4 +249,5 @@ def test_checkpointing_saves_memory_in_deep_models(usage: Usage, depth: int, con
 @pytest.mark.parametrize("shape", SHAPES)
 def test_cache_bytes_are_the_caches(shape: str) -> None:
     spec = spec_of(shape)
-    assert kv_cache_bytes(spec, 3, 8) == KVCache(spec, 3, max_tokens=8).num_bytes
+    held = KVCache(spec, 3, max_tokens=8).num_bytes
+    assert kv_cache_bytes(block_shape(spec), 3, 8, value_bytes=4) == held

@@ -9,14 +9,15 @@ from typing import TYPE_CHECKING
 from kleiber.cost.layouts import Layout, check_layout, rank_usage
 from kleiber.cost.usage import Usage
 from kleiber.errors import RecipeError, UsageError
-from kleiber.models import Spec
+from kleiber.models.gpt import GPTSpec
+from kleiber.models.gpt.blocks import block_shape
 from kleiber.runs import ModelRecipe
 from kleiber.scaling import Law, PublishedLaw, best_tokens, published_law
 from kleiber.scaling.published import Coefficients
 from kleiber.study.budget import price_of
 from kleiber.study.cost_document import CostPlan, PlannedRoom
 from kleiber.study.cost_plan import device_bytes
-from kleiber.study.fitting import block_shape, largest_batch, largest_context, peak_bytes
+from kleiber.study.fitting import largest_batch, largest_context, peak_bytes
 from kleiber.study.gpt_layouts import roofline_rate
 from kleiber.study.inverse import find
 from kleiber.study.limits import Limits
@@ -74,7 +75,7 @@ def best_of_budget(
     if usage.batch_size % (layout.num_ranks * usage.accumulation):
         check_layout(layout, None, usage, place.num_devices)
 
-    def memory(spec: Spec, use: Usage) -> float:
+    def memory(spec: GPTSpec, use: Usage) -> float:
         try:
             check_layout(layout, block_shape(spec), use, place.num_devices)
         except RecipeError:
@@ -177,7 +178,7 @@ def _largest_micro_batch(model: CostedModel, plan: CostPlan, place: Place) -> in
 
 def _longest_context(model: CostedModel, plan: CostPlan, place: Place) -> int | None:
     limit, layout = place.device.memory_bytes, place.layout or Layout()
-    if limit is None or model.spec is None:
+    if limit is None or not isinstance(model.spec, GPTSpec):
         return None
     return largest_context(lambda spec: peak_bytes(spec, plan.usage, layout), limit, model.spec)
 

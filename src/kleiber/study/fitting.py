@@ -9,19 +9,19 @@ from bisect import bisect_right
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from kleiber.cost.layouts import BlockShape, Layout
+from kleiber.cost.kv_cache import kv_cache_bytes
+from kleiber.cost.layouts import Layout
 from kleiber.cost.memory import StepMemory
 from kleiber.cost.sharding import sharded_memory
 from kleiber.cost.usage import PRECISIONS, Usage
-from kleiber.models import Spec
 from kleiber.models.gpt import GPTSpec
+from kleiber.models.gpt.blocks import block_shape
 from kleiber.models.gpt.dial import WIDTH_PER_DEPTH
-from kleiber.models.gpt.memory import kv_cache_bytes, step_memory
+from kleiber.models.gpt.memory import step_memory
 from kleiber.study.size_line import size_line
 
 __all__ = [
     "MemoryOf",
-    "block_shape",
     "largest_batch",
     "largest_context",
     "largest_model",
@@ -29,7 +29,7 @@ __all__ = [
     "peak_bytes",
 ]
 
-MemoryOf = Callable[[Spec], float]
+MemoryOf = Callable[[GPTSpec], float]
 """Memory of one device with a spec [bytes]."""
 
 _MAX_WHOLE = 1 << 30
@@ -37,7 +37,7 @@ _FLAT_STEP = 64
 """How much larger a batch is tried next where memory does not grow with it yet."""
 
 
-def peak_bytes(spec: Spec, usage: Usage, layout: Layout | None = None) -> float:
+def peak_bytes(spec: GPTSpec, usage: Usage, layout: Layout | None = None) -> float:
     """Return the peak memory of one device in closed form [bytes].
 
     A model that is served holds its weights, the cache of the batch's full contexts and the tensors of reading them.
@@ -65,25 +65,13 @@ def peak_bytes(spec: Spec, usage: Usage, layout: Layout | None = None) -> float:
     )
 
 
-def block_shape(spec: Spec) -> BlockShape:
-    """Return what layouts must divide."""
-    return BlockShape(
-        depth=spec.depth,
-        width=spec.width,
-        num_heads=spec.num_heads,
-        num_kv_heads=spec.num_kv_heads,
-        head_dim=spec.head_dim,
-        vocab_size=spec.vocab_size,
-    )
-
-
-def _whole_memory(spec: Spec, usage: Usage) -> StepMemory:
+def _whole_memory(spec: GPTSpec, usage: Usage) -> StepMemory:
     """Return the memory on one device; that of serving with the cache of all its sequences."""
     memory = step_memory(spec, usage, spec.context)
     if usage.mode == "train":
         return memory
     value_bytes = PRECISIONS[usage.precision]
-    cache = kv_cache_bytes(spec, usage.micro_batch_size, spec.context, value_bytes=value_bytes)
+    cache = kv_cache_bytes(block_shape(spec), usage.micro_batch_size, spec.context, value_bytes=value_bytes)
     return dataclasses.replace(
         memory,
         activations=memory.activations + cache,
@@ -93,7 +81,7 @@ def _whole_memory(spec: Spec, usage: Usage) -> StepMemory:
 
 def largest_model(
     memory_of: MemoryOf, limit_bytes: float, size: Mapping[str, Any], vocab_size: int, context: int
-) -> Spec | None:
+) -> GPTSpec | None:
     """Return the spec with the most parameters whose memory is within the limit; None when the smallest is not.
 
     Shapes are the dial's: of each width the depth that it gives, or up to an eighth more or less. As memory grows
@@ -112,7 +100,7 @@ def largest_model(
     size_line(size, vocab_size, context, "total")  # refuses what leaves no size open
 
     @functools.cache
-    def spec_of(width: int, depth: int) -> Spec:
+    def spec_of(width: int, depth: int) -> GPTSpec:
         return GPTSpec.from_dial({**size, "width": width, "depth": depth}, vocab_size, context)
 
     widths = [width for width in _widths(size) if _is_whole_heads(size, width)]
@@ -121,7 +109,7 @@ def largest_model(
         limit_bytes,
         most=len(widths),
     )
-    best: Spec | None = None
+    best: GPTSpec | None = None
     # A shallow shape of this width holds no more than a deep one of a width a tenth below.
     for width in widths[max(0, middle - 6 - middle // 10) : middle]:
         shallowest, deepest = _depths(size, width)
@@ -211,7 +199,7 @@ def _where_met(known: Mapping[int, float], below: int, limit_bytes: float) -> in
     return math.floor(min(_MAX_WHOLE, first + (limit_bytes - known[first]) / slope))
 
 
-def largest_context(memory_of: MemoryOf, limit_bytes: float, spec: Spec, *, most: int = 10_000_000) -> int:
+def largest_context(memory_of: MemoryOf, limit_bytes: float, spec: GPTSpec, *, most: int = 10_000_000) -> int:
     """Return the longest context at which a spec fits [tokens], 0 when none does.
 
     Args:

@@ -5,12 +5,13 @@ from __future__ import annotations
 import functools
 
 from kleiber.cost import Device
-from kleiber.cost.layouts import BlockShape, Layout, check_layout, rank_usage
+from kleiber.cost.layouts import Layout, check_layout, rank_usage
 from kleiber.cost.roofline import step_time
 from kleiber.cost.usage import Usage
-from kleiber.models import Spec
+from kleiber.models.gpt import GPTSpec
+from kleiber.models.gpt.blocks import block_shape
 from kleiber.models.gpt.operations import step_operations
-from kleiber.study.fitting import block_shape, peak_bytes
+from kleiber.study.fitting import peak_bytes
 from kleiber.study.layout_ranking import RankedLayout, every_layout, rank_layouts
 from kleiber.study.question import FlopsPerS
 
@@ -18,7 +19,7 @@ __all__ = ["gpt_step_time_s", "rank_gpt_layouts", "roofline_rate"]
 
 
 def rank_gpt_layouts(
-    spec: Spec, usage: Usage, device: Device, num_devices: int, *, memory_bytes: float | None = None
+    spec: GPTSpec, usage: Usage, device: Device, num_devices: int, *, memory_bytes: float | None = None
 ) -> tuple[RankedLayout, ...]:
     """Return every layout of so many devices: what fits by predicted time, then why each other one fails.
 
@@ -29,7 +30,7 @@ def rank_gpt_layouts(
         num_devices: All of them are used.
         memory_bytes: Of one device; None takes the device's own.
     """
-    blocks: BlockShape = block_shape(spec)
+    blocks = block_shape(spec)
     return rank_layouts(
         every_layout(num_devices),
         check=lambda layout: check_layout(layout, blocks, usage, num_devices),
@@ -39,7 +40,7 @@ def rank_gpt_layouts(
     )
 
 
-def gpt_step_time_s(spec: Spec, usage: Usage, device: Device, layout: Layout | None = None) -> float:
+def gpt_step_time_s(spec: GPTSpec, usage: Usage, device: Device, layout: Layout | None = None) -> float:
     """Return the predicted time of a step [s].
 
     Args:
@@ -76,7 +77,7 @@ def roofline_rate(usage: Usage, device: Device, layout: Layout) -> FlopsPerS:
         layout: How the model is spread.
     """
 
-    def rate(spec: Spec) -> float:
+    def rate(spec: GPTSpec) -> float:
         flops = spec.flops(usage.batch_size, spec.context).total
         return flops / gpt_step_time_s(spec, usage, device, layout)
 

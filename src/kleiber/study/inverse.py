@@ -9,7 +9,6 @@ from typing import Any
 from kleiber.cost import Device
 from kleiber.cost.usage import Usage
 from kleiber.errors import RecipeError, UsageError
-from kleiber.models import Spec
 from kleiber.models.gpt import GPTSpec
 from kleiber.scaling import Law, OptimalRun, PublishedLaw, best_along, best_tokens, published_law
 from kleiber.scaling.optimum import optimum_intervals, sizes_within
@@ -106,7 +105,7 @@ def _by_memory(asked: Question) -> Optimum:
     return _answer(asked, asked.run_of(largest, tokens), None, largest, None)
 
 
-def _largest(asked: Question) -> Spec | None:
+def _largest(asked: Question) -> GPTSpec | None:
     """Return the largest model that fits; None when none does or nothing limits it.
 
     Raises:
@@ -121,7 +120,7 @@ def _largest(asked: Question) -> Spec | None:
     return found
 
 
-def _spec_of(asked: Question, num_params: float) -> Spec:
+def _spec_of(asked: Question, num_params: float) -> GPTSpec:
     """Return the spec of the dial that has N parameters by the law's count, as nearly as it can."""
     total = asked.line.along(lambda spec: spec.count().total)(num_params)
     try:
@@ -132,7 +131,11 @@ def _spec_of(asked: Question, num_params: float) -> Spec:
 
 
 def _answer(
-    asked: Question, best: SizedRun, fitting: SizedRun | None, largest: Spec | None, point: OptimalRun | None
+    asked: Question,
+    best: SizedRun,
+    fitting: SizedRun | None,
+    largest: GPTSpec | None,
+    point: OptimalRun | None,
 ) -> Optimum:
     law = asked.law
     chosen = fitting or best
@@ -190,7 +193,7 @@ def _near(asked: Question, point: OptimalRun) -> tuple[Choice, ...]:
     return tuple(found)
 
 
-def _room(asked: Question, spec: Spec, largest: Spec | None) -> Room | None:
+def _room(asked: Question, spec: GPTSpec, largest: GPTSpec | None) -> Room | None:
     limit = asked.memory_limit_bytes
     if limit is None:
         return None

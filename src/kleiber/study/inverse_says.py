@@ -5,7 +5,7 @@ from __future__ import annotations
 from kleiber.cost import ASSUMED_EFFICIENCY_FRAC
 from kleiber.cost.flops import FLOP_CONVENTIONS
 from kleiber.errors import UsageError
-from kleiber.models import Spec
+from kleiber.models.gpt import GPTSpec
 from kleiber.runs import CONVENTIONS
 from kleiber.scaling import Law
 from kleiber.study.optimum import SizedRun
@@ -44,7 +44,7 @@ def no_room(asked: Question) -> UsageError:
     )
 
 
-def _named(spec: Spec) -> str:
+def _named(spec: GPTSpec) -> str:
     return f"{format_count(spec.count().total)} parameters with a vocabulary of {spec.vocab_size}"
 
 

@@ -14,9 +14,9 @@ from kleiber.cost.step_cost import Moment, StepCost
 from kleiber.cost.usage import Usage
 from kleiber.errors import RecipeError
 from kleiber.models import Spec
+from kleiber.models.gpt.blocks import block_shape
 from kleiber.models.gpt.memory import step_memory
 from kleiber.models.gpt.operations import module_params, step_operations
-from kleiber.study.fitting import block_shape
 
 if TYPE_CHECKING:
     from kleiber.cost.trace.step import StepTrace

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from kleiber.models import Spec
+from kleiber.models.gpt import GPTSpec
 from kleiber.runs import Convention, Document, ParamCount
 from kleiber.study.budget import Budget
 
@@ -14,7 +14,7 @@ __all__ = ["Choice", "FlatRange", "Optimum", "OptimumIntervals", "Room", "SizedR
 class SizedRun(Document):
     """One size, trained for as long as the budget lasts."""
 
-    spec: Spec
+    spec: GPTSpec
     num_params: ParamCount
     num_tokens: int
     """Of training."""
@@ -68,7 +68,7 @@ class Choice(Document):
 class Room(Document):
     """What is the most that fits, one thing changed at a time."""
 
-    spec: Spec | None
+    spec: GPTSpec | None
     """The largest model at the batch and context asked for; None when not even the smallest fits."""
     micro_batch: int
     """Samples that go through a device at once; 0 when not even one does."""

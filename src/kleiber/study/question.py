@@ -10,7 +10,7 @@ from typing import Any
 from kleiber.cost import ASSUMED_EFFICIENCY_FRAC, Device
 from kleiber.cost.layouts import Layout
 from kleiber.cost.usage import Usage
-from kleiber.models import Spec
+from kleiber.models.gpt import GPTSpec
 from kleiber.scaling import Coefficients, Law, PublishedLaw
 from kleiber.study.budget import Budget, Spend, price_of, spends
 from kleiber.study.fitting import peak_bytes
@@ -19,9 +19,9 @@ from kleiber.study.size_line import SizeLine, size_line
 
 __all__ = ["FlopsPerS", "MemoryOfUse", "Question"]
 
-FlopsPerS = Callable[[Spec], float]
+FlopsPerS = Callable[[GPTSpec], float]
 """Operations of a model that all devices together do in a second of its training [FLOP/s]."""
-MemoryOfUse = Callable[[Spec, Usage], float]
+MemoryOfUse = Callable[[GPTSpec, Usage], float]
 """Peak of one device [bytes]; grows with depth, width, context and batch."""
 
 
@@ -86,18 +86,18 @@ class Question:
         """Samples that go through one device at once."""
         return -(-self.usage.batch_size // (self.usage.accumulation * self.budget.num_devices))
 
-    def flops_per_token(self, spec: Spec) -> float:
+    def flops_per_token(self, spec: GPTSpec) -> float:
         """Return the operations of training on one token; serving one takes a third [FLOP]."""
         return spec.flops(1, self.context).total / self.context
 
-    def flops_per_s(self, spec: Spec) -> float:
+    def flops_per_s(self, spec: GPTSpec) -> float:
         """Return the rate of all devices: the one given, or the assumed part of the peak."""
         if self.rate is not None:
             return self.rate(spec)
         _, peak = self.device.peak(self.usage.precision)
         return ASSUMED_EFFICIENCY_FRAC * peak * self.budget.num_devices
 
-    def binding(self, spec: Spec) -> Spend:
+    def binding(self, spec: GPTSpec) -> Spend:
         """Return the limit on computing that is met first."""
         return min(
             self.spends,
@@ -106,17 +106,17 @@ class Question:
             ),
         )
 
-    def tokens_for(self, spec: Spec) -> float:
+    def tokens_for(self, spec: GPTSpec) -> float:
         """Return the training tokens that the budget buys for one spec, exactly."""
         available = self.binding(spec).flops_at(self.flops_per_s(spec))
         return available / self.flops_per_token(spec) - self.budget.inference_tokens / 3
 
-    def memory_of(self, spec: Spec, usage: Usage | None = None) -> float:
+    def memory_of(self, spec: GPTSpec, usage: Usage | None = None) -> float:
         """Return the peak of one device [bytes]."""
         usage = usage or self.usage
         return self.memory(spec, usage) if self.memory else peak_bytes(spec, usage, self.layout)
 
-    def run_of(self, spec: Spec, num_tokens: float) -> SizedRun:
+    def run_of(self, spec: GPTSpec, num_tokens: float) -> SizedRun:
         """Return what training `spec` on so many tokens gives and takes."""
         count = spec.count()
         size = count.by(self.law.convention)

@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from typing import Any
 
 from kleiber.errors import RecipeError
-from kleiber.models import Spec
 from kleiber.models.gpt import GPTSpec
 from kleiber.runs import Convention
 
@@ -25,7 +24,7 @@ _DEPTHS = (1, 2, 3, 4, 5, 6, 7, 8, 10, 12, 14, 16, 20, 24, 28, 32, 40, 48, 56, 6
 class SizeLine:
     """Specs in growing order, with N of each by a convention."""
 
-    specs: tuple[Spec, ...]
+    specs: tuple[GPTSpec, ...]
     sizes: tuple[float, ...]
     """N, strictly growing [parameters]."""
 
@@ -39,7 +38,7 @@ class SizeLine:
         """The largest N."""
         return self.sizes[-1]
 
-    def along(self, value: Callable[[Spec], float]) -> Callable[[float], float]:
+    def along(self, value: Callable[[GPTSpec], float]) -> Callable[[float], float]:
         """Return a positive value of specs as a function of N, by powers between neighbours of the line.
 
         A spec's value is computed when it is first needed, and once.
@@ -79,7 +78,7 @@ def size_line(size: Mapping[str, Any], vocab_size: int, context: int, convention
             )
     if "depth" in size and "width" in size:
         raise RecipeError("depth and width cannot both be set where the size is sought.", hint="gpt:depth=12")
-    found: dict[float, Spec] = {}
+    found: dict[float, GPTSpec] = {}
     refused: RecipeError | None = None
     for step in _steps(size):
         try:

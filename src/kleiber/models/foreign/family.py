@@ -12,9 +12,10 @@ from kleiber.errors import RecipeError
 from kleiber.models import parse_size, resolve_spec
 from kleiber.models.foreign.inputs import whole_numbers
 from kleiber.models.foreign.losses import find_loss
+from kleiber.models.gpt.blocks import block_shape
 from kleiber.models.gpt.module import GPT
 from kleiber.models.gpt.spec import GPTSpec
-from kleiber.models.subject import BlockShape, Inputs, Subject
+from kleiber.models.subject import Inputs, Subject
 from kleiber.runs import DataRecipe, Recipe
 
 __all__ = ["open_family", "subject_of"]
@@ -62,14 +63,7 @@ def subject_of(spec: GPTSpec, name: str, *, batch_size: int, loss: str | None = 
         batch_size=batch_size,
         tokens_per_sample=spec.context,
         has_cache=True,
-        blocks=BlockShape(
-            depth=spec.depth,
-            width=spec.width,
-            num_heads=spec.num_heads,
-            num_kv_heads=spec.num_kv_heads,
-            head_dim=spec.head_dim,
-            vocab_size=spec.vocab_size,
-        ),
+        blocks=block_shape(spec),
     )
 
 

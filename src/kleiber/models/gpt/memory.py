@@ -16,7 +16,7 @@ from kleiber.models.gpt.gradients import Gradients
 from kleiber.models.gpt.spec import GPTSpec
 from kleiber.models.gpt.tensors import FP32_BYTES, Tensors
 
-__all__ = ["kv_cache_bytes", "step_memory"]
+__all__ = ["step_memory"]
 
 _TOKEN_BYTES = 8
 
@@ -81,17 +81,6 @@ def _moments(tensors: Tensors) -> tuple[dict[str, int], int]:
     activations = max(moments.values()) - tokens - gradients * is_added
     _backward(Gradients(tensors, is_added))
     return moments, activations
-
-
-def kv_cache_bytes(spec: GPTSpec, batch: int, num_tokens: int, *, value_bytes: int = FP32_BYTES) -> int:
-    """Return what keys and values of `num_tokens` tokens of each of `batch` sequences take [bytes].
-
-    Example:
-        >>> spec = GPTSpec.from_dial({"depth": 2, "width": 32}, vocab_size=1024, context=128)
-        >>> kv_cache_bytes(spec, 1, 128)  # 2 tensors, 2 blocks, 32 features, 128 tokens, 4 bytes
-        65536
-    """
-    return 2 * spec.depth * spec.kv_width * batch * num_tokens * value_bytes
 
 
 def _read(tensors: Tensors) -> int:
