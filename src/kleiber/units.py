@@ -7,7 +7,15 @@ import re
 
 from kleiber.errors import UsageError
 
-__all__ = ["format_bytes", "format_count", "format_flops", "format_loss", "format_seconds", "parse_count"]
+__all__ = [
+    "format_bytes",
+    "format_count",
+    "format_flops",
+    "format_loss",
+    "format_measure",
+    "format_seconds",
+    "parse_count",
+]
 
 _PREFIXES = (("", 1.0), ("K", 1e3), ("M", 1e6), ("B", 1e9), ("T", 1e12))
 _SI_PREFIXES = (
@@ -122,3 +130,13 @@ def format_seconds(value: float) -> str:
 def format_loss(value: float) -> str:
     """Return a loss with four decimals, the digits that seed noise leaves meaningful."""
     return f"{value:.4f}"
+
+
+def format_measure(value: float) -> str:
+    """Return a measure of quality, such as an accuracy or a perplexity, with the digits that a comparison needs.
+
+    Example:
+        >>> format_measure(0.98765), format_measure(23.456), format_measure(1234.5)
+        ('0.9877', '23.46', '1,234.5')
+    """
+    return f"{value:.4f}" if abs(value) < 10 else f"{value:.2f}" if abs(value) < 1000 else f"{value:,.1f}"

@@ -29,7 +29,7 @@ class RunBars:
         if progress.run not in self._tasks:
             self._tasks[progress.run] = self.bar.add_task(progress.run, total=progress.num_steps, note="")
         task = self._tasks[progress.run]
-        note = f"loss {format_loss(progress.loss)}, {format_count(progress.tokens_per_s)} tokens/s"
+        note = f"loss {format_loss(progress.loss)}, {format_count(progress.tokens_per_s)} {progress.unit}s/s"
         self.bar.update(task, completed=progress.step, note=note)
         if progress.step >= progress.num_steps:
             self.bar.remove_task(self._tasks.pop(progress.run))

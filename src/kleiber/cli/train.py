@@ -10,10 +10,17 @@ import typer
 from kleiber.cli.bars import RunBars
 from kleiber.cli.options import Json, Sets
 from kleiber.cli.output import Output
-from kleiber.units import format_bytes, format_count, format_flops, format_loss, format_seconds
+from kleiber.units import (
+    format_bytes,
+    format_count,
+    format_flops,
+    format_loss,
+    format_measure,
+    format_seconds,
+)
 
 if TYPE_CHECKING:
-    from kleiber.runs import Predicted, Recipe, Record
+    from kleiber.runs import Estimate, Predicted, Recipe, Record, Result
     from kleiber.study.plan import Plan
 
 __all__ = ["EXAMPLE", "train"]
@@ -49,7 +56,8 @@ def train(
     The same command resumes: bit for bit on a CPU with the same number of threads. A finished run stays as it is.
     Memory and time are predicted before the run starts, and kleiber verify shows what they came to.
 
-    With --json: run, loss, val_loss (nats a token), num_tokens, tokens_per_s, mfu_frac, total_time_s, folder.
+    With --json: run, loss, val_loss (nats a token of text), test_loss, num_tokens, tokens_per_s (samples where a sample is
+    the unit), mfu_frac, total_time_s, val_metrics and test_metrics with 95% intervals, stopped_by, folder.
     """
     from kleiber.runs import read_recipe
 
@@ -109,13 +117,40 @@ def _print(out: Output, record: Record, folder: Path) -> None:
     result = record.result
     if result is None:  # `train` returns finished runs only
         raise AssertionError(f"{folder} has no result")
+    out.say(f"{record.run}: {_came_to(record, result)}")
+    if result.stopped_by:
+        out.say(f"Stopped at step {result.num_steps}: {result.stopped_by}.")
+    for split, metrics in (("validation", result.val_metrics), ("test", result.test_metrics)):
+        if metrics:
+            out.say(f"{split}: " + ", ".join(_measure(name, found) for name, found in metrics.items()))
     out.say(
-        f"{record.run}: loss {format_loss(result.val_loss)} nats/token on {format_count(record.data.num_val_tokens)} "
-        f"held-out tokens ({result.val_bits_per_byte:.3f} bits/byte) after {format_count(result.num_tokens)} tokens"
-    )
-    out.say(
-        f"{format_seconds(result.total_time_s)}, {format_count(result.tokens_per_s)} tokens/s, "
+        f"{format_seconds(result.total_time_s)}, {format_count(result.tokens_per_s)} {record.data.unit}s/s, "
         f"{result.mfu_frac:.1%} of this machine's measured peak. In {folder}."
     )
-    keys = ("loss", "val_loss", "num_tokens", "tokens_per_s", "mfu_frac", "total_time_s")
-    out.document({"run": record.run} | {key: getattr(result, key) for key in keys} | {"folder": str(folder)})
+    keys = ("loss", "val_loss", "test_loss", "num_tokens", "tokens_per_s", "mfu_frac", "total_time_s")
+    measures = {
+        key: {name: found.model_dump() for name, found in getattr(result, key).items()}
+        for key in ("val_metrics", "test_metrics")
+    }
+    out.document(
+        {"run": record.run}
+        | {key: getattr(result, key) for key in keys}
+        | measures
+        | {"stopped_by": result.stopped_by, "folder": str(folder)}
+    )
+
+
+def _came_to(record: Record, result: Result) -> str:
+    """Return the loss and what it was measured on and after."""
+    unit = record.data.unit
+    after = f"after {format_count(result.num_tokens)} {unit}s"
+    per_token = " nats/token" if unit == "token" else ""
+    return (
+        f"loss {format_loss(result.val_loss)}{per_token} on {format_count(record.data.num_val_tokens)} held-out "
+        f"{unit}s {after}"
+    )
+
+
+def _measure(name: str, found: Estimate) -> str:
+    digits = [format_measure(value) for value in (found.value, found.low, found.high)]
+    return f"{name.replace('_', ' ')} {digits[0]} ({digits[1]} to {digits[2]})"

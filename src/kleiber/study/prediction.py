@@ -1,4 +1,4 @@
-"""What is said of a run before it starts: what it needs, and which forecast it is held to. No torch."""
+"""What is said of a run before it starts: what it needs, and which forecast it is held to."""
 
 from __future__ import annotations
 
@@ -7,9 +7,11 @@ from collections.abc import Callable
 from kleiber.cost import Calibration
 from kleiber.data import open_data
 from kleiber.errors import ConventionError
-from kleiber.runs import Predicted, Recipe, Record, now
+from kleiber.models import resolve_spec
+from kleiber.runs import DataMeta, Predicted, Recipe, Record, now, num_cores
 from kleiber.scaling import Forecast, check_forecast
 from kleiber.study.plan import Plan, plan
+from kleiber.train.settle import settle, with_shape
 
 __all__ = ["check_started", "predict"]
 
@@ -36,10 +38,12 @@ def predict(
         RecipeError: The model's size breaks a rule.
         DataError: The text is missing, unreadable or too small.
     """
-    found = plan(recipe, calibration=calibration)
-    if forecast is not None:  # what takes no text is checked first
-        check_forecast(forecast, run, num_params=found.num_params, num_tokens=found.num_tokens)
-    meta = open_data(recipe.data, seed=recipe.train.seed, on_progress=on_progress).meta
+    if forecast is not None and recipe.task.name == "lm" and not recipe.train.stop.is_countable:
+        # What takes no text is checked first.
+        spec, num_tokens = resolve_spec(recipe), recipe.num_tokens
+        check_forecast(forecast, run, num_params=spec.count(), num_tokens=num_tokens)
+    meta = open_data(recipe.data, seed=recipe.train.seed, task=recipe.task, on_progress=on_progress).meta
+    found = plan(_settled(recipe, meta, calibration), calibration=calibration)
     if forecast is not None:
         check_forecast(
             forecast,
@@ -55,6 +59,14 @@ def predict(
         peak_memory_bytes=found.memory_bytes.peak,
         at=now(),
     )
+
+
+def _settled(recipe: Recipe, meta: DataMeta, calibration: Calibration | None) -> Recipe:
+    """Return the recipe that the run will have; a limit on money needs a step's time first."""
+    step_time_s = None
+    if recipe.train.stop.usd is not None:
+        step_time_s = plan(with_shape(recipe, meta.shape), calibration=calibration).step_time_s
+    return settle(recipe, meta, num_threads=num_cores(), step_time_s=step_time_s)
 
 
 def check_started(record: Record, forecast: Forecast) -> None:

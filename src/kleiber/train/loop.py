@@ -34,6 +34,8 @@ class Progress:
     num_steps: int
     loss: float
     tokens_per_s: float
+    unit: str = "token"
+    """What is counted."""
 
 
 @dataclass
@@ -156,7 +158,10 @@ class Loop:
         self._losses.clear()
         self._times_s.clear()
         if self.on_progress:
-            self.on_progress(Progress(self.folder.name, state.step, train.num_steps, loss, tokens_per_s))
+            unit = self.data.meta.unit
+            self.on_progress(
+                Progress(self.folder.name, state.step, train.num_steps, loss, tokens_per_s, unit)
+            )
 
     def _checkpoint(self, *, is_forced: bool) -> None:
         state, train = self.state, self.recipe.train
