@@ -1,0 +1,130 @@
+"""What samples must be before anything is fitted to them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from kleiber.data.source import Source
+from kleiber.errors import DataError
+from kleiber.runs import TaskRecipe
+
+__all__ = ["check_finite", "check_source", "check_suits", "num_in"]
+
+
+def check_suits(source: Source, task: TaskRecipe, *, name: str) -> None:
+    """Refuse a source that does not have what the task asks for.
+
+    Raises:
+        DataError: It has no labels to classify by, no values to predict, no target text, or no caption.
+    """
+    shape, train = source.shape, source.train
+    has = {
+        "classification": train.labels is not None,
+        "regression": train.values is not None,
+        "seq2seq": shape.inputs == "pairs",
+        "contrastive": shape.inputs == "captions",
+    }
+    if not has.get(task.name, False):
+        suited = [other for other, suits in has.items() if suits]
+        raise DataError(
+            f"data.source '{name}' does not suit the task {task.name}: {_WANTS[task.name]}.",
+            hint=f"--set task.name={suited[0]}" if suited else "--set data.source=digits",
+        )
+
+
+_WANTS = {
+    "lm": "it is no running text",
+    "classification": "its samples have no classes",
+    "regression": "it has no numbers to predict",
+    "seq2seq": "it is not made of pairs of texts",
+    "contrastive": "it has no images with captions",
+}
+
+
+def check_source(source: Source, *, name: str) -> None:
+    """Refuse labels and values that nothing can be learnt from.
+
+    Raises:
+        DataError: A split is empty, its labels or values are of another number than its samples, a label is out of range, a
+            value is not finite, there is only one class, or a class has a single training sample.
+    """
+    for split, part in source.parts.items():
+        if not len(part):
+            raise DataError(f"data.source '{name}': the {split} split is empty.")
+        for what, column in (("labels", part.labels), ("values", part.values)):
+            if column is not None and len(column) != len(part):
+                raise DataError(
+                    f"data.source '{name}': the {split} split has {len(part):,} samples and {len(column):,} {what}."
+                )
+        if part.values is not None:
+            check_finite(
+                part.values, np.arange(len(part)), f"data.source '{name}': values of the {split} split"
+            )
+        if part.labels is not None:
+            _check_labels(
+                part.labels, source.shape.num_outputs or 0, f"data.source '{name}': the {split} split"
+            )
+    if source.train.labels is not None:
+        _check_classes(source, name)
+
+
+def _check_labels(labels: npt.NDArray[np.int64], num_classes: int, where: str) -> None:
+    bad = np.flatnonzero((labels < 0) | (labels >= num_classes))
+    if len(bad):
+        raise DataError(
+            f"{where} has labels out of range: {num_in(len(bad), 'sample')}, the first of which is number {bad[0]}; "
+            f"{num_classes} classes have labels 0 to {num_classes - 1}.",
+            got=int(labels[bad[0]]),
+        )
+
+
+def _check_classes(source: Source, name: str) -> None:
+    assert source.train.labels is not None  # noqa: S101 - asked by the caller
+    counts = np.bincount(source.train.labels, minlength=source.shape.num_outputs or 0)
+    if np.count_nonzero(counts) < 2:
+        raise DataError(
+            f"data.source '{name}' has training samples of one class only: nothing is to be told apart."
+        )
+    alone = [_class_name(source.classes, label) for label in np.flatnonzero(counts == 1).tolist()]
+    if alone and source.val is None:
+        raise DataError(
+            f"data.source '{name}': {num_in(len(alone), 'class', 'classes')} with a single sample, which cannot be "
+            f"both learnt from and held out: {', '.join(alone[:5])}{', ...' if len(alone) > 5 else ''}.",
+            hint="add samples of it, or leave the class out",
+        )
+
+
+def _class_name(classes: Sequence[str], label: int) -> str:
+    return classes[label] if label < len(classes) else str(label)
+
+
+def check_finite(array: npt.NDArray[Any], indices: npt.NDArray[np.intp], where: str) -> None:
+    """Refuse numbers that are infinite or none.
+
+    Args:
+        array: Samples [B, ...].
+        indices: Of the samples in their split [B].
+        where: Begins the sentence.
+
+    Raises:
+        DataError: One is not finite.
+    """
+    if array.dtype.kind != "f":
+        return
+    bad = np.flatnonzero(~np.isfinite(array).reshape(len(array), -1).all(1))
+    if len(bad):
+        raise DataError(f"{where} are not all finite: sample {indices[bad[0]]} has NaN or infinity.")
+
+
+def num_in(num: int, one: str, more: str | None = None) -> str:
+    """Return a count with its noun.
+
+    Example:
+        >>> num_in(1, "class", "classes"), num_in(2_000, "sample")
+        ('1 class', '2,000 samples')
+    """
+    return f"{num:,} {one if num == 1 else more or one + 's'}"
