@@ -20,7 +20,7 @@ from kleiber.data.normalization import Normalization, chunks, fit_normalization
 from kleiber.data.sample_checks import check_finite, check_source, check_suits
 from kleiber.data.selection import selected, thinned
 from kleiber.data.source import Opener, Part, Source
-from kleiber.data.splits import held_out
+from kleiber.data.splits import carved
 from kleiber.errors import DataError, RecipeError, nearest
 from kleiber.runs import AugmentRecipe, TaskRecipe, default_cache
 from kleiber.runs.recipe import DataRecipe
@@ -35,8 +35,6 @@ SOURCES: dict[str, Opener] = {
     "wine": open_wine,
 }
 """Of each kind of source, what stands before the colon, its opener."""
-
-_VAL_STREAM, _TEST_STREAM = 0, 1
 
 
 @dataclass(frozen=True)
@@ -131,7 +129,7 @@ def open_samples(
     source = SOURCES[kind](recipe, task, argument, cache=cache or default_cache(), on_progress=tell)
     check_suits(source, task, name=recipe.source)
     check_source(source, name=recipe.source)
-    parts = _with_held_out(source, recipe)
+    parts = carved(source.parts, recipe)
     if recipe.positive_frac is not None:
         parts = thinned(parts, recipe.positive_frac, source=recipe.source)
     # Losses of a regression are in deviations of its targets: the same unit however many samples are selected.
@@ -146,25 +144,6 @@ def open_samples(
         tokenizer_path=source.tokenizer_path,
         num_workers=recipe.num_workers,
     )
-
-
-def _with_held_out(source: Source, recipe: DataRecipe) -> dict[str, Part]:
-    parts = source.parts
-    if recipe.test_frac and source.test is not None:
-        raise DataError(
-            f"data.test_frac has no effect: '{recipe.source}' has a test split of its own.",
-            got=recipe.test_frac,
-            hint="--set data.test_frac=0",
-        )
-    for name, frac, stream in (
-        ("test", recipe.test_frac, _TEST_STREAM),
-        ("val", recipe.val_frac, _VAL_STREAM),
-    ):
-        if frac and name not in parts:
-            train = parts["train"]
-            stay, held = held_out(len(train), frac, labels=train.labels, stream=stream)
-            parts["train"], parts[name] = train.take(stay), train.take(held)
-    return parts
 
 
 def _meta(
