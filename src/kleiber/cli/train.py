@@ -20,7 +20,7 @@ from kleiber.units import (
 )
 
 if TYPE_CHECKING:
-    from kleiber.runs import Estimate, Predicted, Recipe, Record, Result
+    from kleiber.runs import Baseline, Estimate, Predicted, Recipe, Record, Result
     from kleiber.study.plan import Plan
 
 __all__ = ["EXAMPLE", "train"]
@@ -49,6 +49,13 @@ def train(
     fresh: Annotated[
         bool, typer.Option("--fresh", help="Forget what stands in the folder and start again.")
     ] = False,
+    baseline: Annotated[
+        bool,
+        typer.Option(
+            "--baseline",
+            help="Also fit classical methods to the same data: n-grams, a linear model, boosted trees.",
+        ),
+    ] = False,
     json_: Json = False,
 ) -> None:
     """Train what a recipe says, or go on with a run that was stopped.
@@ -57,7 +64,7 @@ def train(
     Memory and time are predicted before the run starts, and kleiber verify shows what they came to.
 
     With --json: run, loss, val_loss (nats a token of text), test_loss, num_tokens, tokens_per_s (samples where a sample is
-    the unit), mfu_frac, total_time_s, val_metrics and test_metrics with 95% intervals, stopped_by, folder.
+    the unit), mfu_frac, total_time_s, val_metrics and test_metrics with 95% intervals, stopped_by, baseline, folder.
     """
     from kleiber.runs import read_recipe
 
@@ -76,7 +83,21 @@ def train(
             on_progress=RunBars(bar).show,
             on_notice=out.notice,
         )
-    _print(out, record, folder)
+    beside = _baseline(record.recipe, folder, out) if baseline else None
+    _print(out, record, folder, beside)
+
+
+def _baseline(recipe: Recipe, folder: Path, out: Output) -> Baseline:
+    """Return what classical methods reach, from the folder where they have been asked before."""
+    from kleiber.runs import RunFolder
+    from kleiber.study.baseline import run_baseline
+
+    run = RunFolder(folder)
+    found = run.read_baseline()
+    if found is None:
+        found = run_baseline(recipe, on_progress=lambda stage: out.say(f"{stage} ..."))
+        found.write(run.baseline_path)
+    return found
 
 
 def _predicted(
@@ -113,7 +134,7 @@ def _plan_line(run: str, found: Plan) -> str:
     )
 
 
-def _print(out: Output, record: Record, folder: Path) -> None:
+def _print(out: Output, record: Record, folder: Path, baseline: Baseline | None) -> None:
     result = record.result
     if result is None:  # `train` returns finished runs only
         raise AssertionError(f"{folder} has no result")
@@ -127,6 +148,13 @@ def _print(out: Output, record: Record, folder: Path) -> None:
         f"{format_seconds(result.total_time_s)}, {format_count(result.tokens_per_s)} {record.data.unit}s/s, "
         f"{result.mfu_frac:.1%} of this machine's measured peak. In {folder}."
     )
+    for result_beside in baseline.results if baseline else ():
+        shown = result_beside.test_metrics or result_beside.val_metrics
+        split = "test" if result_beside.test_metrics else "validation"
+        measures_beside = ", ".join(_measure(name, found) for name, found in shown.items())
+        out.say(
+            f"{result_beside.method}, {split}: {measures_beside} in {format_seconds(result_beside.time_s)}"
+        )
     keys = ("loss", "val_loss", "test_loss", "num_tokens", "tokens_per_s", "mfu_frac", "total_time_s")
     measures = {
         key: {name: found.model_dump() for name, found in getattr(result, key).items()}
@@ -136,6 +164,7 @@ def _print(out: Output, record: Record, folder: Path) -> None:
         {"run": record.run}
         | {key: getattr(result, key) for key in keys}
         | measures
+        | {"baseline": baseline.model_dump() if baseline else None}
         | {"stopped_by": result.stopped_by, "folder": str(folder)}
     )
 

@@ -1,5 +1,6 @@
 """The run folder and its documents: what every room writes and reads."""
 
+from kleiber.runs.baseline import Baseline, BaselineResult
 from kleiber.runs.cache import default_cache
 from kleiber.runs.counts import CONVENTIONS, Convention, ParamCount
 from kleiber.runs.data_shape import DataShape, InputKind
@@ -39,6 +40,8 @@ __all__ = [
     "CONVENTIONS",
     "METRIC_KEYS",
     "AugmentRecipe",
+    "Baseline",
+    "BaselineResult",
     "Convention",
     "DataMeta",
     "DataRecipe",

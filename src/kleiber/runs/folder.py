@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from kleiber.errors import RunFolderError
+from kleiber.runs.baseline import Baseline
 from kleiber.runs.files import read_lines
 from kleiber.runs.ledger import LedgerEntry, read_ledger
 from kleiber.runs.record import Record
@@ -109,6 +110,10 @@ class RunFolder:
     def read_predictions(self) -> list[Shown]:
         """Return what was predicted of some samples."""
         return read_shown(self.predictions_path)
+
+    def read_baseline(self) -> Baseline | None:
+        """Return what classical methods reached; None where nobody asked."""
+        return Baseline.read(self.baseline_path) if self.baseline_path.is_file() else None
 
 
 def find_runs(paths: list[Path]) -> Iterator[RunFolder]:

@@ -17,7 +17,7 @@ from kleiber.data import Batch, Data, Split
 from kleiber.runs import DataMeta, Estimate, Shown, TaskRecipe
 from kleiber.tasks.task import Metrics
 
-__all__ = ["LanguageModelling"]
+__all__ = ["LanguageModelling", "metrics_of_losses"]
 
 
 class LanguageModelling:
@@ -48,14 +48,21 @@ class LanguageModelling:
         for batch in data.batches(split, 0, VAL_SEQUENCES):
             loss_B[batch.cursor - len(batch) : batch.cursor] = _sequence_losses(module, batch)
         module.train(was_training)
-        mean = float(loss_B.mean())
-        half_width = 1.96 * float(loss_B.std()) / math.sqrt(len(loss_B)) if len(loss_B) > 1 else math.nan
-        return Metrics(mean, half_width, len(loss_B) * context, _measures(mean, half_width, data.meta))
+        return metrics_of_losses(loss_B, data.meta)
 
     def show(self, module: nn.Module, data: Data, num: int = 16) -> Sequence[Shown]:
         """Return nothing: what a language model says is generated, not predicted sample by sample."""
         del module, data, num
         return ()
+
+
+def metrics_of_losses(loss_B: Tensor, meta: DataMeta) -> Metrics:
+    """Return the metrics of a text by the mean loss of each of its sequences [nats/token]."""
+    mean = float(loss_B.mean())
+    half_width = 1.96 * float(loss_B.std()) / math.sqrt(len(loss_B)) if len(loss_B) > 1 else math.nan
+    return Metrics(
+        mean, half_width, len(loss_B) * (meta.shape.context or 1), _measures(mean, half_width, meta)
+    )
 
 
 def _measures(loss: float, half_width: float, meta: DataMeta) -> dict[str, Estimate]:

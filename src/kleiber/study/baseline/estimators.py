@@ -1,0 +1,189 @@
+"""Classical estimators of scikit-learn, fitted to the training split and measured by the run's own task.
+
+Legend: N samples, B samples of a batch, F features, K classes or values.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor, nn
+
+from kleiber.data import PAD_ID, Batch, Data
+from kleiber.runs import DataMeta, InputKind, TaskRecipe
+
+__all__ = ["ESTIMATORS", "Estimator", "EstimatorModule", "Fitted", "design_of", "fit", "suits"]
+
+_BATCH = 1024
+_MAX_CELLS = 40_000_000
+"""Numbers that a table for boosting holds at most: beyond them a part of the samples is taken, and said."""
+
+Design = Callable[[Batch], Any]
+"""Rows of a batch as the estimator takes them: [B, F], dense or sparse."""
+
+
+@dataclass(frozen=True)
+class Estimator:
+    """A method, by what it is told to do."""
+
+    title: str
+    classify: Callable[[], Any]
+    regress: Callable[[], Any]
+    is_dense: bool
+    """Whether it takes dense tables alone."""
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """An estimator that has learnt, and how it reads a batch."""
+
+    model: Any
+    design: Design
+    num_samples: int
+
+
+def _logistic() -> Any:
+    from sklearn.linear_model import LogisticRegression  # noqa: PLC0415 - an extra
+
+    return LogisticRegression(max_iter=200)
+
+
+def _ridge() -> Any:
+    from sklearn.linear_model import Ridge  # noqa: PLC0415 - an extra
+
+    return Ridge(alpha=1.0)
+
+
+def _boosted_classes() -> Any:
+    from sklearn.ensemble import HistGradientBoostingClassifier  # noqa: PLC0415 - an extra
+
+    return HistGradientBoostingClassifier(random_state=0, early_stopping=True)
+
+
+def _boosted_values() -> Any:
+    from sklearn.ensemble import HistGradientBoostingRegressor  # noqa: PLC0415 - an extra
+    from sklearn.multioutput import MultiOutputRegressor  # noqa: PLC0415 - an extra
+
+    return MultiOutputRegressor(HistGradientBoostingRegressor(random_state=0, early_stopping=True))
+
+
+ESTIMATORS: dict[str, Estimator] = {
+    "linear": Estimator("linear model", _logistic, _ridge, is_dense=False),
+    "boosting": Estimator("gradient-boosted trees", _boosted_classes, _boosted_values, is_dense=True),
+}
+
+
+class EstimatorModule(nn.Module):
+    """A fitted estimator behind the call of a module, so that a task measures it like any other.
+
+    Args:
+        fitted: What has learnt.
+        role: Of what goes in.
+        is_binary: Whether the task asks for one logit of two classes.
+        num_classes: K of a classification, None of a regression.
+    """
+
+    def __init__(self, fitted: Fitted, role: str, *, is_binary: bool, num_classes: int | None) -> None:
+        super().__init__()
+        self.fitted, self.role = fitted, role
+        self.is_binary, self.num_classes = is_binary, num_classes
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        """Return logits [B, K], one logit [B, 1] of a binary task, or values [B, K]."""
+        rows = self.fitted.design(Batch({self.role: inputs.numpy()}, cursor=0))
+        if self.num_classes is None:
+            values = np.asarray(self.fitted.model.predict(rows), np.float32)
+            return torch.from_numpy(values.reshape(len(inputs), -1))
+        probs_BK = np.full((len(inputs), self.num_classes), 1e-7)
+        # A class that no training sample had is unknown to the estimator.
+        probs_BK[:, self.fitted.model.classes_] = np.clip(self.fitted.model.predict_proba(rows), 1e-7, 1)
+        logits_BK = torch.from_numpy(np.log(probs_BK).astype(np.float32))
+        return logits_BK[:, 1:] - logits_BK[:, :1] if self.is_binary else logits_BK
+
+
+def design_of(data: Data) -> Design:
+    """Return how batches become rows: numbers flattened, texts as counts of their tokens and pairs of tokens (TF-IDF).
+
+    Source:
+        Spärck Jones 1972, Journal of Documentation 28, 11-21, for the weights.
+    """
+    inputs = data.meta.shape.inputs
+    if inputs != "tokens":
+        return lambda batch: batch.arrays[inputs].reshape(len(batch), -1)
+    from sklearn.feature_extraction.text import TfidfVectorizer  # noqa: PLC0415 - an extra
+
+    vectorizer = TfidfVectorizer(
+        analyzer=_grams, min_df=2, max_features=200_000, sublinear_tf=True, dtype=np.float32
+    )
+    vectorizer.fit(row for batch in _epoch(data) for row in batch.tokens)
+    return lambda batch: vectorizer.transform(batch.tokens)
+
+
+def _grams(row: npt.NDArray[np.int64]) -> list[int]:
+    """Return the tokens of a text and its pairs of neighbours, each as one number."""
+    ids: list[int] = row[row != PAD_ID].tolist()
+    return ids + [(first + 1) * 10_000_000 + second for first, second in pairwise(ids)]
+
+
+def fit(name: str, task: TaskRecipe, data: Data, design: Design) -> Fitted:
+    """Return an estimator that has learnt from the training split.
+
+    Args:
+        name: A key of `ESTIMATORS`.
+        task: Classification or regression.
+        data: Without augmentation.
+        design: Of `design_of`.
+    """
+    batches = list(_epoch(data))
+    rows = _stacked([design(batch) for batch in batches])
+    num = rows.shape[0]
+    if ESTIMATORS[name].is_dense:
+        num = min(num, max(1, _MAX_CELLS // rows.shape[1]))
+    if task.name == "classification":
+        model = ESTIMATORS[name].classify()
+        model.fit(rows[:num], np.concatenate([batch.arrays["labels"] for batch in batches])[:num])
+    else:
+        model = ESTIMATORS[name].regress()
+        values_NK = np.concatenate([batch.arrays["values"] for batch in batches])
+        model.fit(rows[:num], _standardized(values_NK, data.meta)[:num])
+    return Fitted(model, design, num)
+
+
+def suits(name: str, inputs: InputKind) -> bool:
+    """Return whether a method reads such inputs: trees take no sparse counts of text."""
+    return not (ESTIMATORS[name].is_dense and inputs == "tokens")
+
+
+def _standardized(values_NK: npt.NDArray[np.float32], meta: DataMeta) -> npt.NDArray[np.float64]:
+    std = np.array(meta.target_std)
+    scaled: npt.NDArray[np.float64] = (values_NK - np.array(meta.target_mean)) / np.where(std > 0, std, 1)
+    return scaled
+
+
+def _stacked(rows: list[Any]) -> Any:
+    if isinstance(rows[0], np.ndarray):
+        return np.concatenate(rows)
+    from scipy.sparse import vstack  # noqa: PLC0415 - comes with scikit-learn
+
+    return vstack(rows).tocsr()
+
+
+def _epoch(data: Data) -> Iterator[Batch]:
+    """Yield the training split once."""
+    num = data.meta.num_train_tokens
+    for batch in data.batches("train", 0, min(_BATCH, num)):
+        excess = batch.cursor - num
+        if excess > 0:
+            yield Batch(
+                {role: array[: len(batch) - excess] for role, array in batch.arrays.items()}, cursor=num
+            )
+        else:
+            yield batch
+        if excess >= 0:
+            return
