@@ -11,12 +11,12 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import torch
-import torch.nn.functional as F
 from hypothesis import strategies as st
-from torch import Tensor
+from torch import Tensor, nn
 
 from kleiber.models import FAMILIES, Spec
 from kleiber.models.gpt import GPTSpec
+from kleiber.models.mlp import MLPSpec
 from kleiber.runs import DataShape
 
 TOKENS = DataShape(inputs="tokens", vocab_size=60, context=16)
@@ -53,6 +53,11 @@ EXAMPLES: dict[str, list[Example]] = {
         Example(TOKENS, {"depth": 2, "width": 32}),
         Example(TOKENS, {"depth": 1, "width": 32, "num_kv_heads": 1, "is_tied": False}),
     ],
+    "mlp": [
+        Example(FEATURES, {"depth": 2, "width": 24}),
+        Example(IMAGES, {"depth": 1, "width": 16, "norm": "batch", "activation": "tanh", "init": "xavier"}),
+        Example(SERIES, {"depth": 3, "width": 20, "norm": "layer", "dropout": 0.1, "init": "orthogonal"}),
+    ],
 }
 
 
@@ -72,10 +77,29 @@ def gpt_specs(draw: st.DrawFn) -> GPTSpec:
     )
 
 
-SPECS: dict[str, st.SearchStrategy[Any]] = {"gpt": gpt_specs()}
+IMAGE_SHAPES = st.builds(
+    DataShape,
+    inputs=st.just("images"),
+    channels=st.integers(1, 3),
+    height=st.integers(9, 40),
+    width=st.integers(9, 40),
+    num_outputs=st.integers(1, 5),
+)
+NORMS = st.sampled_from(["batch", "group", "layer", "none"])
+
+SPECS: dict[str, st.SearchStrategy[Any]] = {
+    "gpt": gpt_specs(),
+    "mlp": st.builds(
+        MLPSpec,
+        depth=st.integers(1, 4),
+        width=st.integers(1, 40),
+        shape=st.one_of(IMAGE_SHAPES, st.just(FEATURES), st.just(SERIES)),
+        norm=st.sampled_from(["none", "layer", "batch"]),
+    ),
+}
 """Any spec of a family, small."""
 
-TARGETS: dict[str, list[float]] = {"gpt": [1e5, 1e6, 124e6]}
+TARGETS: dict[str, list[float]] = {"gpt": [1e5, 1e6, 124e6], "mlp": [3e4, 1e6, 1e9]}
 """Parameters to ask of a family's dial on its usual data."""
 
 
@@ -117,7 +141,7 @@ def loss_of(
         images, texts, scale = output
         if not has_products:
             return (images.sum() + texts.sum()) * scale
-        return F.cross_entropy(scale * images @ texts.T, torch.arange(len(images)))
+        return nn.functional.cross_entropy(scale * images @ texts.T, torch.arange(len(images)))
     if shape.num_outputs is not None:
-        return F.cross_entropy(output, torch.arange(len(output)) % shape.num_outputs)
-    return F.cross_entropy(output[:, :-1].flatten(0, 1), inputs[-1][:, 1:].flatten())
+        return nn.functional.cross_entropy(output, torch.arange(len(output)) % shape.num_outputs)
+    return nn.functional.cross_entropy(output[:, :-1].flatten(0, 1), inputs[-1][:, 1:].flatten())

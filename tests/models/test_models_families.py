@@ -206,7 +206,7 @@ def test_a_folder_of_other_weights_or_sizes_is_refused(family: str, tmp_path: Pa
     with pytest.raises(RunFolderError, match=r"model\.safetensors: .* must be .*Got \("):
         load(first)
     (first / "config.json").write_text(json.dumps({"architectures": json_architectures(second)}))
-    with pytest.raises(RunFolderError, match="config.json"):
+    with pytest.raises(RunFolderError, match=r"config\.json"):
         load(first)
 
 

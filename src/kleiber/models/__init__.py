@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 from kleiber.errors import RecipeError, nearest
 from kleiber.models.config_file import read_architecture
 from kleiber.models.gpt.spec import GPTSpec
+from kleiber.models.mlp.spec import MLPSpec
 from kleiber.runs import DataShape, ModelRecipe, Recipe
 from kleiber.runs.recipe import parse_scalar
 
@@ -27,13 +28,20 @@ __all__ = [
     "shape_of",
 ]
 
-Spec: TypeAlias = GPTSpec
+Spec: TypeAlias = GPTSpec | MLPSpec
 """The union of the families' specs."""
 
-FAMILIES: dict[str, type[Spec]] = {"gpt": GPTSpec}
+FAMILIES: dict[str, type[Spec]] = {
+    "mlp": MLPSpec,
+    "gpt": GPTSpec,
+}
 """By the name of their folder here, each with `spec.py`, `module.py` and `convert.py`."""
 
-ARCHITECTURES: dict[str, str] = {"Qwen3ForCausalLM": "gpt"}
+ARCHITECTURES: dict[str, str] = {
+    "KleiberMLP": "mlp",
+    "Qwen3ForCausalLM": "gpt",
+    "Qwen3MoeForCausalLM": "gpt",
+}
 """Family of each architecture that `config.json` may name."""
 
 

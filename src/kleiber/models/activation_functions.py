@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-import torch.nn.functional as F
-from torch import Tensor, sigmoid, tanh
+from torch import Tensor, nn, sigmoid, tanh
 
 from kleiber.models.activations import ActivationName
 
@@ -23,15 +22,15 @@ def relu2(x: Tensor) -> Tensor:
         >>> relu2(tensor([-2.0, 3.0])).tolist()
         [0.0, 9.0]
     """
-    return F.relu(x).square()
+    return nn.functional.relu(x).square()
 
 
 ACTIVATIONS: dict[ActivationName, Callable[[Tensor], Tensor]] = {
     "sigmoid": sigmoid,
     "tanh": tanh,
-    "relu": F.relu,
-    "gelu": F.gelu,
-    "silu": F.silu,
+    "relu": nn.functional.relu,
+    "gelu": nn.functional.gelu,
+    "silu": nn.functional.silu,
     "relu2": relu2,
 }
 """Each maps a tensor to one of the same shape, number by number."""
