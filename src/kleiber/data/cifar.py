@@ -14,8 +14,8 @@ import numpy.typing as npt
 
 from kleiber.data.array_pickle import load_array_pickle
 from kleiber.data.corpus import Progress
-from kleiber.data.image_folder import image_shape
 from kleiber.data.prepared import NpyWriter, PreparedMeta, file_stats, open_prepared
+from kleiber.data.sample_checks import refuse_without_effect
 from kleiber.data.source import Part, Source
 from kleiber.errors import DataError
 from kleiber.runs import TaskRecipe
@@ -44,6 +44,7 @@ def open_cifar10(
         DataError: A batch is missing or damaged, or a pickle holds anything but arrays, lists and strings.
         StorageError: The cache cannot be written.
     """
+    refuse_without_effect(recipe)
     files = _batch_files(argument, recipe.source)
 
     def prepare(target: Path) -> PreparedMeta:
@@ -55,7 +56,7 @@ def open_cifar10(
     whole = Part(samples, labels=prepared.read("labels"))
     num_train = int(prepared.read("num_train"))
     return Source(
-        shape=image_shape(samples, len(_CLASSES)),
+        shape=samples.image_shape(len(_CLASSES)),
         train=whole.take(np.arange(num_train)),
         test=whole.take(np.arange(num_train, len(whole))),
         classes=_CLASSES,

@@ -10,8 +10,9 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from kleiber.data.prepared import Prepared
 from kleiber.data.sample_checks import num_in
-from kleiber.data.source import Part
+from kleiber.data.source import Part, Source
 from kleiber.errors import DataError
 
 __all__ = ["ClassFolders", "class_folders"]
@@ -36,16 +37,23 @@ class ClassFolders:
         """Return a file's path below the root."""
         return self.files[index].relative_to(self.root).as_posix()
 
-    def part(self, split: str, whole: Part, kept: npt.NDArray[np.intp]) -> Part | None:
-        """Return the samples of a split; None without any.
-
-        Args:
-            split: train, val or test.
-            whole: The samples that were read of all files.
-            kept: Which file each of them came from.
-        """
-        chosen = np.flatnonzero(np.array(self.splits)[kept] == split)
-        return whole.take(chosen) if len(chosen) else None
+    def source_of(self, prepared: Prepared) -> Source:
+        """Return what was prepared of the files: pictures in `images.npy`, which file each came from in `kept.npy`."""
+        kept = prepared.read("kept")
+        samples = prepared.samples(images="images")
+        whole = Part(samples, labels=self.labels[kept])
+        splits = np.array(self.splits)[kept]
+        parts = {name: whole.take(np.flatnonzero(splits == name)) for name in ("train", "val", "test")}
+        return Source(
+            shape=samples.image_shape(len(self.classes)),
+            train=parts["train"],
+            val=parts["val"] if "val" in self.splits else None,
+            test=parts["test"] if "test" in self.splits else None,
+            classes=self.classes,
+            content_hash=prepared.meta.content_hash,
+            num_bad_samples=prepared.meta.num_bad_samples,
+            notes=prepared.meta.notes,
+        )
 
 
 def class_folders(path_typed: str, suffixes: Collection[str], *, source: str, what: str) -> ClassFolders:

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from kleiber.data.corpus import Progress
+from kleiber.data.sample_checks import refuse_without_effect
 from kleiber.data.source import ArraySamples, Part, Source
 from kleiber.errors import DataError, MissingExtraError
 from kleiber.runs import DataShape, TaskRecipe
@@ -17,8 +18,8 @@ __all__ = ["open_breast_cancer", "open_diabetes", "open_digits", "open_wine"]
 
 
 def open_digits(
-    recipe: DataRecipe,  # noqa: ARG001 - an opener's signature
-    task: TaskRecipe,  # noqa: ARG001 - the same
+    recipe: DataRecipe,
+    task: TaskRecipe,  # noqa: ARG001 - an opener's signature
     argument: str,
     *,
     cache: Path,  # noqa: ARG001 - the same
@@ -29,7 +30,7 @@ def open_digits(
     Source:
         Alpaydin and Kaynak 1998, UCI; the test part that scikit-learn ships.
     """
-    loaded = _loaded("digits", argument)
+    loaded = _loaded("digits", recipe, argument)
     images = loaded.images.astype(np.uint8)[:, None]  # [N, 1, 8, 8]
     return Source(
         shape=DataShape(inputs="images", channels=1, height=8, width=8, num_outputs=10),
@@ -39,32 +40,32 @@ def open_digits(
 
 
 def open_breast_cancer(
-    recipe: DataRecipe,  # noqa: ARG001 - an opener's signature
-    task: TaskRecipe,  # noqa: ARG001 - the same
+    recipe: DataRecipe,
+    task: TaskRecipe,  # noqa: ARG001 - an opener's signature
     argument: str,
     *,
     cache: Path,  # noqa: ARG001 - the same
     on_progress: Progress,  # noqa: ARG001 - the same
 ) -> Source:
     """Return 569 tumours, 30 measures of each, malignant or benign (Wolberg et al. 1995, UCI)."""
-    return _classified_table("breast_cancer", argument)
+    return _classified_table("breast_cancer", recipe, argument)
 
 
 def open_wine(
-    recipe: DataRecipe,  # noqa: ARG001 - an opener's signature
-    task: TaskRecipe,  # noqa: ARG001 - the same
+    recipe: DataRecipe,
+    task: TaskRecipe,  # noqa: ARG001 - an opener's signature
     argument: str,
     *,
     cache: Path,  # noqa: ARG001 - the same
     on_progress: Progress,  # noqa: ARG001 - the same
 ) -> Source:
     """Return 178 wines, 13 measures of each, of three growers (Aeberhard and Forina 1992, UCI)."""
-    return _classified_table("wine", argument)
+    return _classified_table("wine", recipe, argument)
 
 
 def open_diabetes(
-    recipe: DataRecipe,  # noqa: ARG001 - an opener's signature
-    task: TaskRecipe,  # noqa: ARG001 - the same
+    recipe: DataRecipe,
+    task: TaskRecipe,  # noqa: ARG001 - an opener's signature
     argument: str,
     *,
     cache: Path,  # noqa: ARG001 - the same
@@ -72,7 +73,7 @@ def open_diabetes(
 ) -> Source:
     """Return 442 patients, 10 measures of each, and how far the disease was a year later (Efron et al. 2004)."""
     # Scaled over all samples as scikit-learn ships them; unscaled, so that only the training split is looked at.
-    loaded = _loaded("diabetes", argument, scaled=False)
+    loaded = _loaded("diabetes", recipe, argument, scaled=False)
     features = loaded.data.astype(np.float32)
     return Source(
         shape=DataShape(inputs="features", num_features=features.shape[1], num_outputs=1),
@@ -80,8 +81,8 @@ def open_diabetes(
     )
 
 
-def _classified_table(name: str, argument: str) -> Source:
-    loaded = _loaded(name, argument)
+def _classified_table(name: str, recipe: DataRecipe, argument: str) -> Source:
+    loaded = _loaded(name, recipe, argument)
     features = loaded.data.astype(np.float32)
     classes = tuple(str(target) for target in loaded.target_names)
     return Source(
@@ -91,13 +92,14 @@ def _classified_table(name: str, argument: str) -> Source:
     )
 
 
-def _loaded(name: str, argument: str, **options: Any) -> Any:
+def _loaded(name: str, recipe: DataRecipe, argument: str, **options: Any) -> Any:
     if argument:
         raise DataError(
             f"data.source '{name}' takes nothing after a colon.",
             got=f"{name}:{argument}",
             hint=f"--set data.source={name}",
         )
+    refuse_without_effect(recipe)
     try:
         from sklearn import datasets  # noqa: PLC0415 - an extra
     except ImportError:

@@ -4,17 +4,16 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import numpy as np
-
 from kleiber.data.class_folders import ClassFolders, class_folders
 from kleiber.data.corpus import Progress
 from kleiber.data.images import EncodedImage, prepare_images
-from kleiber.data.prepared import MappedSamples, Prepared, PreparedMeta, file_stats, open_prepared
-from kleiber.data.source import Part, Source
-from kleiber.runs import DataShape, TaskRecipe
+from kleiber.data.prepared import Prepared, PreparedMeta, file_stats, open_prepared
+from kleiber.data.sample_checks import refuse_without_effect
+from kleiber.data.source import Source
+from kleiber.runs import TaskRecipe
 from kleiber.runs.recipe import DataRecipe
 
-__all__ = ["IMAGE_SUFFIXES", "image_shape", "open_image_folder"]
+__all__ = ["IMAGE_SUFFIXES", "open_image_folder"]
 
 IMAGE_SUFFIXES = frozenset(
     {".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm"}
@@ -39,27 +38,9 @@ def open_image_folder(
         MissingExtraError: Pillow is not installed.
         StorageError: The cache cannot be written.
     """
+    refuse_without_effect(recipe, used={"image_size"})
     folders = class_folders(argument, IMAGE_SUFFIXES, source=recipe.source, what="image")
-    prepared = _prepared(folders, recipe, cache, on_progress)
-    kept = prepared.read("kept")
-    samples = prepared.samples(images="images")
-    whole = Part(samples, labels=folders.labels[kept])
-    return Source(
-        shape=image_shape(samples, len(folders.classes)),
-        train=folders.part("train", whole, kept) or whole.take(np.empty(0, np.intp)),
-        val=folders.part("val", whole, kept),
-        test=folders.part("test", whole, kept),
-        classes=folders.classes,
-        content_hash=prepared.meta.content_hash,
-        num_bad_samples=prepared.meta.num_bad_samples,
-        notes=prepared.meta.notes,
-    )
-
-
-def image_shape(samples: MappedSamples, num_classes: int | None) -> DataShape:
-    """Return the shape of mapped images [N, C, H, W] with so many classes."""
-    _, channels, height, width = samples.arrays["images"].shape
-    return DataShape(inputs="images", channels=channels, height=height, width=width, num_outputs=num_classes)
+    return folders.source_of(_prepared(folders, recipe, cache, on_progress))
 
 
 def _prepared(folders: ClassFolders, recipe: DataRecipe, cache: Path, on_progress: Progress) -> Prepared:

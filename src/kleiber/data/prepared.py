@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from kleiber.errors import DataError, RunFolderError
+from kleiber.runs.data_shape import DataShape
 from kleiber.runs.document import Document, hash_of
 from kleiber.runs.files import write_folder
 
@@ -74,6 +75,13 @@ class MappedSamples:
     def arrays(self) -> dict[str, npt.NDArray[Any]]:
         """The arrays, not in memory."""
         return {role: _mapped(path, mmap_mode="r") for role, path in self.paths.items()}
+
+    def image_shape(self, num_outputs: int | None) -> DataShape:
+        """Return the shape of `images` [N, C, H, W] with so many classes or values."""
+        _, channels, height, width = self.arrays["images"].shape
+        return DataShape(
+            inputs="images", channels=channels, height=height, width=width, num_outputs=num_outputs
+        )
 
     def gather(self, indices: npt.NDArray[np.intp]) -> dict[str, npt.NDArray[Any]]:
         """Return the arrays [B, ...] of these samples."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 import numpy as np
@@ -11,8 +11,41 @@ import numpy.typing as npt
 from kleiber.data.source import Source
 from kleiber.errors import DataError
 from kleiber.runs import TaskRecipe
+from kleiber.runs.recipe import DataRecipe
 
-__all__ = ["check_finite", "check_source", "check_suits", "num_in"]
+__all__ = ["check_finite", "check_source", "check_suits", "num_in", "refuse_without_effect"]
+
+
+_OF_SOME_SOURCES = (
+    "field",
+    "target",
+    "columns",
+    "split_field",
+    "image_size",
+    "horizon",
+    "has_quality_filter",
+)
+"""Keys of `data` that only some kinds of sources read."""
+
+
+def refuse_without_effect(recipe: DataRecipe, *, used: Collection[str] = ()) -> None:
+    """Refuse what a recipe says about columns, images or texts to a source that has none.
+
+    Args:
+        recipe: What the user wrote.
+        used: Which of those keys the source reads.
+
+    Raises:
+        DataError: Another of them is not at its default.
+    """
+    for key in _OF_SOME_SOURCES:
+        default = type(recipe).model_fields[key].default
+        if key not in used and getattr(recipe, key) != default:
+            raise DataError(
+                f"data.{key} has no effect on '{recipe.source}'.",
+                got=getattr(recipe, key),
+                hint=f"--set data.{key}={'null' if default is None else str(default).lower()}",
+            )
 
 
 def check_suits(source: Source, task: TaskRecipe, *, name: str) -> None:
