@@ -153,7 +153,7 @@ def test_documents_are_frozen():
         ({"trian": {}}, "r.yaml: unknown key 'trian'. Did you mean 'train'?"),
         (
             {"task": {"qqq": 1}},
-            "r.yaml: unknown key 'task.qqq'. Known: name.",
+            "r.yaml: unknown key 'task.qqq'. Known: beam_size, class_weights, huber_delta, label_smoothing, loss, name.",
         ),
         (
             {"train": {"optimizer": {"lr": -1}}},

@@ -52,9 +52,9 @@ def test_a_truncated_record_says_so(make_run, tmp_path):
 
 def test_a_record_of_a_later_version_is_refused(make_run, tmp_path):
     run = make_run(tmp_path / "a")
-    raw = json.loads(run.record_path.read_text()) | {"version": 2}
+    raw = json.loads(run.record_path.read_text()) | {"version": 3}
     run.record_path.write_text(json.dumps(raw))
-    with pytest.raises(RunFolderError, match=r"record\.json: version: input should be 1\. Got 2\."):
+    with pytest.raises(RunFolderError, match=r"record\.json: version: input should be 2\. Got 3\."):
         run.read_record()
 
 

@@ -36,7 +36,7 @@ def test_later_assignments_win():
         ("train.seed", "--set takes KEY=VALUE with a dotted key. Got 'train.seed'.\n  try: --set train.num_steps=2000"),
         ("=3", "--set takes KEY=VALUE with a dotted key. Got '=3'.\n  try: --set train.num_steps=2000"),
         ("train.sede=3", "the recipe: unknown key 'train.sede'. Did you mean 'seed'?"),
-        ("train.seed.x=3", "--set train.seed.x: 'seed' holds a value, not keys. Got 0."),
+        ("train.seed.x=3", "the recipe: train.seed: input should be a valid integer. Got {'x': 3}."),
         ("train.num_steps=-5", "the recipe: train.num_steps: input should be greater than or equal to 1. Got -5."),
         (
             "train.accumulation=3",
@@ -104,3 +104,37 @@ def test_read_recipe_refuses(tmp_path, content, message):
 def test_read_recipe_without_a_file(tmp_path):
     with pytest.raises(RecipeError, match=r"none\.yaml cannot be read as a recipe: .*No such file"):
         read_recipe(tmp_path / "none.yaml")
+
+
+def test_one_rate_moves_all_unless_two_are_given():
+    def rates(*assignments):
+        optimizer = Recipe().with_values(assignments).train.optimizer
+        return optimizer.lr, optimizer.matrix_lr
+
+    assert rates() == (0.01, 0.003)
+    assert rates("train.optimizer.lr=0.1") == (0.1, 0.1)
+    assert rates("train.optimizer.name=sgd") == (0.01, 0.01)
+    assert rates("train.optimizer.lr=0.1", "train.optimizer.matrix_lr=0.2") == (0.1, 0.2)
+    assert rates("train.optimizer.name=muon", "train.optimizer.lr=0.1") == (0.1, 0.003)
+    twice = Recipe().with_values(["train.optimizer.lr=0.1"]).with_values(["train.optimizer.lr=0.5"])
+    assert twice.train.optimizer.matrix_lr == 0.5
+
+
+def test_steps_are_open_where_something_countable_ends_the_run():
+    assert Recipe().with_values(["train.stop.epochs=2"]).train.num_steps == 10**9
+    assert Recipe().with_values(["train.stop.epochs=2", "train.num_steps=5"]).train.num_steps == 5
+    assert Recipe().with_values(["train.stop.patience=2"]).train.num_steps == 1000
+
+
+@pytest.mark.parametrize(
+    ("assignment", "message"),
+    [
+        ("task.loss=mse", r"loss of lm must be cross_entropy, got mse"),
+        ("task.huber_delta=2", r"huber_delta has no effect on lm with loss cross_entropy, got 2\.0"),
+        ("task.class_weights=balanced", r"class_weights has no effect on lm"),
+        ("train.schedule.milestones=[0.5, 0.2]", r"milestones must rise between 0 and 1, got \[0\.5, 0\.2\]"),
+    ],
+)
+def test_what_would_have_no_effect_is_refused(assignment, message):
+    with pytest.raises(RecipeError, match=message):
+        Recipe().with_values([assignment])

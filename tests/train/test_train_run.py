@@ -189,7 +189,7 @@ def test_a_corrupt_checkpoint_of_a_trunk_says_how_to_train_it_again(recipe, tmp_
 def test_a_branch_of_a_trunk_of_another_text_is_refused(recipe, small_text, whole, tmp_path):
     shutil.copytree(small_text, tmp_path / "text", ignore=shutil.ignore_patterns("csv.py"))
     other = recipe.with_values([f"data.source=text:{tmp_path / 'text'}"])
-    with pytest.raises(CheckpointError, match=r"step 15 is of another text than .*\n  try: rm -r .*whole "):
+    with pytest.raises(CheckpointError, match=r"step 15 is of other data than .*\n  try: rm -r .*whole "):
         train(other, tmp_path / "branch", branch=Branch(whole, 15))
 
 
@@ -315,7 +315,7 @@ def test_a_changed_text_is_refused(recipe, small_text, tmp_path):
     with pytest.raises(Interrupted):
         train(recipe, tmp_path / "a", on_progress=interrupt)
     (tmp_path / "text" / "csv.py").write_text("x = 1\n" * 2000)
-    with pytest.raises(RecipeError, match="was trained on another text"):
+    with pytest.raises(RecipeError, match="was trained on other data"):
         train(recipe, tmp_path / "a")
 
 

@@ -92,7 +92,7 @@ class Recipe(Document):
             >>> Recipe().with_values(["train.optimizer.lr=3e-4"]).train.optimizer.lr
             0.0003
         """
-        return Recipe.of(assign(self.model_dump(mode="json"), assignments), "the recipe", RecipeError)
+        return Recipe.of(assign(self.model_dump(mode="json", exclude_unset=True), assignments), "the recipe", RecipeError)
 
 
 def assign(raw: dict[str, Any], assignments: Sequence[str]) -> dict[str, Any]:

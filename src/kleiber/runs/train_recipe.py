@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal, Self
+from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -34,14 +34,12 @@ class OptimizerRecipe(Document):
     is_nesterov: bool = False
     """Whether sgd looks ahead (Sutskever et al. 2013); muon always does."""
 
-    @model_validator(mode="before")
-    @classmethod
-    def _one_rate(cls, raw: Any) -> Any:
-        if not isinstance(raw, dict) or "matrix_lr" in raw or raw.get("name") == "muon":
-            return raw
-        if "lr" in raw or raw.get("name", "adamw") != "adamw":
-            return raw | {"matrix_lr": raw.get("lr", cls.model_fields["lr"].default)}
-        return raw
+    @model_validator(mode="after")
+    def _one_rate(self) -> Self:
+        is_open = "matrix_lr" not in self.model_fields_set and self.name != "muon"
+        if is_open and ("lr" in self.model_fields_set or self.name != "adamw"):
+            self.__dict__["matrix_lr"] = self.lr  # stays unset: it follows when `lr` is set anew
+        return self
 
 
 class ScheduleRecipe(Document):
@@ -142,15 +140,11 @@ class TrainRecipe(Document):
     branch_steps: tuple[int, ...] = ()
     """Steps whose checkpoints stay for good: where branches leave a trunk."""
 
-    @model_validator(mode="before")
-    @classmethod
-    def _open_end(cls, raw: Any) -> Any:
-        if isinstance(raw, dict) and "num_steps" not in raw and "stop" in raw:
-            stop = (
-                raw["stop"] if isinstance(raw["stop"], StopRecipe) else StopRecipe.model_validate(raw["stop"])
-            )
-            return raw | {"num_steps": _MAX_STEPS} if stop.is_countable else raw
-        return raw
+    @model_validator(mode="after")
+    def _open_end(self) -> Self:
+        if "num_steps" not in self.model_fields_set and self.stop.is_countable:
+            self.__dict__["num_steps"] = _MAX_STEPS  # stays unset: it is settled when the run starts
+        return self
 
     @model_validator(mode="after")
     def _divisible(self) -> Self:

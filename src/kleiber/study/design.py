@@ -68,7 +68,7 @@ class LadderDesign(Document):
         Raises:
             RecipeError: An assignment is malformed, names an unknown key or breaks a constraint.
         """
-        return LadderDesign.of(assign(self.model_dump(mode="json"), assignments), "the ladder", RecipeError)
+        return LadderDesign.of(assign(self.model_dump(mode="json", exclude_unset=True), assignments), "the ladder", RecipeError)
 
 
 @dataclass(frozen=True)

@@ -5,12 +5,20 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from kleiber.runs import DataMeta, TaskName, TaskRecipe
+from kleiber.tasks.classification import Classification
+from kleiber.tasks.contrastive import Contrastive
 from kleiber.tasks.language import LanguageModelling
+from kleiber.tasks.regression import Regression
 from kleiber.tasks.task import Metrics, Task
 
 __all__ = ["TASKS", "LanguageModelling", "Metrics", "Task", "task_of"]
 
-TASKS: dict[TaskName, Callable[[TaskRecipe, DataMeta | None], Task]] = {"lm": LanguageModelling}
+TASKS: dict[TaskName, Callable[[TaskRecipe, DataMeta | None], Task]] = {
+    "lm": LanguageModelling,
+    "classification": Classification,
+    "regression": Regression,
+    "contrastive": Contrastive,
+}
 
 
 def task_of(recipe: TaskRecipe, meta: DataMeta | None = None) -> Task:

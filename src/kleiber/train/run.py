@@ -19,6 +19,7 @@ from kleiber.runs import Predicted, Recipe, Record, Result, RunFolder, environme
 from kleiber.runs.files import RESUME_HINT, storage_errors
 from kleiber.tasks import Metrics, task_of
 from kleiber.train.allocator import pin_allocator
+from kleiber.train.compiling import compiled, settle_compile
 from kleiber.train.lock import exclusive
 from kleiber.train.loop import Loop, Progress
 from kleiber.train.measure import MemoryMeter, peak_flops_per_s
@@ -73,7 +74,11 @@ def train(
         torch.set_num_threads(num_threads)
         data = open_data(recipe.data, seed=recipe.train.seed, task=recipe.task)
         step_time_s = predicted.step_time_s if predicted else None
-        recipe = known or settle(recipe, data.meta, num_threads=num_threads, step_time_s=step_time_s)
+        if known is None:
+            recipe = settle(recipe, data.meta, num_threads=num_threads, step_time_s=step_time_s)
+            recipe = settle_compile(recipe, data, task_of(recipe.task, data.meta), notice)
+        else:
+            recipe = known
         if recipe.task.name == "lm":
             require_tokens(data.meta, recipe.num_tokens)
         spec = resolve_spec(recipe)
@@ -134,6 +139,7 @@ def _work(
         flops_per_step=record.train_flops / recipe.train.num_steps,
         peak_flops_per_s=peak,
         on_progress=on_progress,
+        compiled=compiled(state.module) if recipe.train.compile == "always" else None,
     )
     metrics = loop.run()
     state.take_result_()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 from kleiber.errors import RecipeError
-from kleiber.models import resolve_spec
+from kleiber.models import resolve_spec, size_of
 from kleiber.runs import DataMeta, DataShape, ModelRecipe, Recipe
 from kleiber.units import format_count
 
@@ -38,7 +38,7 @@ def settle(recipe: Recipe, meta: DataMeta, *, num_threads: int, step_time_s: flo
     """
     recipe = with_shape(recipe, meta.shape)
     # The data says vocabulary and shape; a size that said them too could contradict it.
-    size = resolve_spec(recipe).model_dump(exclude={"vocab_size", "context", "shape"})
+    size = size_of(resolve_spec(recipe))
     train = recipe.train
     if train.is_full_batch:
         num_samples = meta.num_train_tokens // recipe.tokens_per_sample
@@ -75,7 +75,7 @@ def as_settled(recipe: Recipe, known: Recipe) -> Recipe:
         settled["num_steps"] = min(train.num_steps, done.num_steps)
     if train.compile == "auto":
         settled["compile"] = done.compile
-    size = resolve_spec(recipe).model_dump(exclude={"vocab_size", "context", "shape"})
+    size = size_of(resolve_spec(recipe))
     num_threads = recipe.parallel.num_threads or known.parallel.num_threads
     return recipe.model_copy(
         update={

@@ -85,7 +85,7 @@ class EstimatorModule(nn.Module):
     Args:
         fitted: What has learnt.
         role: Of what goes in.
-        is_binary: Whether the task asks for one logit of two classes.
+        is_binary: Whether the task asks of each class by itself.
         num_classes: K of a classification, None of a regression.
     """
 
@@ -95,16 +95,18 @@ class EstimatorModule(nn.Module):
         self.is_binary, self.num_classes = is_binary, num_classes
 
     def forward(self, inputs: Tensor) -> Tensor:
-        """Return logits [B, K], one logit [B, 1] of a binary task, or values [B, K]."""
+        """Return logits or values, [B, K]."""
         rows = self.fitted.design(Batch({self.role: inputs.numpy()}, cursor=0))
         if self.num_classes is None:
             values = np.asarray(self.fitted.model.predict(rows), np.float32)
             return torch.from_numpy(values.reshape(len(inputs), -1))
         probs_BK = np.full((len(inputs), self.num_classes), 1e-7)
         # A class that no training sample had is unknown to the estimator.
-        probs_BK[:, self.fitted.model.classes_] = np.clip(self.fitted.model.predict_proba(rows), 1e-7, 1)
+        probs_BK[:, self.fitted.model.classes_] = np.clip(
+            self.fitted.model.predict_proba(rows), 1e-7, 1 - 1e-6
+        )
         logits_BK = torch.from_numpy(np.log(probs_BK).astype(np.float32))
-        return logits_BK[:, 1:] - logits_BK[:, :1] if self.is_binary else logits_BK
+        return logits_BK - torch.log1p(-logits_BK.exp()) if self.is_binary else logits_BK
 
 
 def design_of(data: Data) -> Design:
