@@ -1,0 +1,160 @@
+"""Arrays of samples as an archive holds them: `x_train`, `y_train` and their like.
+
+Shapes: N samples, C channels, H height, W width, T steps, F columns, K values.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from kleiber.data.prepared import Prepared, PreparedMeta
+from kleiber.data.source import Part, Source
+from kleiber.errors import DataError
+from kleiber.runs import DataShape, TaskRecipe
+from kleiber.runs.recipe import DataRecipe
+
+__all__ = ["Arrays", "array_source", "class_names", "prepare_arrays"]
+
+Arrays = dict[str, npt.NDArray[Any]]
+
+_SPLITS = {"train": ("train",), "val": ("val", "valid"), "test": ("test",)}
+"""What may stand after `x_` and `y_`."""
+
+_ROLES = ("images", "features", "series")
+"""By axes of an array that is no picture: 2 are features, 3 a series."""
+
+
+def prepare_arrays(target: Path, archives: Sequence[Arrays], recipe: DataRecipe) -> PreparedMeta:
+    """Write `SPLIT_ROLE.npy` and `SPLIT_y.npy` for each split.
+
+    Raises:
+        DataError: An array has a shape that says nothing, or splits differ in it.
+    """
+    (archive,) = archives
+    digest, shapes = hashlib.sha256(), {}
+    for split, names in _SPLITS.items():
+        name = next((name for name in names if f"x_{name}" in archive), None)
+        if name is None:
+            continue
+        role, x = _samples(f"x_{name}", archive[f"x_{name}"], recipe.source)
+        y = _answers(archive, name, len(x), recipe.source)
+        np.save(target / f"{split}_{role}.npy", x)
+        np.save(target / f"{split}_y.npy", y)
+        digest.update(f"{role} {x.shape} {x.dtype} {y.dtype} ".encode() + x.tobytes() + y.tobytes())
+        shapes[f"x_{name}"] = x.shape[1:]
+    if len(set(shapes.values())) > 1:
+        raise DataError(
+            f"data.source '{recipe.source}': samples must have one shape, and "
+            + ", ".join(f"{name} has {shape}" for name, shape in shapes.items())
+            + "."
+        )
+    return PreparedMeta(
+        content_hash=digest.hexdigest()[:16],
+        classes=tuple(str(name) for name in archive.get("classes", ())),
+    )
+
+
+def _samples(name: str, x: npt.NDArray[Any], source: str) -> tuple[str, npt.NDArray[Any]]:
+    """Return the role of an array, and the array as that role has it.
+
+    Bytes are pixels: [N, H, W], [N, H, W, C] with C 1 or 3, or [N, C, H, W]. Other numbers are columns [N, F], steps of columns
+    [N, T, F], or with four axes pixels too.
+    """
+    if x.dtype.kind not in "buif":
+        raise DataError(f"data.source '{source}': {name} must be of numbers, and is of {x.dtype}.")
+    if x.ndim == 4 or (x.ndim == 3 and x.dtype == np.uint8):
+        pixels = x if x.dtype == np.uint8 else x.astype(np.float32)
+        if x.ndim == 3:
+            return "images", pixels[:, None]
+        is_channels_last = x.shape[-1] in {1, 3} and x.shape[1] not in {1, 3}
+        return "images", np.ascontiguousarray(pixels.transpose(0, 3, 1, 2)) if is_channels_last else pixels
+    if x.ndim in {2, 3}:
+        return _ROLES[x.ndim - 1], x.astype(np.float32)
+    raise DataError(
+        f"data.source '{source}': {name} must be [N, F], [N, T, F], [N, H, W], [N, C, H, W] or [N, H, W, C].",
+        got=x.shape,
+    )
+
+
+def _answers(archive: Arrays, name: str, num: int, source: str) -> npt.NDArray[Any]:
+    y = archive.get(f"y_{name}")
+    if y is None:
+        raise DataError(f"data.source '{source}': x_{name} has no y_{name} beside it.")
+    if y.ndim not in {1, 2} or len(y) != num or y.dtype.kind not in "buifU":
+        raise DataError(
+            f"data.source '{source}': y_{name} must hold a class or a number for each of the {num:,} samples.",
+            got=f"{y.shape} of {y.dtype}",
+        )
+    return y[:, 0] if y.ndim == 2 and y.shape[1] == 1 else y
+
+
+def array_source(prepared: Prepared, recipe: DataRecipe, task: TaskRecipe) -> Source:
+    """Return the splits; whole numbers and names are classes, unless the task is regression.
+
+    Raises:
+        DataError: A split has a class by name that train has not.
+    """
+    role = next(role for role in _ROLES if prepared.has(f"train_{role}"))
+    answers = {split: prepared.read(f"{split}_y") for split in _SPLITS if prepared.has(f"{split}_y")}
+    named, classes = _coded(answers, prepared.meta.classes, recipe.source)
+    is_labels = named["train"].ndim == 1 and named["train"].dtype.kind in "bui" and task.name != "regression"
+    parts = {}
+    for split, y in named.items():
+        samples = prepared.samples(**{role: f"{split}_{role}"})
+        values = None if is_labels else y.reshape(len(y), -1).astype(np.float32)
+        parts[split] = Part(samples, labels=y.astype(np.int64) if is_labels else None, values=values)
+    names = class_names(classes, parts["train"].labels)
+    train_values = parts["train"].values
+    num_outputs = len(names) if train_values is None else train_values.shape[1]
+    return Source(
+        shape=_shape(role, prepared.samples(x=f"train_{role}").arrays["x"].shape[1:], num_outputs),
+        train=parts["train"],
+        val=parts.get("val"),
+        test=parts.get("test"),
+        classes=names if is_labels else (),
+        content_hash=prepared.meta.content_hash,
+    )
+
+
+def _coded(answers: Arrays, classes: tuple[str, ...], source: str) -> tuple[Arrays, tuple[str, ...]]:
+    """Return classes that are names as numbers, in the order of `classes` or sorted."""
+    if answers["train"].dtype.kind != "U":
+        return answers, classes
+    known = classes or tuple(sorted({str(name) for name in answers["train"]}))
+    numbers = {name: number for number, name in enumerate(known)}
+    for split, y in answers.items():
+        strange = sorted({str(name) for name in y} - set(known))
+        if strange:
+            raise DataError(
+                f"data.source '{source}': y_{split} has classes that are not known: {', '.join(strange[:5])}."
+            )
+    return {split: np.array([numbers[str(name)] for name in y]) for split, y in answers.items()}, known
+
+
+def class_names(given: tuple[str, ...], labels: npt.NDArray[np.int64] | None) -> tuple[str, ...]:
+    """Return the names that an archive gives to its classes; without them, the numbers up to the largest label.
+
+    Example:
+        >>> class_names((), np.array([0, 2]))
+        ('0', '1', '2')
+    """
+    if given or labels is None:
+        return given
+    return tuple(str(label) for label in range(int(labels.max(initial=-1)) + 1))
+
+
+def _shape(role: str, size: tuple[int, ...], num_outputs: int) -> DataShape:
+    if role == "images":
+        channels, height, width = size
+        return DataShape(
+            inputs="images", channels=channels, height=height, width=width, num_outputs=num_outputs
+        )
+    if role == "series":
+        return DataShape(inputs="series", context=size[0], num_features=size[1], num_outputs=num_outputs)
+    return DataShape(inputs="features", num_features=size[0], num_outputs=num_outputs)
