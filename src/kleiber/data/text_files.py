@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import gzip
-import lzma
 import os
-import zlib
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
@@ -13,7 +10,8 @@ from pathlib import Path
 from kleiber.data.passages import Passage, split_documents
 from kleiber.data.source_files import SourceFiles
 from kleiber.data.tables import TABLE_SUFFIXES, read_table
-from kleiber.errors import DataError, MissingExtraError, nearest
+from kleiber.data.text_stream import COMPRESSED_SUFFIXES, inner_suffix, text_parts
+from kleiber.errors import DataError, nearest
 
 __all__ = ["TEXT_SUFFIXES", "text_files"]
 
@@ -29,7 +27,6 @@ TEXT_SUFFIXES = frozenset(
 )  # fmt: skip
 """What is taken from a folder; a file that is named is read whatever its suffix."""
 
-_COMPRESSED = frozenset({".xz", ".gz", ".zst"})
 _EXAMPLE = "--set data.source=text:book.txt   (or a folder, .xz, .gz, .zst, .jsonl, .parquet)"
 
 
@@ -69,13 +66,12 @@ def _text_names(root: Path) -> Iterator[str]:
         subfolders[:] = [name for name in subfolders if not name.startswith(".")]
         for file in files:
             path = Path(folder) / file
-            inner = Path(path.stem).suffix if _is_packed(file) else path.suffix
-            if not file.startswith(".") and inner.lower() in TEXT_SUFFIXES | TABLE_SUFFIXES:
+            if not file.startswith(".") and inner_suffix(file) in TEXT_SUFFIXES | TABLE_SUFFIXES:
                 yield path.relative_to(root).as_posix()
 
 
 def _is_packed(name: str) -> bool:
-    return Path(name).suffix.lower() in _COMPRESSED
+    return Path(name).suffix.lower() in COMPRESSED_SUFFIXES
 
 
 def _is_table(name: str) -> bool:
@@ -107,44 +103,4 @@ def _check_tables(source: str, names: tuple[str, ...], field: str | None) -> Non
 def _read_file(path: Path, name: str, *, field: str | None) -> Iterator[Passage]:
     if field is not None and _is_table(name):
         return read_table(path, name, field)
-    return split_documents(name, _decoded(_content(path), path))
-
-
-def _content(path: Path) -> bytes:
-    raw = path.read_bytes()
-    suffix = path.suffix.lower()
-    try:
-        if suffix == ".xz":
-            return lzma.decompress(raw)
-        if suffix == ".gz":
-            return gzip.decompress(raw)
-    except (lzma.LZMAError, EOFError, OSError, zlib.error) as error:
-        raise DataError(
-            f"{path} is not a whole {suffix} file: {error}.", hint=f"test it with: {suffix[1:]} -t"
-        ) from None
-    return _decompress_zst(raw, path) if suffix == ".zst" else raw
-
-
-def _decompress_zst(raw: bytes, path: Path) -> bytes:
-    try:
-        import zstandard  # noqa: PLC0415 - an extra
-    except ImportError:
-        raise MissingExtraError.of("zstandard", "data", f"Reading {path.name}") from None
-    try:
-        with zstandard.ZstdDecompressor().stream_reader(raw, read_across_frames=True) as stream:
-            return bytes(stream.read())
-    except zstandard.ZstdError as error:
-        raise DataError(f"{path} is not a whole .zst file: {error}.", hint="test it with: zstd -t") from None
-
-
-def _decoded(raw: bytes, path: Path) -> str:
-    if (zero := raw.find(b"\0")) >= 0:
-        raise DataError(f"{path} is binary, not text: byte {zero} is NUL.", hint=_EXAMPLE)
-    try:
-        text = raw.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise DataError(
-            f"{path} is not UTF-8 text: byte {error.start} is 0x{raw[error.start]:02x}.",
-            hint=f"iconv -f latin1 -t utf-8 {path.name} > utf8.txt   (if it is Latin-1)",
-        ) from None
-    return text.replace("\r\n", "\n").replace("\r", "\n")
+    return split_documents(name, "".join(text_parts(path)))
