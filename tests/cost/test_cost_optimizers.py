@@ -59,6 +59,7 @@ def test_temporaries_of_a_loop_worked_by_hand() -> None:
         "momentum": 0,
         "adagrad": 4 * (100 + 60),
         "rmsprop": 4 * (100 + 60),
+        "rmsprop_momentum": 4 * (100 + 60),
         "adam": 4 * (100 + 2 * 60),
         "adamw": 4 * (100 + 2 * 60),
         "muon": 4 * (100 + 2 * 60),

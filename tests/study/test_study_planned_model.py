@@ -5,10 +5,11 @@ from pathlib import Path
 import pytest
 
 from kleiber.errors import RecipeError, UsageError
-from kleiber.models import parse_size, resolve_spec
+from kleiber.models import parse_size, resolve_spec, shape_of
 from kleiber.runs import Recipe
 from kleiber.study.job import Job
 from kleiber.study.place import here, place_of
+from kleiber.study.planned_data import size_recipe
 from kleiber.study.planned_model import Asked, default_usage, open_planned, shorthand
 
 HERE = here(None, num_threads=1)
@@ -58,22 +59,27 @@ def test_a_class_is_opened_with_its_input():
         "gpt:depth=3,width=96,mlp_width=100,is_tied=false",
         "gpt:params=124e6",
         "gpt:depth=4,num_kv_heads=1",
+        "gpt:depth=2,width=64,num_experts=8",
+        "mlp:depth=2,width=300,norm=batch",
     ],
 )
 def test_a_shorthand_is_the_very_spec(text):
-    spec = resolve_spec(Recipe(model=parse_size(text)))
-    assert resolve_spec(Recipe(model=parse_size(shorthand(spec)))) == spec
+    recipe = size_recipe(text)
+    spec = resolve_spec(recipe)
+    again = recipe.model_copy(update={"model": parse_size(shorthand(spec, shape_of(recipe)))})
+    assert resolve_spec(again) == spec
 
 
 def test_a_shorthand_is_short():
-    assert shorthand(resolve_spec(Recipe(model=parse_size("gpt:depth=12")))) == "gpt:depth=12,width=768"
+    recipe = size_recipe("gpt:depth=12")
+    assert shorthand(resolve_spec(recipe), shape_of(recipe)) == "gpt:depth=12,width=768"
 
 
 @pytest.mark.parametrize(
     ("asked", "sentence"),
     [
         (Asked(" "), "MODEL must not be empty"),
-        (Asked("gpt:depth=2", inputs=("8x4", "8x5")), "--input is for a class in a file; .* Got '8x4 8x5'"),
+        (Asked("gpt:depth=2", inputs=("8x4", "8x5")), "--input is not for text. Got '8x4 8x5'"),
         (Asked("gpt:depth=2", init="{}"), "--init is for a class"),
         (Asked("gpt:depth=2", loss="mse"), "--loss is for a class"),
         (

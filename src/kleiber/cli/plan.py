@@ -55,7 +55,12 @@ def plan(
     vocab_size: Annotated[str | None, _option("--vocab-size", "WHOLE", "Of a built-in family.", _USE)] = None,
     optimizer: Annotated[
         str | None,
-        _option("--optimizer", "NAME", "sgd, momentum, adagrad, rmsprop, adam, adamw or muon.", _USE),
+        _option(
+            "--optimizer",
+            "NAME",
+            "sgd, momentum, adagrad, rmsprop, rmsprop_momentum, adam, adamw or muon.",
+            _USE,
+        ),
     ] = None,
     precision: Annotated[
         str | None,

@@ -7,8 +7,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from kleiber.cost.usage import OPTIMIZERS, OptimizerName
+from kleiber.runs import OptimizerRecipe
 
-__all__ = ["MUON_ITERATIONS", "OptimizerCost", "optimizer_cost"]
+__all__ = ["MUON_ITERATIONS", "OptimizerCost", "optimizer_cost", "optimizer_of"]
 
 _FP32_BYTES = 4
 MUON_ITERATIONS = 5
@@ -19,6 +20,7 @@ _LOOP_TEMPORARIES: dict[OptimizerName, int] = {
     "momentum": 0,
     "adagrad": 1,
     "rmsprop": 1,
+    "rmsprop_momentum": 1,
     "adam": 2,
     "adamw": 2,
     "muon": 2,  # those of AdamW, for what Muon leaves to it
@@ -78,6 +80,20 @@ def optimizer_cost(
         temporary_bytes=max(temporary, _stacks_bytes(stacks)),
         flops=sum(MUON_ITERATIONS * count * (4 * R * R * C + 2 * R**3) for (R, C), count in stacks.items()),
     )
+
+
+def optimizer_of(recipe: OptimizerRecipe) -> OptimizerName:
+    """Return the name under which a usage knows a recipe's optimizer: momentum keeps a value more of each parameter.
+
+    Example:
+        >>> optimizer_of(OptimizerRecipe(name="sgd", momentum=0.9)), optimizer_of(OptimizerRecipe(name="adam"))
+        ('momentum', 'adam')
+    """
+    if recipe.name == "sgd":
+        return "momentum" if recipe.momentum else "sgd"
+    if recipe.name == "rmsprop":
+        return "rmsprop_momentum" if recipe.momentum else "rmsprop"
+    return recipe.name
 
 
 def _loop_bytes(num_temporaries: int, sizes: Sequence[int]) -> int:

@@ -14,6 +14,7 @@ __all__ = [
     "StepTime",
     "assumed_step_time",
     "calibrated_step_time",
+    "comparable_probes",
     "probed_step_time",
 ]
 
@@ -73,7 +74,7 @@ def calibrated_step_time(shape: StepShape, calibration: Calibration) -> StepTime
     exact = probed_step_time(shape, calibration)
     if exact is not None:
         return exact
-    probes = _comparable(shape, calibration)
+    probes = comparable_probes(shape, calibration)
     if not probes:
         peak = calibration.peak(shape.num_threads)
         where = f"this machine with {shape.num_threads} threads ({peak / 1e9:.0f} GFLOP/s)"
@@ -89,7 +90,7 @@ def calibrated_step_time(shape: StepShape, calibration: Calibration) -> StepTime
 
 def probed_step_time(shape: StepShape, calibration: Calibration) -> StepTime | None:
     """Return the time of this machine's last probe of the same spec, optimizer, tokens and threads, if there is one."""
-    exact = [probe for probe in _comparable(shape, calibration) if _is_same(probe, shape)]
+    exact = [probe for probe in comparable_probes(shape, calibration) if _is_same(probe, shape)]
     if not exact:
         return None
     time_s = exact[-1].step_time_s
@@ -98,9 +99,14 @@ def probed_step_time(shape: StepShape, calibration: Calibration) -> StepTime | N
     )
 
 
-def _comparable(shape: StepShape, calibration: Calibration) -> list[Probe]:
-    """Return the probes with as many threads; of those the ones alike in more, where there are any."""
-    probes = [probe for probe in calibration.probes if probe.num_threads == shape.num_threads]
+def comparable_probes(shape: StepShape, calibration: Calibration) -> list[Probe]:
+    """Return the probes of the family with as many threads; of those the ones alike in more, where there are any."""
+    family = shape.spec.get("family")
+    probes = [
+        probe
+        for probe in calibration.probes
+        if probe.num_threads == shape.num_threads and probe.spec.get("family", family) == family
+    ]
     for key in ("num_processes", "optimizer"):
         probes = [probe for probe in probes if getattr(probe, key) == getattr(shape, key)] or probes
     return probes

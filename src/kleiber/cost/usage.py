@@ -11,7 +11,7 @@ from kleiber.runs import Document
 
 __all__ = ["OPTIMIZERS", "PRECISIONS", "OptimizerName", "Precision", "Usage"]
 
-OptimizerName = Literal["sgd", "momentum", "adagrad", "rmsprop", "adam", "adamw", "muon"]
+OptimizerName = Literal["sgd", "momentum", "adagrad", "rmsprop", "rmsprop_momentum", "adam", "adamw", "muon"]
 Precision = Literal["fp32", "bf16", "fp16"]
 
 OPTIMIZERS: dict[OptimizerName, int] = {
@@ -19,6 +19,7 @@ OPTIMIZERS: dict[OptimizerName, int] = {
     "momentum": 1,
     "adagrad": 1,
     "rmsprop": 1,
+    "rmsprop_momentum": 2,
     "adam": 2,
     "adamw": 2,
     "muon": 2,  # one for the hidden matrices, which are counted apart

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from kleiber.cost.layouts import Layout, parse_layout
 from kleiber.errors import RecipeError, UsageError
 from kleiber.models import parse_size
-from kleiber.runs import Recipe
+from kleiber.runs import DataShape, Recipe
 from kleiber.study.cost_document import CostPlan, PlannedLayout
 from kleiber.study.cost_plan import plan_cost, rank_all_layouts
 from kleiber.study.job import Job
@@ -104,6 +104,13 @@ def _check(
                 got=value,
                 hint=f"--budget-flops 1e19 {option} {value}",
             )
+    family = asked.text.partition(":")[0]
+    if limits.is_asked and is_size_open(asked.text) and family != "gpt":
+        raise UsageError(
+            f"A budget finds the size of a gpt, whose law is known; the size of a {family} must be given.",
+            got=asked.text,
+            hint=f"kleiber plan {family}:depth=12 --budget-hours 24",
+        )
     if limits.is_asked and is_size_open(asked.text) and job != Job():
         raise UsageError(
             "--tokens, --samples and --epochs are for a given size: a budget finds the tokens with the size.",
@@ -140,7 +147,8 @@ def _optimum(asked: Asked, place: Place, limits: Limits, law: Law | PublishedLaw
 def _chosen(asked: Asked, optimum: Optimum) -> tuple[Asked, Job]:
     run = optimum.fitting or optimum.best
     spec = run.spec
-    sized = replace(asked, text=shorthand(spec), context=spec.context, vocab_size=spec.vocab_size)
+    shape = DataShape(inputs="tokens", vocab_size=spec.vocab_size, context=spec.context)
+    sized = replace(asked, text=shorthand(spec, shape), context=spec.context, vocab_size=spec.vocab_size)
     return sized, Job(tokens=float(run.num_tokens))
 
 

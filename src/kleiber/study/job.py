@@ -7,9 +7,10 @@ from dataclasses import dataclass
 
 from kleiber.errors import UsageError
 
-__all__ = ["Job"]
+__all__ = ["MAX_STEPS", "Job"]
 
-_MAX_STEPS = 10**9
+MAX_STEPS = 10**9
+"""Of a run."""
 
 
 @dataclass(frozen=True)
@@ -69,9 +70,9 @@ class Job:
         else:
             return None
         num_steps = math.ceil(units / per_step)
-        if num_steps > _MAX_STEPS:
+        if num_steps > MAX_STEPS:
             raise UsageError(
-                f"{option} {units:g} takes {num_steps:.3g} steps of {per_step}, and a run has at most {_MAX_STEPS:g}.",
-                hint=f"{option} {_MAX_STEPS * per_step / 1000 / self.epochs:g}",
+                f"{option} {units:g} takes {num_steps:.3g} steps of {per_step}, and a run has at most {MAX_STEPS:g}.",
+                hint=f"{option} {MAX_STEPS * per_step / 1000 / self.epochs:g}",
             )
         return num_steps

@@ -17,7 +17,7 @@ from pydantic import Field
 from kleiber import errors
 from kleiber.cost.usage import Usage
 from kleiber.errors import KleiberError
-from kleiber.runs import Document, num_cores
+from kleiber.runs import DataShape, Document, TaskName, num_cores
 
 if TYPE_CHECKING:
     from kleiber.models.subject import Subject
@@ -40,6 +40,8 @@ class SubjectArguments:
     vocab_size: int | None = None
     mode: Literal["train", "infer"] = "train"
     loss: str | None = None
+    shape: DataShape | None = None
+    task: TaskName | None = None
 
     def open(self) -> Subject:
         """Return the subject."""

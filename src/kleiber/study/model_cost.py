@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from kleiber.cost.flops import FLOP_CONVENTIONS, FlopConvention
@@ -14,15 +14,18 @@ from kleiber.cost.step_cost import Moment, StepCost
 from kleiber.cost.usage import Usage
 from kleiber.errors import RecipeError
 from kleiber.models import Spec
+from kleiber.models.gpt import GPTSpec
 from kleiber.models.gpt.blocks import block_shape
 from kleiber.models.gpt.memory import step_memory
 from kleiber.models.gpt.operations import module_params, step_operations
+from kleiber.models.usual_task import is_modelled
+from kleiber.runs import TaskName
 
 if TYPE_CHECKING:
     from kleiber.cost.trace.step import StepTrace
     from kleiber.models.subject import Subject
 
-__all__ = ["CostedModel", "costed_family", "costed_subject"]
+__all__ = ["CostedModel", "costed_family", "costed_subject", "tokens_per_sample_of"]
 
 _NUM_MOMENTS = 400
 """Of a picture; the fullest one is always among them."""
@@ -47,18 +50,58 @@ class CostedModel:
 
 
 def costed_family(
-    name: str, spec: Spec, *, batch_size: int, convention: FlopConvention = "causal", val_batch: int = 0
+    name: str,
+    spec: Spec,
+    *,
+    batch_size: int,
+    convention: FlopConvention = "causal",
+    val_batch: int = 0,
+    task: TaskName | None = None,
+    is_here: bool = True,
 ) -> CostedModel:
-    """Return a model of a built-in family: everything follows from its spec, torch is not needed.
+    """Return a model of a built-in family, which counts itself.
+
+    What a step of a dense gpt holds and does follows from its spec as well, and torch is not needed; a step of any other
+    is traced.
 
     Args:
         name: As typed.
-        spec: The model, on sequences of its context.
-        batch_size: Sequences when none are asked for.
+        spec: The model, with what its data looks like.
+        batch_size: Samples when none are asked for.
         convention: Which part of causal attention is counted.
-        val_batch: Sequences of a validation batch; 0 leaves validation out.
+        val_batch: Sequences of a validation batch of a dense gpt; 0 leaves validation out.
+        task: What is learnt; None is what the data is usually for.
+        is_here: As for `costed_subject`.
     """
+    if isinstance(spec, GPTSpec) and not spec.is_mixture:
+        return _dense_gpt(name, spec, batch_size=batch_size, convention=convention, val_batch=val_batch)
 
+    @functools.cache
+    def cost(usage: Usage) -> StepCost:
+        from kleiber.models.foreign.family import subject_of  # noqa: PLC0415 - torch takes a second to import
+
+        subject = subject_of(spec, name, batch_size=batch_size, task=task)
+        count = spec.count()
+        return replace(
+            _traced_cost(subject, usage, convention, has_workspaces=is_here),
+            num_params=count,
+            num_active=spec.num_active_params if isinstance(spec, GPTSpec) else count.total,
+        )
+
+    return CostedModel(
+        name,
+        cost,
+        spec,
+        batch_size,
+        tokens_per_sample_of(spec),
+        block_shape(spec) if isinstance(spec, GPTSpec) else None,
+        has_cache=isinstance(spec, GPTSpec),
+    )
+
+
+def _dense_gpt(
+    name: str, spec: GPTSpec, *, batch_size: int, convention: FlopConvention, val_batch: int
+) -> CostedModel:
     @functools.cache
     def cost(usage: Usage) -> StepCost:
         check_micro_batches(usage)
@@ -79,6 +122,13 @@ def costed_family(
     return CostedModel(name, cost, spec, batch_size, spec.context, block_shape(spec), has_cache=True)
 
 
+def tokens_per_sample_of(spec: Spec) -> int | None:
+    """Return the tokens of a sequence of text that is modelled; None where samples are counted."""
+    if isinstance(spec, GPTSpec):
+        return spec.context
+    return spec.shape.context if is_modelled(spec.shape) else None
+
+
 def costed_subject(
     subject: Subject, *, convention: FlopConvention = "causal", is_here: bool = True
 ) -> CostedModel:
@@ -92,25 +142,7 @@ def costed_subject(
 
     @functools.cache
     def cost(usage: Usage) -> StepCost:
-        from kleiber.cost.trace.parameters import count_parameters  # noqa: PLC0415 - torch takes a second to import
-        from kleiber.study.traced import trace  # noqa: PLC0415 - the same
-
-        check_micro_batches(usage)
-        traced = trace(subject, usage, convention=convention, has_workspaces=is_here)
-        counts = count_parameters(traced.module, num_experts=subject.num_experts)
-        return StepCost(
-            num_params=counts.groups,
-            num_trainable=counts.trainable,
-            num_active=counts.active,
-            operations=traced.operations,
-            memory=traced.memory,
-            modules=fold_modules(counts.modules, traced.operations, traced.activations),
-            blocks=subject.blocks,
-            tokens_per_sample=subject.tokens_per_sample,
-            gradients_at=traced.gradients_at,
-            moments=_moments(traced),
-            says=_says(subject, usage, convention),
-        )
+        return _traced_cost(subject, usage, convention, has_workspaces=is_here)
 
     return CostedModel(
         subject.name,
@@ -120,6 +152,30 @@ def costed_subject(
         subject.tokens_per_sample,
         subject.blocks,
         has_cache=subject.has_cache,
+    )
+
+
+def _traced_cost(
+    subject: Subject, usage: Usage, convention: FlopConvention, *, has_workspaces: bool
+) -> StepCost:
+    from kleiber.cost.trace.parameters import count_parameters  # noqa: PLC0415 - torch takes a second to import
+    from kleiber.study.traced import trace  # noqa: PLC0415 - the same
+
+    check_micro_batches(usage)
+    traced = trace(subject, usage, convention=convention, has_workspaces=has_workspaces)
+    counts = count_parameters(traced.module, num_experts=subject.num_experts)
+    return StepCost(
+        num_params=counts.groups,
+        num_trainable=counts.trainable,
+        num_active=counts.active,
+        operations=traced.operations,
+        memory=traced.memory,
+        modules=fold_modules(counts.modules, traced.operations, traced.activations),
+        blocks=subject.blocks,
+        tokens_per_sample=subject.tokens_per_sample,
+        gradients_at=traced.gradients_at,
+        moments=_moments(traced),
+        says=_says(subject, usage, convention),
     )
 
 

@@ -1,4 +1,4 @@
-"""What a recipe will need before anything runs: parameters, operations, memory, time, money. No torch."""
+"""What a recipe will need before anything runs: parameters, operations, memory, time, money. No torch where all follows from sizes."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import math
 import statistics
 
 from kleiber.cost import (
-    VAL_SEQUENCES,
     Calibration,
     Device,
     MemoryBytes,
@@ -18,10 +17,14 @@ from kleiber.cost import (
     optimizer_cost,
 )
 from kleiber.cost.flops import FLOP_CONVENTIONS
-from kleiber.cost.usage import Precision, Usage
+from kleiber.cost.optimizers import optimizer_of
+from kleiber.cost.step_cost import StepCost
+from kleiber.cost.step_time import comparable_probes, probed_step_time
+from kleiber.cost.usage import Precision
 from kleiber.models import Spec, resolve_spec
-from kleiber.models.gpt.memory import step_memory
 from kleiber.runs import Document, ParamCount, Recipe, num_cores
+from kleiber.study.planned_time import time_by_rates
+from kleiber.study.recipe_cost import recipe_cost
 from kleiber.units import format_bytes, format_count
 
 __all__ = ["Plan", "plan"]
@@ -61,8 +64,12 @@ def plan(
     dtype: str | None = None,
     num_processes: int = 1,
     usd_per_hour: float | None = None,
+    num_val_samples: int | None = None,
 ) -> Plan:
     """Return what the run of `recipe` will need.
+
+    Parameters and operations are counted by the family. What a step of a dense gpt holds follows from its sizes; a step of
+    any other model is traced, which takes a few seconds.
 
     Args:
         recipe: What to do.
@@ -72,6 +79,7 @@ def plan(
             as large, weights, gradients and optimizer state stay in fp32.
         num_processes: Training processes side by side on this machine.
         usd_per_hour: Price of the device; None takes its list price.
+        num_val_samples: Samples of the validation split, where a sample is the unit; None leaves their time out.
 
     Raises:
         RecipeError: The model's size breaks a rule, or the device has no peak for the dtype.
@@ -81,15 +89,16 @@ def plan(
     machine = device or find_device("cpu")
     dtype, peak = machine.peak(dtype)
     own = calibration if is_here else None
-    flops = spec.flops(recipe.train.batch_size, recipe.data.context)
+    flops = spec.flops(recipe.train.batch_size)
     shape = _shape(recipe, spec, num_processes)
-    time = (
-        calibrated_step_time(shape, own)
-        if own
-        else assumed_step_time(shape, peak, f"{machine.title} in {dtype}")
+    cost = recipe_cost(
+        recipe, spec, _AUTOCAST.get(dtype, "bf16"), num_val_samples=num_val_samples, is_here=is_here
     )
-    total_time_s = _total_time_s(recipe, spec, time)
-    memory, memory_says = _memory(recipe, spec, own, dtype)
+    time = (
+        _step_time(shape, cost, own) if own else assumed_step_time(shape, peak, f"{machine.title} in {dtype}")
+    )
+    total_time_s = _total_time_s(recipe, spec, time, num_val_samples)
+    memory, memory_says = _memory(cost, spec, own)
     price = usd_per_hour if usd_per_hour is not None else machine.usd_per_hour
     assumptions = [
         f"FLOPs: {FLOP_CONVENTIONS[flops.convention]}.",
@@ -115,42 +124,45 @@ def plan(
 
 def _shape(recipe: Recipe, spec: Spec, num_processes: int) -> StepShape:
     train = recipe.train
-    cost = optimizer_cost(train.optimizer.name, spec.count().total, spec.hidden_shapes())
+    cost = optimizer_cost(optimizer_of(train.optimizer), spec.count().total, spec.hidden_shapes())
     return StepShape(
         spec=spec.model_dump(mode="json"),
         optimizer=train.optimizer.name,
         num_blocks=spec.depth,
-        flops=spec.flops(train.batch_size, recipe.data.context).total + cost.flops,
+        flops=spec.flops(train.batch_size).total + cost.flops,
         tokens=recipe.tokens_per_step,
         num_threads=recipe.parallel.num_threads or num_cores(),
         num_processes=num_processes,
     )
 
 
-def _total_time_s(recipe: Recipe, spec: Spec, time: StepTime) -> float:
+def _step_time(shape: StepShape, cost: StepCost, calibration: Calibration) -> StepTime:
+    """Return the time that this machine's measurements give.
+
+    A probe of the very model comes first, then the rates by operation, then probes of other sizes. Where several processes
+    train side by side, such probes come before the rates, which are those of one process alone.
+    """
+    rates = calibration.rates
+    if rates is None or probed_step_time(shape, calibration) is not None:
+        return calibrated_step_time(shape, calibration)
+    if shape.num_processes > 1 and comparable_probes(shape, calibration):
+        return calibrated_step_time(shape, calibration)
+    found = time_by_rates(cost, rates, shape.num_threads)
+    return StepTime(found.step_time_s, found.step_time_s / shape.flops, found.says)
+
+
+def _total_time_s(recipe: Recipe, spec: Spec, time: StepTime, num_val_samples: int | None) -> float:
     """Return the time of all steps and validations [s]."""
+    if recipe.task.name == "lm":
+        num_val_samples = recipe.data.val_tokens // recipe.data.context
     num_validations = math.ceil(recipe.train.num_steps / recipe.train.val_every)
-    val_flops = spec.flops(recipe.data.val_tokens // recipe.data.context, recipe.data.context).forward
+    val_flops = spec.flops(num_val_samples).forward if num_val_samples else 0
     return recipe.train.num_steps * time.step_time_s + num_validations * val_flops * time.s_per_flop
 
 
-def _memory(
-    recipe: Recipe, spec: Spec, calibration: Calibration | None, dtype: str
-) -> tuple[MemoryBytes, list[str]]:
+def _memory(cost: StepCost, spec: Spec, calibration: Calibration | None) -> tuple[MemoryBytes, list[str]]:
     """Return the memory and the sentences that say what it rests on."""
-    train = recipe.train
-    memory = step_memory(
-        spec,
-        Usage(
-            batch_size=train.batch_size,
-            accumulation=train.accumulation,
-            optimizer=train.optimizer.name,
-            precision=_AUTOCAST.get(dtype, "bf16"),
-        ),
-        recipe.data.context,
-        val_batch=min(VAL_SEQUENCES, recipe.data.val_tokens // recipe.data.context),
-        is_fused=True,
-    )
+    memory = cost.memory
     probes = calibration.probes if calibration else ()
     own = tuple(probe for probe in probes if probe.spec == spec.model_dump(mode="json"))
     differences = [

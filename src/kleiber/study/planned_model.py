@@ -9,19 +9,24 @@ from typing import Literal
 
 from kleiber.cost import VAL_SEQUENCES
 from kleiber.cost.flops import FlopConvention
+from kleiber.cost.optimizers import optimizer_of
 from kleiber.cost.usage import OptimizerName, Precision, Usage
 from kleiber.errors import RecipeError, UsageError
-from kleiber.models import FAMILIES, Spec, parse_size, resolve_spec
-from kleiber.runs import Recipe, read_recipe
-from kleiber.study.job import Job
+from kleiber.models import FAMILIES, Spec, resolve_spec, shape_of
+from kleiber.models.usual_task import is_modelled
+from kleiber.runs import DataShape, Recipe, read_recipe
+from kleiber.study.job import MAX_STEPS, Job
 from kleiber.study.measured_step import SubjectArguments
 from kleiber.study.model_cost import CostedModel, costed_family, costed_subject
 from kleiber.study.place import Place
+from kleiber.study.planned_data import as_typed, of_data, size_recipe
 
 __all__ = ["Asked", "Planned", "default_usage", "open_planned", "shorthand"]
 
 _TOKENS_A_DEVICE = 32_768
 """A default batch keeps an accelerator busy with so many."""
+_SAMPLES_A_DEVICE = 256
+"""The same of images and the like."""
 _MAX_BATCH = 10**9
 """Of `Usage`."""
 
@@ -99,24 +104,14 @@ def _is_recipe(text: str) -> bool:
 
 
 def _open_family(asked: Asked, place: Place, job: Job) -> Planned:
-    for option, value in (
-        ("--input", " ".join(asked.inputs) or None),
-        ("--init", asked.init),
-        ("--loss", asked.loss),
-    ):
+    for option, value in (("--init", asked.init), ("--loss", asked.loss)):
         if value is not None:
             raise UsageError(
                 f"{option} is for a class in a file; a family knows what it takes.",
                 got=value,
                 hint="--context 512 --batch 8",
             )
-    recipe = read_recipe(Path(asked.text)) if _is_recipe(asked.text) else Recipe(model=parse_size(asked.text))
-    changes = [
-        f"data.{key}={value}"
-        for key, value in (("context", asked.context), ("vocab_size", asked.vocab_size))
-        if value is not None
-    ]
-    recipe = recipe.with_values([*changes, *asked.sets])
+    recipe = _planned_recipe(asked)
     spec = resolve_spec(recipe)
     usage = _recipe_usage(asked, place, recipe)
     has_validation = usage.mode == "train" and place.is_here
@@ -126,12 +121,52 @@ def _open_family(asked: Asked, place: Place, job: Job) -> Planned:
         batch_size=usage.batch_size,
         convention=asked.convention,
         val_batch=min(VAL_SEQUENCES, recipe.data.val_tokens // recipe.data.context) if has_validation else 0,
+        task=recipe.task.name,
+        is_here=place.is_here,
     )
+    shape = shape_of(recipe)
     arguments = SubjectArguments(
-        shorthand(spec), context=spec.context, vocab_size=spec.vocab_size, mode=asked.mode
+        shorthand(spec, shape),
+        context=shape.context if is_modelled(shape) else None,
+        vocab_size=shape.vocab_size if is_modelled(shape) else None,
+        mode=asked.mode,
+        shape=None if is_modelled(shape) else shape,
+        task=recipe.task.name,
     )
-    steps = Job(steps=recipe.train.num_steps) if usage.mode == "train" and job == Job() else job
+    has_length = usage.mode == "train" and job == Job() and recipe.train.num_steps < MAX_STEPS
+    steps = Job(steps=recipe.train.num_steps) if has_length else job
     return Planned(model, usage, steps, recipe, arguments)
+
+
+def _planned_recipe(asked: Asked) -> Recipe:
+    """Return the recipe that was typed, with what its data looks like."""
+    late = [text for text in asked.sets if text.startswith("data.shape.")]
+    early = [text for text in asked.sets if text not in late]
+    if not _is_recipe(asked.text):
+        recipe = size_recipe(asked.text, asked.inputs).with_values(early)
+    else:
+        recipe = read_recipe(Path(asked.text)).with_values(early)
+        shape = as_typed(asked.inputs, shape_of(recipe))
+        recipe = _with_shape(recipe, shape) if asked.inputs else of_data(recipe)
+    for key, option, value in (
+        ("context", "--context", asked.context),
+        ("vocab_size", "--vocab-size", asked.vocab_size),
+    ):
+        if value is None:
+            continue
+        seen = recipe.data.shape
+        if seen is not None and getattr(seen, key) is None:
+            raise UsageError(
+                f"{option} is for text, and {asked.text} reads {seen.inputs}.",
+                got=value,
+                hint="--input 3x32x32",
+            )
+        late.insert(0, f"data.{key}={value}" if seen is None else f"data.shape.{key}={value}")
+    return recipe.with_values(late)
+
+
+def _with_shape(recipe: Recipe, shape: DataShape) -> Recipe:
+    return recipe.model_copy(update={"data": recipe.data.model_copy(update={"shape": shape})})
 
 
 def default_usage(asked: Asked, place: Place, *, context: int) -> Usage:
@@ -148,21 +183,22 @@ def default_usage(asked: Asked, place: Place, *, context: int) -> Usage:
 def _recipe_usage(asked: Asked, place: Place, recipe: Recipe) -> Usage:
     train = recipe.train
     has_batch = _is_recipe(asked.text) or place.is_here or any("batch_size" in text for text in asked.sets)
-    batch = train.batch_size if has_batch else _busy_batch(place, recipe.data.context)
-    return _usage(asked, place, batch, train.accumulation, train.optimizer.name)
+    batch = train.batch_size if has_batch else _busy_batch(place, recipe.tokens_per_sample)
+    return _usage(asked, place, batch, train.accumulation, optimizer_of(train.optimizer))
 
 
-def shorthand(spec: Spec) -> str:
-    """Return the size that is this very spec: depth and width, and what does not follow from them.
+def shorthand(spec: Spec, shape: DataShape) -> str:
+    """Return the size that is this very spec on data of a shape: depth and width, and what does not follow from them.
 
     Example:
-        >>> spec = resolve_spec(Recipe(model=parse_size("gpt:depth=2,head_dim=16")))
-        >>> shorthand(spec)
+        >>> from kleiber.models import parse_size
+        >>> recipe = Recipe(model=parse_size("gpt:depth=2,head_dim=16"))
+        >>> shorthand(resolve_spec(recipe), shape_of(recipe))
         'gpt:depth=2,width=128,num_heads=8,num_kv_heads=8,head_dim=16'
     """
-    raw = spec.model_dump(mode="json", exclude={"family", "vocab_size", "context"})
+    raw = spec.model_dump(mode="json", exclude={"family", "vocab_size", "context", "shape"})
     dial = {"depth": spec.depth, "width": spec.width}
-    usual = type(spec).from_dial(dial, spec.vocab_size, spec.context).model_dump(mode="json")
+    usual = type(spec).of_size(dial, shape).model_dump(mode="json")
     size = dial | {key: value for key, value in raw.items() if usual[key] != value}
     return f"{spec.family}:" + ",".join(f"{key}={json.dumps(value)}" for key, value in size.items())
 
@@ -202,8 +238,9 @@ def _usage(asked: Asked, place: Place, batch: int, accumulation: int, optimizer:
     )
 
 
-def _busy_batch(place: Place, context: int) -> int:
-    return min(_MAX_BATCH, place.num_devices * max(1, _TOKENS_A_DEVICE // context))
+def _busy_batch(place: Place, tokens_per_sample: int) -> int:
+    samples = _SAMPLES_A_DEVICE if tokens_per_sample == 1 else max(1, _TOKENS_A_DEVICE // tokens_per_sample)
+    return min(_MAX_BATCH, place.num_devices * samples)
 
 
 def _precision(place: Place) -> Precision:

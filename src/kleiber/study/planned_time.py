@@ -17,7 +17,7 @@ from kleiber.study.cost_document import PlannedKind
 from kleiber.study.place import Place
 from kleiber.units import format_seconds
 
-__all__ = ["PlannedTime", "planned_time"]
+__all__ = ["PlannedTime", "planned_time", "time_by_rates"]
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,7 @@ def planned_time(cost: StepCost, usage: Usage, place: Place, spec: Spec | None) 
     shape = _shape(cost, usage, place, spec)
     probed = None if shape is None else probed_step_time(shape, place.calibration)
     if probed is None and place.calibration.rates is not None:
-        return _by_rates(cost, place, place.calibration.rates)
+        return time_by_rates(cost, place.calibration.rates, place.num_threads)
     if shape is None:
         return _assumed(cost, place)
     found = probed or calibrated_step_time(shape, place.calibration)
@@ -96,14 +96,21 @@ def _shape(cost: StepCost, usage: Usage, place: Place, spec: Spec | None) -> Ste
         spec=spec.model_dump(mode="json"),
         optimizer=usage.optimizer,
         num_blocks=spec.depth,
-        flops=spec.flops(usage.batch_size, spec.context).total + work.flops,
+        flops=spec.flops(usage.batch_size).total + work.flops,
         tokens=usage.batch_size * (cost.tokens_per_sample or 1),
         num_threads=place.num_threads,
     )
 
 
-def _by_rates(cost: StepCost, place: Place, rates: Rates) -> PlannedTime:
-    found = rates.step_time(cost.operations, place.num_threads)
+def time_by_rates(cost: StepCost, rates: Rates, num_threads: int) -> PlannedTime:
+    """Return the time of a step on this machine, operation by operation.
+
+    Args:
+        cost: Of the step.
+        rates: As `kleiber calibrate` measured them.
+        num_threads: Of the process.
+    """
+    found = rates.step_time(cost.operations, num_threads)
     return PlannedTime(
         found.step_time_s,
         tuple(PlannedKind(kind=part.kind, time_s=part.time_s, bound=part.bound) for part in found.by_kind),

@@ -71,6 +71,7 @@ def size_line(size: Mapping[str, Any], vocab_size: int, context: int, convention
     for key, why in (
         ("params", "the budget says how many"),
         ("mlp_width", "it would not grow with the model"),
+        ("num_experts", "what a mixture holds is traced, which takes seconds a size"),
     ):
         if key in size:
             raise RecipeError(

@@ -77,6 +77,7 @@ _OF_TORCH: dict[OptimizerName, Callable[[list[nn.Parameter]], torch.optim.Optimi
     "momentum": lambda params: torch.optim.SGD(params, lr=_LR, momentum=0.9),
     "adagrad": lambda params: torch.optim.Adagrad(params, lr=_LR),
     "rmsprop": lambda params: torch.optim.RMSprop(params, lr=_LR),
+    "rmsprop_momentum": lambda params: torch.optim.RMSprop(params, lr=_LR, momentum=0.9),
     "adam": lambda params: torch.optim.Adam(params, lr=_LR),
     "adamw": lambda params: torch.optim.AdamW(params, lr=_LR),
 }
@@ -154,13 +155,24 @@ def run_step(
         entering("forward")
         with _autocast(module, usage.precision):
             # What the module returns is held by nobody: the loss keeps of it what its backward pass needs.
-            value = loss(module(*inputs.args, **inputs.kwargs)) / usage.accumulation
+            value = loss(module(*inputs.args, **inputs.kwargs))
+            if (extra := _auxiliary_loss(module)) is not None:
+                value = value + extra
+            value = value / usage.accumulation
+            del extra
         entering("backward")
         value.backward()  # type: ignore[no-untyped-call] # torch leaves it unannotated
         del value
     entering("optimizer")
     optimizer.step()
     optimizer.zero_grad()
+
+
+def _auxiliary_loss(module: nn.Module) -> Tensor | None:
+    """Return what a family's module adds to the loss of its task."""
+    ask: Any = getattr(module, "auxiliary_loss", None)
+    added: Tensor | None = ask() if callable(ask) else None
+    return added
 
 
 class _MuonAndAdamW:

@@ -1,22 +1,28 @@
-"""A built-in family with its size, as a subject: so that what is traced can be checked against its closed form."""
+"""A built-in family with its size, as a subject: what has no closed form is traced, what has one is checked by it."""
 
 from __future__ import annotations
 
+import importlib
+from collections.abc import Callable
 from functools import partial
 
 import torch
-import torch.nn.functional as F  # noqa: N812 - the field's own name for it
-from torch import Tensor
+from torch import Tensor, nn
 
 from kleiber.errors import RecipeError
-from kleiber.models import parse_size, resolve_spec
-from kleiber.models.foreign.inputs import whole_numbers
+from kleiber.models import Spec, build, parse_size, resolve_spec
+from kleiber.models.family import FamilyModule
+from kleiber.models.foreign.grouped_experts import let_experts_be_traced
+from kleiber.models.foreign.inputs import numbers, whole_numbers
 from kleiber.models.foreign.losses import find_loss
+from kleiber.models.foreign.task_losses import find_task_loss
 from kleiber.models.gpt.blocks import block_shape
 from kleiber.models.gpt.module import GPT
 from kleiber.models.gpt.spec import GPTSpec
 from kleiber.models.subject import Inputs, Subject
-from kleiber.runs import DataRecipe, Recipe
+from kleiber.models.usual_task import is_modelled
+from kleiber.runs import DataRecipe, DataShape, Recipe, TaskName
+from kleiber.runs.data_shape import InputKind
 
 __all__ = ["open_family", "subject_of"]
 
@@ -29,53 +35,111 @@ def open_family(
     batch_size: int | None = None,
     context: int | None = None,
     vocab_size: int | None = None,
+    shape: DataShape | None = None,
+    task: TaskName | None = None,
     loss: str | None = None,
 ) -> Subject:
     """Return the model that a size such as `gpt:depth=12` names; what is not given is as in a recipe.
+
+    Args:
+        text: Family and size.
+        batch_size: Samples; None is 8.
+        context: Tokens of a sequence, of text that is modelled.
+        vocab_size: Of such text.
+        shape: What the data looks like, where it is not such text.
+        task: What is learnt of it; None is what the shape is usually for.
+        loss: A name of `LOSSES`.
 
     Raises:
         RecipeError: An unknown family, key or loss, or an absurd number.
     """
     given = {
-        key: value for key, value in (("context", context), ("vocab_size", vocab_size)) if value is not None
+        key: value
+        for key, value in (("context", context), ("vocab_size", vocab_size), ("shape", shape))
+        if value is not None
     }
     data = DataRecipe.of(given, "the data", RecipeError)
     spec = resolve_spec(Recipe(model=parse_size(text), data=data))
-    return subject_of(spec, text, batch_size=batch_size or _BATCH_SIZE, loss=loss)
+    return subject_of(spec, text, batch_size=batch_size or _BATCH_SIZE, task=task, loss=loss)
 
 
-def subject_of(spec: GPTSpec, name: str, *, batch_size: int, loss: str | None = None) -> Subject:
-    """Return a family's spec as a subject on sequences of its full context.
+def subject_of(
+    spec: Spec, name: str, *, batch_size: int, task: TaskName | None = None, loss: str | None = None
+) -> Subject:
+    """Return a family's spec as a subject on what it was made for.
 
     Args:
-        spec: The model.
+        spec: The model, with the shape of its data.
         name: What the user typed.
-        batch_size: Sequences.
-        loss: A name of `LOSSES`; None is the next token's cross-entropy, as in training.
+        batch_size: Samples.
+        task: What is learnt; None is what the shape is usually for.
+        loss: A name of `LOSSES`; None is that of the task.
     """
-    minimized, loss_name = find_loss(loss) if loss else (_next_token, "cross-entropy of the next token")
+    shape = _shape(spec)
+    minimized, loss_name = find_loss(loss) if loss else find_task_loss(shape, task)
+    if isinstance(spec, GPTSpec) and spec.is_mixture:
+        let_experts_be_traced()
     return Subject(
         name=name,
         build=partial(_build, spec),
-        inputs=partial(_tokens, spec),
+        inputs=partial(_inputs, shape),
         loss=minimized,
         loss_name=loss_name,
         batch_size=batch_size,
-        tokens_per_sample=spec.context,
-        has_cache=True,
-        blocks=block_shape(spec),
+        tokens_per_sample=shape.context if is_modelled(shape) else None,
+        has_cache=isinstance(spec, GPTSpec),
+        blocks=block_shape(spec) if isinstance(spec, GPTSpec) else None,
     )
 
 
-def _build(spec: GPTSpec) -> GPT:
-    return GPT(spec, device=torch.get_default_device()).init_weights_(0)
+def _shape(spec: Spec) -> DataShape:
+    if isinstance(spec, GPTSpec):
+        return DataShape(inputs="tokens", vocab_size=spec.vocab_size, context=spec.context)
+    return spec.shape
 
 
-def _tokens(spec: GPTSpec, batch_size: int) -> Inputs:
+def _build(spec: Spec) -> nn.Module:
+    """Return the module, on the current default device; weights that would be drawn on meta are left alone there."""
+    device = torch.get_default_device()
+    if isinstance(spec, GPTSpec):
+        return GPT(spec, device=device).init_weights_(0)
+    return module_type(spec)(spec) if device.type == "meta" else build(spec)
+
+
+def module_type(spec: Spec) -> Callable[[Spec], FamilyModule]:
+    """Return the class of a family's modules: the one in its `module.py`."""
+    file = importlib.import_module(f"kleiber.models.{spec.family}.module")
+    classes = (value for value in vars(file).values() if isinstance(value, type))
+    return next(
+        found for found in classes if issubclass(found, FamilyModule) and found.__module__ == file.__name__
+    )
+
+
+def _inputs(shape: DataShape, batch_size: int) -> Inputs:
+    """Return what a module is called with, as in training."""
+    makers: dict[InputKind, Callable[[], tuple[Tensor, ...]]] = {
+        "tokens": lambda: ((_view if is_modelled(shape) else _tokens)(shape, batch_size),),
+        "images": lambda: (_images(shape, batch_size),),
+        "features": lambda: (_numbers(batch_size, shape.num_features),),
+        "series": lambda: (_numbers(batch_size, shape.context, shape.num_features),),
+        "pairs": lambda: (_tokens(shape, batch_size), _view(shape, batch_size)),
+        "captions": lambda: (_images(shape, batch_size), _tokens(shape, batch_size)),
+    }
+    return Inputs(args=makers[shape.inputs]())
+
+
+def _images(shape: DataShape, batch_size: int) -> Tensor:
+    return _numbers(batch_size, shape.channels, shape.height, shape.width)
+
+
+def _numbers(*sizes: int | None) -> Tensor:
+    return numbers([size or 1 for size in sizes])
+
+
+def _tokens(shape: DataShape, batch_size: int, num_more: int = 0) -> Tensor:
+    return whole_numbers((batch_size, (shape.context or 1) + num_more), shape.vocab_size or 2)
+
+
+def _view(shape: DataShape, batch_size: int) -> Tensor:
     # As in training: a view of sequences that are one token longer, for the last target.
-    return Inputs(args=(whole_numbers((batch_size, spec.context + 1), spec.vocab_size)[:, :-1],))
-
-
-def _next_token(logits_BTV: Tensor) -> Tensor:
-    rows = logits_BTV.flatten(0, 1)
-    return F.cross_entropy(rows, whole_numbers((len(rows),), rows.shape[1]))
+    return _tokens(shape, batch_size, 1)[:, :-1]

@@ -13,10 +13,10 @@ from math import prod
 from kleiber.cost.flops import FlopConvention
 from kleiber.cost.module_cost import ModuleParams
 from kleiber.cost.operations import Operation
+from kleiber.cost.update import update_operations
 from kleiber.cost.usage import Usage
 from kleiber.models.gpt.layers import TOKEN_BYTES, Layers
 from kleiber.models.gpt.spec import GPTSpec
-from kleiber.models.gpt.update import update_operations
 
 __all__ = ["module_params", "step_operations"]
 
@@ -54,7 +54,9 @@ def step_operations(
         counts[operation] += spec.depth * usage.accumulation
     for operation in _around_blocks(around):
         counts[operation] += usage.accumulation
-    update = update_operations(spec, usage) if usage.mode == "train" else ()
+    update = (
+        update_operations(spec.count().total, spec.hidden_shapes(), usage) if usage.mode == "train" else ()
+    )
     return (*(replace(operation, num_calls=num) for operation, num in counts.items()), *update)
 
 

@@ -11,7 +11,6 @@ from kleiber.cost.operations import OperationKind
 __all__ = [
     "MLP_BACKWARD",
     "MLP_FORWARD",
-    "MUON_UPDATE",
     "NORM_BACKWARD",
     "NORM_FORWARD",
     "ROTARY_BACKWARD",
@@ -86,13 +85,3 @@ MLP_BACKWARD: Passes = (
     ("cat", "copy", (4,)),
 )
 """As `MLP_FORWARD`."""
-
-MUON_UPDATE: Passes = (
-    ("stack", "optimizer", (2,)),
-    ("lerp_", "optimizer", (3,)),
-    ("lerp_", "optimizer", (3,)),
-    ("linalg_vector_norm", "optimizer", (1,)),
-    ("div", "optimizer", (2,)),
-    ("_foreach_add_", "optimizer", (3,)),
-)
-"""Over all matrices of one shape."""
