@@ -1,0 +1,5 @@
+"""The `convnet` family: plain convolutional networks from LeNet to VGG."""
+
+from kleiber.models.convnet.spec import ConvNetSpec
+
+__all__ = ["ConvNetSpec"]
