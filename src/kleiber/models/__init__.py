@@ -8,8 +8,16 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 from kleiber.errors import RecipeError, nearest
 from kleiber.models.config_file import read_architecture
+from kleiber.models.convnet.spec import ConvNetSpec
+from kleiber.models.dual.spec import DualSpec
+from kleiber.models.encoder.spec import EncoderSpec
 from kleiber.models.gpt.spec import GPTSpec
+from kleiber.models.inception.spec import InceptionSpec
 from kleiber.models.mlp.spec import MLPSpec
+from kleiber.models.resnet.spec import ResNetSpec
+from kleiber.models.rnn.spec import RNNSpec
+from kleiber.models.seq2seq.spec import Seq2SeqSpec
+from kleiber.models.vit.spec import ViTSpec
 from kleiber.runs import DataShape, ModelRecipe, Recipe
 from kleiber.runs.recipe import parse_scalar
 
@@ -26,21 +34,42 @@ __all__ = [
     "resolve_spec",
     "save",
     "shape_of",
+    "size_of",
 ]
 
-Spec: TypeAlias = GPTSpec | MLPSpec
+Spec: TypeAlias = (
+    GPTSpec | RNNSpec | EncoderSpec | ViTSpec | Seq2SeqSpec | DualSpec | MLPSpec | ConvNetSpec | InceptionSpec | ResNetSpec
+)
 """The union of the families' specs."""
 
 FAMILIES: dict[str, type[Spec]] = {
     "mlp": MLPSpec,
+    "convnet": ConvNetSpec,
+    "inception": InceptionSpec,
+    "resnet": ResNetSpec,
+    "rnn": RNNSpec,
     "gpt": GPTSpec,
+    "encoder": EncoderSpec,
+    "vit": ViTSpec,
+    "seq2seq": Seq2SeqSpec,
+    "dual": DualSpec,
 }
 """By the name of their folder here, each with `spec.py`, `module.py` and `convert.py`."""
 
 ARCHITECTURES: dict[str, str] = {
     "KleiberMLP": "mlp",
+    "KleiberConvNet": "convnet",
+    "KleiberInception": "inception",
+    "KleiberResNet": "resnet",
+    "ResNetForImageClassification": "resnet",
+    "KleiberRNN": "rnn",
     "Qwen3ForCausalLM": "gpt",
     "Qwen3MoeForCausalLM": "gpt",
+    "BertForSequenceClassification": "encoder",
+    "ViTForImageClassification": "vit",
+    "PegasusForConditionalGeneration": "seq2seq",
+    "MarianMTModel": "seq2seq",
+    "CLIPModel": "dual",
 }
 """Family of each architecture that `config.json` may name."""
 
@@ -102,6 +131,18 @@ def _family(name: str) -> type[Spec]:
             f"unknown family '{name}'. {nearest(name, FAMILIES)}", hint="gpt:depth=12,width=768"
         )
     return FAMILIES[name]
+
+
+def size_of(spec: Spec) -> dict[str, Any]:
+    """Return the size that gives this very spec on the same data; parts that it has none of are left out.
+
+    Example:
+        >>> spec = resolve_spec(Recipe(model=parse_size("gpt:depth=2")))
+        >>> resolve_spec(Recipe(model=ModelRecipe(**size_of(spec)))) == spec
+        True
+    """
+    size = spec.model_dump(mode="json", exclude={"vocab_size", "context", "shape"})
+    return {key: value for key, value in size.items() if value is False or value not in (None, 0)}
 
 
 def build(spec: Spec, *, seed: int = 0) -> FamilyModule:

@@ -1,4 +1,4 @@
-"""The size dial of families that are a list of weight layers: from a depth, a width or a number of parameters to a spec."""
+"""The size dial of families that are layer upon layer: from a depth, a width or a number of parameters to a spec."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ import math
 from bisect import bisect_left
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Annotated, Any, Generic, TypeVar
+from typing import Annotated, Any, Generic, Protocol, Self, TypeVar
 
 from pydantic import Field, ValidationError
+from pydantic.fields import FieldInfo
 
-from kleiber.errors import RecipeError, UsageError, nearest
-from kleiber.models.weight_layers import LayeredSpec
-from kleiber.runs import DataShape, Document
+from kleiber.errors import KleiberError, RecipeError, UsageError, nearest
+from kleiber.runs import DataShape, Document, ParamCount
 from kleiber.runs.document import explain
 from kleiber.units import parse_count
 
@@ -38,7 +38,30 @@ class Sizes:
     fields: Mapping[str, Any]
 
 
-S = TypeVar("S", bound=LayeredSpec)
+class DialledSpec(Protocol):
+    """A document that is a spec."""
+
+    @classmethod
+    def of(cls, raw: object, where: str, error_type: type[KleiberError]) -> Self:
+        """Return the spec that `raw` describes."""
+        ...
+
+    @property
+    def depth(self) -> int:
+        """Layers or blocks."""
+        ...
+
+    @property
+    def width(self) -> int:
+        """Features between them."""
+        ...
+
+    def count(self) -> ParamCount:
+        """Return the parameters by group."""
+        ...
+
+
+S = TypeVar("S", bound=DialledSpec)
 
 
 @dataclass(frozen=True)
@@ -66,7 +89,7 @@ class LayeredDial(Generic[S]):
     @property
     def family(self) -> str:
         """Name of the family."""
-        return str(self.spec_type.model_fields["family"].default)
+        return str(_fields_of(self.spec_type)["family"].default)
 
     def resolve(self, size: Mapping[str, Any], shape: DataShape) -> S:
         """Return the spec of a size on data of a shape.
@@ -93,7 +116,7 @@ class LayeredDial(Generic[S]):
         return self._spec(depth, turned.width or self.usual_width(depth, sizes), sizes)
 
     def _read(self, size: Mapping[str, Any]) -> _Turned:
-        fields = self.spec_type.model_fields.keys() - {"family", "shape"}
+        fields = _fields_of(self.spec_type).keys() - {"family", "shape"}
         for key in size.keys() - fields - _Turned.model_fields.keys():
             if key in DataShape.model_fields:
                 raise RecipeError(
@@ -170,3 +193,8 @@ def _widths(multiple: int) -> list[int]:
         octave = max(0, math.floor(math.log2(width * _WIDTH_STEP_FRAC)))
         width += math.ceil(2**octave / multiple) * multiple
     return widths
+
+
+def _fields_of(spec_type: type[Any]) -> dict[str, FieldInfo]:
+    fields: dict[str, FieldInfo] = spec_type.model_fields
+    return fields
