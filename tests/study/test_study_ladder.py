@@ -11,10 +11,10 @@ from kleiber.cost import Calibration, Probe, load_calibration
 from kleiber.errors import DataError, RecipeError, RunFolderError
 from kleiber.fleet import Done, Progressed
 from kleiber.models import resolve_spec
-from kleiber.runs import RunFolder, find_runs, read_recipe
+from kleiber.runs import Recipe, RunFolder, find_runs, read_recipe
 from kleiber.study import ladder
-from kleiber.study.design import rungs_of, target_recipe
-from kleiber.study.ladder import ladder_status, measure_machine, open_ladder, prepare_text, run_ladder
+from kleiber.study.design import LadderDesign, rungs_of, target_recipe
+from kleiber.study.ladder import ladder_status, measure_machine, open_ladder, prepare_data, run_ladder
 from kleiber.study.ladder_plan import plan_ladder
 from kleiber.study.probe import calibrate
 from kleiber.train.lock import exclusive
@@ -105,9 +105,41 @@ def test_a_design_that_breaks_a_rule_does_not_stay_in_the_folder(design, tmp_pat
 def test_the_preparation_of_the_text_is_told(design, tmp_path, monkeypatch):
     monkeypatch.setenv("KLEIBER_CACHE", str(tmp_path))
     stages = []
-    meta = prepare_text(design, stages.append)
+    assert prepare_data(design, stages.append) == design  # text that is modelled says its shape itself
     assert stages[0] == "reading the text"
-    assert meta.eval_hash == prepare_text(design).eval_hash
+
+
+def test_samples_are_prepared_into_the_design(design, tmp_path, monkeypatch):
+    monkeypatch.setenv("KLEIBER_CACHE", str(tmp_path))
+    changes = ["base.task.name=classification", "base.data.source=digits", "base.data.context=128"]
+    shape = prepare_data(design.with_values(changes)).base.data.shape
+    assert (shape.inputs, shape.height, shape.num_outputs) == ("images", 8, 10)
+
+
+def test_a_ladder_of_perceptrons_gives_rows(tmp_path, monkeypatch):
+    monkeypatch.setenv("KLEIBER_CACHE", str(tmp_path / "cache"))
+    base = Recipe().with_values(
+        [
+            "task.name=classification", "data.source=digits", "data.val_frac=0.2", "train.batch_size=20",
+            "train.schedule.warmup_steps=2", "train.optimizer.lr=0.003", "train.checkpoint_every=100",
+        ]
+    )  # fmt: skip
+    design = LadderDesign.model_validate(
+        {
+            "base": base.model_dump(exclude_unset=True),
+            "sizes": [{"family": "mlp", "depth": 1, "width": width} for width in (4, 8, 16)],
+            "seeds": [0],
+            "horizons": [20, 40],
+            "target": {"model": {"family": "mlp", "depth": 1, "width": 32}, "num_steps": 80},
+        }
+    )
+    rows = run_ladder(design, tmp_path)
+    assert [(row.trunk, row.num_tokens) for row in rows] == [
+        (f"d1-w{width}-s0", 20 * steps) for width in (4, 8, 16) for steps in (20, 40)
+    ]
+    assert rows[-1].loss < rows[0].loss
+    assert run_ladder(design, tmp_path) == rows
+    assert target_recipe(open_ladder(tmp_path)).data.shape.num_outputs == 10
 
 
 def test_a_folder_without_a_design_is_said(tmp_path):

@@ -43,7 +43,12 @@ def plan(design: Design, *, sets: DesignSets = None, json_: Json = False) -> Non
     from kleiber.study.ladder_plan import plan_ladder
 
     out = Output(json_)
-    found = plan_ladder(read_design(design).with_values(sets or []), load_calibration())
+    asked = read_design(design).with_values(sets or [])
+    if asked.base.task.name != "lm":  # text that is modelled says by itself what it looks like
+        from kleiber.study.ladder import prepare_data
+
+        asked = prepare_data(asked)
+    found = plan_ladder(asked, load_calibration())
     print_ladder_plan(out, found)
     out.document(found.model_dump(mode="json"))
 
@@ -75,7 +80,7 @@ def run(
 
     asked, folder = read_design(design).with_values(sets or []), output or Path("runs") / design.stem
     out = Output(json_)
-    planned = _prepare(asked, folder, out, fresh=fresh)
+    asked, planned = _prepare(asked, folder, out, fresh=fresh)
     with out.progress() as bar:
         rows = run_ladder(asked, folder, on_event=RunBars(bar).on_event)
     out.table(
@@ -96,13 +101,15 @@ def run(
     out.document({"folder": str(folder), "rows": documents, "target": target})
 
 
-def _prepare(asked: LadderDesign, folder: Path, out: Output, *, fresh: bool) -> LadderPlan:
-    """Return the plan, after showing it; the text is ready then, and the design stands in the folder."""
+def _prepare(
+    asked: LadderDesign, folder: Path, out: Output, *, fresh: bool
+) -> tuple[LadderDesign, LadderPlan]:
+    """Return design and plan, after showing it; the data is ready then, and the design stands in the folder."""
     from kleiber.cost import load_calibration
-    from kleiber.study.ladder import forget_ladder, measure_machine, open_ladder, prepare_text
+    from kleiber.study.ladder import forget_ladder, measure_machine, open_ladder, prepare_data
     from kleiber.study.ladder_plan import plan_ladder
 
-    prepare_text(asked, lambda stage: out.say(f"{stage} ..."))
+    asked = prepare_data(asked, lambda stage: out.say(f"{stage} ..."))
     if fresh:
         forget_ladder(folder)
     open_ladder(folder, asked)
@@ -113,7 +120,7 @@ def _prepare(asked: LadderDesign, folder: Path, out: Output, *, fresh: bool) -> 
         calibration = measure_machine(asked)
     planned = plan_ladder(asked, calibration)
     print_ladder_plan(out, planned)
-    return planned
+    return asked, planned
 
 
 def _say_next(

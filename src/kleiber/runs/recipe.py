@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from kleiber.errors import RecipeError
 from kleiber.runs.data_recipe import AugmentRecipe, DataRecipe
+from kleiber.runs.data_shape import DataShape
 from kleiber.runs.document import Document
 from kleiber.runs.task_recipe import TaskName, TaskRecipe
 from kleiber.runs.train_recipe import OptimizerRecipe, ScheduleRecipe, StopRecipe, TrainRecipe
@@ -82,6 +83,16 @@ class Recipe(Document):
         """Tokens of the whole run; samples where a sample is the unit."""
         return self.tokens_per_step * self.train.num_steps
 
+    def with_shape(self, shape: DataShape | None) -> Recipe:
+        """Return the recipe with what its data looks like; text that is modelled says so itself.
+
+        Args:
+            shape: Of its data; None leaves the recipe as it is.
+        """
+        if self.task.name == "lm" or shape is None:
+            return self
+        return self.model_copy(update={"data": self.data.model_copy(update={"shape": shape})})
+
     def with_values(self, assignments: Sequence[str]) -> Recipe:
         """Return the recipe with `a.b=value` assignments applied; values are read as YAML.
 
@@ -92,7 +103,9 @@ class Recipe(Document):
             >>> Recipe().with_values(["train.optimizer.lr=3e-4"]).train.optimizer.lr
             0.0003
         """
-        return Recipe.of(assign(self.model_dump(mode="json", exclude_unset=True), assignments), "the recipe", RecipeError)
+        return Recipe.of(
+            assign(self.model_dump(mode="json", exclude_unset=True), assignments), "the recipe", RecipeError
+        )
 
 
 def assign(raw: dict[str, Any], assignments: Sequence[str]) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from pydantic import Field, model_validator
 
 from kleiber.errors import RecipeError
 from kleiber.models import Spec, resolve_spec
-from kleiber.runs import Convention, Document, ModelRecipe, ParallelRecipe, Recipe
+from kleiber.runs import Convention, Document, ModelRecipe, Recipe
 from kleiber.runs.recipe import assign
 
 __all__ = ["LadderDesign", "Rung", "TargetDesign", "read_design", "rungs_of", "target_recipe"]
@@ -68,7 +68,9 @@ class LadderDesign(Document):
         Raises:
             RecipeError: An assignment is malformed, names an unknown key or breaks a constraint.
         """
-        return LadderDesign.of(assign(self.model_dump(mode="json", exclude_unset=True), assignments), "the ladder", RecipeError)
+        return LadderDesign.of(
+            assign(self.model_dump(mode="json", exclude_unset=True), assignments), "the ladder", RecipeError
+        )
 
 
 @dataclass(frozen=True)
@@ -119,7 +121,9 @@ def target_recipe(design: LadderDesign) -> Recipe:
     """Return the recipe of the target: the base's, with its own size, steps and seed."""
     target = design.target
     recipe = _sized(design, target.model, target.seed, target.num_steps)
-    return recipe.model_copy(update={"parallel": ParallelRecipe(num_threads=target.num_threads)})
+    return recipe.model_copy(
+        update={"parallel": recipe.parallel.model_copy(update={"num_threads": target.num_threads})}
+    )
 
 
 def _rung(design: LadderDesign, size: ModelRecipe, seed: int) -> Rung:
@@ -150,7 +154,9 @@ def _rung(design: LadderDesign, size: ModelRecipe, seed: int) -> Rung:
 
 def _sized(design: LadderDesign, size: ModelRecipe, seed: int, num_steps: int) -> Recipe:
     base = design.base
-    recipe = base.model_copy(update={"model": size, "parallel": ParallelRecipe(num_threads=1)})
+    recipe = base.model_copy(
+        update={"model": size, "parallel": base.parallel.model_copy(update={"num_threads": 1})}
+    )
     optimizer = base.train.optimizer
     if design.rate_width:
         scale = design.rate_width / resolve_spec(recipe).width

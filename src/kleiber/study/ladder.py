@@ -13,7 +13,7 @@ from kleiber.cost import Calibration, load_calibration, save_calibration
 from kleiber.data import open_data, require_tokens
 from kleiber.errors import RecipeError, RunFolderError
 from kleiber.fleet import Executor, Job, JobEvent, LocalExecutor
-from kleiber.runs import DataMeta, Row, RunFolder, row_of
+from kleiber.runs import Row, RunFolder, row_of
 from kleiber.study.design import LadderDesign, Rung, branch_step, rungs_of, target_recipe
 from kleiber.study.probe import calibrate
 from kleiber.train import Branch, Progress, train
@@ -26,7 +26,7 @@ __all__ = [
     "ladder_status",
     "measure_machine",
     "open_ladder",
-    "prepare_text",
+    "prepare_data",
     "run_ladder",
     "train_rung",
 ]
@@ -100,8 +100,7 @@ def run_ladder(
         KleiberError: What a run raised, after the others have ended.
         Interrupted: SIGINT or SIGTERM, after checkpoints.
     """
-    prepare_text(design)
-    design = open_ladder(folder, design)
+    design = open_ladder(folder, prepare_data(design))
     target_recipe(design).write(folder / TARGET_FILE)
     rungs = [rung for rung in rungs_of(design) if not _is_finished(rung, folder)]
     # The longest first: what is left for the end is short, and no core waits long.
@@ -132,20 +131,22 @@ def measure_machine(design: LadderDesign) -> Calibration:
     return calibration
 
 
-def prepare_text(design: LadderDesign, on_progress: Callable[[str], None] | None = None) -> DataMeta:
-    """Prepare the text once, before several processes ask for it, and refuse horizons that it is too small for.
+def prepare_data(design: LadderDesign, on_progress: Callable[[str], None] | None = None) -> LadderDesign:
+    """Prepare the data once, before several processes ask for it, and return the design with what it looks like.
 
     Args:
-        design: Its text, and the longest run of it.
+        design: Its data, and the longest run on it.
         on_progress: Is told each stage of a preparation as it begins.
 
     Raises:
-        DataError: The text is missing, unreadable, or too small for the longest run.
+        DataError: The data is missing, unreadable, or text too small for the longest run.
     """
-    meta = open_data(design.base.data, seed=design.seeds[0], on_progress=on_progress).meta
-    num_steps = max(*design.horizons, design.target.num_steps)
-    require_tokens(meta, num_steps * design.base.tokens_per_step)
-    return meta
+    base = design.base
+    meta = open_data(base.data, seed=design.seeds[0], task=base.task, on_progress=on_progress).meta
+    if base.task.name == "lm":
+        num_steps = max(*design.horizons, design.target.num_steps)
+        require_tokens(meta, num_steps * base.tokens_per_step)
+    return design.model_copy(update={"base": base.with_shape(meta.shape)})
 
 
 def train_rung(rung: Rung, folder: Path, report: Callable[[Progress], Any]) -> None:

@@ -11,7 +11,7 @@ from kleiber.models import resolve_spec
 from kleiber.runs import DataMeta, Predicted, Recipe, Record, now, num_cores
 from kleiber.scaling import Forecast, check_forecast
 from kleiber.study.plan import Plan, plan
-from kleiber.train.settle import settle, with_shape
+from kleiber.train.settle import settle
 
 __all__ = ["check_started", "predict"]
 
@@ -65,7 +65,7 @@ def _settled(recipe: Recipe, meta: DataMeta, calibration: Calibration | None) ->
     """Return the recipe that the run will have; a limit on money needs a step's time first."""
     step_time_s = None
     if recipe.train.stop.usd is not None:
-        step_time_s = plan(with_shape(recipe, meta.shape), calibration=calibration).step_time_s
+        step_time_s = plan(recipe.with_shape(meta.shape), calibration=calibration).step_time_s
     return settle(recipe, meta, num_threads=num_cores(), step_time_s=step_time_s)
 
 

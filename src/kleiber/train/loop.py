@@ -118,8 +118,9 @@ class Loop:
         start = time.perf_counter()
         train, state = self.recipe.train, self.state
         loss = 0.0
+        forward = state.module if self.compiled is None else self.compiled
         for batch in micro_batches:
-            part = self.task.loss(self.compiled or state.module, batch) / len(micro_batches)
+            part = self.task.loss(forward, batch) / len(micro_batches)
             part.backward()  # type: ignore[no-untyped-call] # torch leaves it unannotated
             loss += float(part.detach())
         grad_norm = state.optimizer.clip_(train.clip_norm)

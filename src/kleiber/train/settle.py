@@ -6,22 +6,10 @@ import math
 
 from kleiber.errors import RecipeError
 from kleiber.models import resolve_spec, size_of
-from kleiber.runs import DataMeta, DataShape, ModelRecipe, Recipe
+from kleiber.runs import DataMeta, ModelRecipe, Recipe
 from kleiber.units import format_count
 
-__all__ = ["as_settled", "settle", "with_shape"]
-
-
-def with_shape(recipe: Recipe, shape: DataShape | None) -> Recipe:
-    """Return the recipe with what its data looks like; text that is modelled says so itself.
-
-    Args:
-        recipe: What to do.
-        shape: Of its data; None leaves the recipe as it is.
-    """
-    if recipe.task.name == "lm" or shape is None:
-        return recipe
-    return recipe.model_copy(update={"data": recipe.data.model_copy(update={"shape": shape})})
+__all__ = ["as_settled", "settle"]
 
 
 def settle(recipe: Recipe, meta: DataMeta, *, num_threads: int, step_time_s: float | None = None) -> Recipe:
@@ -36,7 +24,7 @@ def settle(recipe: Recipe, meta: DataMeta, *, num_threads: int, step_time_s: flo
     Raises:
         RecipeError: A limit allows no step, or one on money has no price or no plan.
     """
-    recipe = with_shape(recipe, meta.shape)
+    recipe = recipe.with_shape(meta.shape)
     # The data says vocabulary and shape; a size that said them too could contradict it.
     size = size_of(resolve_spec(recipe))
     train = recipe.train
@@ -64,7 +52,7 @@ def as_settled(recipe: Recipe, known: Recipe) -> Recipe:
         recipe: As typed.
         known: Of the run.
     """
-    recipe = with_shape(recipe, known.data.shape)
+    recipe = recipe.with_shape(known.data.shape)
     train, done = recipe.train, known.train
     settled: dict[str, object] = {}
     if train.is_full_batch:
