@@ -5,8 +5,9 @@ from pathlib import Path
 import pytest
 
 from kleiber.report.facts import answer, environment_facts, figures, order_proof, provenance
+from kleiber.report.run_tables import _with_half_width, runs_table
 from kleiber.report.sources import Sources, read_sources
-from kleiber.report.tables import _with_half_width, format_frac, ledger_table, plan_table, runs_table
+from kleiber.report.tables import format_frac, ledger_table, plan_table
 from kleiber.report.words import read_words
 from kleiber.runs import LedgerEntry
 

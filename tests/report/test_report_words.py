@@ -27,9 +27,16 @@ VALUES = {
 }
 
 
+MEASURES = (
+    "accuracy", "macro_f1", "auc", "r2", "mean_absolute_error", "perplexity", "bits_per_byte", "bleu",
+    "image_to_text_recall_at_1", "image_to_text_recall_at_5", "text_to_image_recall_at_1", "text_to_image_recall_at_5",
+)  # fmt: skip
+
+
 def is_used(key: str) -> bool:
+    key = key.removesuffix("_of_samples")
     rests = [key.removeprefix(prefix) for prefix in [*PREFIXES, "method_"] if key.startswith(prefix)]
-    return key in LITERALS or any(rest in LITERALS | VALUES for rest in rests)
+    return key in LITERALS or any(rest in LITERALS | VALUES | set(MEASURES) for rest in rests)
 
 
 def test_languages_have_the_same_keys_and_blanks() -> None:
@@ -46,6 +53,17 @@ def test_every_key_is_used_and_every_used_key_is_there() -> None:
     assert not is_used("col_nothing_of_the_kind")
 
 
+def test_what_counts_samples_replaces_what_counts_tokens() -> None:
+    for lang in ("en", "zh"):
+        words = read_words(lang)
+        own = [key for key in words.texts if key.endswith("_of_samples")]
+        assert len(own) == 12
+        assert all(key.removesuffix("_of_samples") in words.texts for key in own)
+        assert words.counting("token").texts == words.texts
+    assert read_words("zh").counting("sample")("col_tokens") == "样本"
+    assert read_words("en").counting("sample")("col_run") == "run"
+
+
 def test_values_of_documents_have_a_text() -> None:
     texts = read_words("en").texts
     statuses = get_args(Record.model_fields["status"].annotation)
@@ -54,6 +72,7 @@ def test_values_of_documents_have_a_text() -> None:
     wanted += [f"law_source_convention_{name}" for name in CONVENTIONS]
     wanted += [f"meaning_{name}" for name in COEFFICIENTS]
     assert len(wanted) == 4 + 4 + 3 + 5
+    wanted += [f"measure_{name}" for name in MEASURES]
     assert [key for key in wanted if key not in texts] == []
 
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
+from kleiber.report.measures import format_measure, measure_name
 from kleiber.report.sources import RunView, Sources
 from kleiber.report.tables import EMPTY, format_frac
 from kleiber.report.words import Words
-from kleiber.runs import LedgerEntry
+from kleiber.runs import LedgerEntry, Result
 from kleiber.units import format_count, format_flops, format_loss, format_seconds
 
 __all__ = ["Fact", "answer", "environment_facts", "figures", "order_proof", "provenance"]
@@ -82,7 +83,10 @@ def _forecast_figures(sources: Sources, words: Words) -> Iterator[Fact]:
 
 def _bits(sources: Sources, words: Words) -> str:
     result = sources.target.record.result if sources.target else None
-    return words("note_bits", bits=f"{result.val_bits_per_byte:.3f}") if result else words("note_nats")
+    bits = result.val_metrics.get("bits_per_byte") if result else None
+    return (
+        words("note_bits", bits=format_measure("bits_per_byte", bits.value)) if bits else words("note_nats")
+    )
 
 
 def _cost_figure(sources: Sources, words: Words) -> Iterator[Fact]:
@@ -110,9 +114,21 @@ def _run_figures(sources: Sources, words: Words) -> Iterator[Fact]:
     if results:
         best = min(results, key=lambda result: result.val_loss)
         yield Fact(words("figure_best_loss"), format_loss(best.val_loss), words("note_nats"), "truth")
+    yield from _measure_figure(results, words)
     if unfinished := sum(run.record.status != "finished" for run in sources.runs):
         note = words("note_of_runs", count=len(sources.runs))
         yield Fact(words("figure_unfinished"), str(unfinished), note, "accent")
+
+
+def _measure_figure(results: list[Result], words: Words) -> Iterator[Fact]:
+    """Yield what the only run reaches by its task's own measure, on the test split where there is one."""
+    if len(results) != 1 or not results[0].val_metrics:
+        return
+    is_test = bool(results[0].test_metrics)
+    key, reached = next(iter((results[0].test_metrics if is_test else results[0].val_metrics).items()))
+    low, high = (format_measure(key, bound) for bound in (reached.low, reached.high))
+    note = words("note_test" if is_test else "note_validation", low=low, high=high)
+    yield Fact(measure_name(key, words), format_measure(key, reached.value), note, "truth")
 
 
 def environment_facts(sources: Sources, words: Words) -> list[Fact]:
@@ -124,7 +140,7 @@ def environment_facts(sources: Sources, words: Words) -> list[Fact]:
 
     data = [
         words("env_documents", documents=meta.num_documents, train=format_count(meta.num_train_tokens),
-              val=format_count(meta.num_val_tokens))
+              val=format_count(meta.num_val_tokens), test=format_count(meta.num_test_tokens))
         for meta in {record.data.corpus_hash: record.data for record in records}.values()
     ]  # fmt: skip
     return [
@@ -154,6 +170,7 @@ def provenance(sources: Sources, words: Words) -> list[Fact]:
             ("tokenizer", meta.tokenizer_hash),
             ("eval", meta.eval_hash),
         )
+        if value is not None
     ]
     facts += [Fact(words("hash_law"), sources.law.hash)] if sources.law else []
     if sources.forecast:

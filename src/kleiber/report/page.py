@@ -12,11 +12,14 @@ from markupsafe import Markup
 
 from kleiber.report import facts, tables
 from kleiber.report.answer_chart import answer_chart
+from kleiber.report.data_tables import balance_tables, data_notes
 from kleiber.report.isoflop_chart import isoflop_chart
 from kleiber.report.law_points import BUDGET_TOLERANCE
 from kleiber.report.law_table import law_view
 from kleiber.report.offline import TEMPLATES, bundle, content_policy, read_asset, style_sheet
+from kleiber.report.predictions import prediction_groups
 from kleiber.report.run_charts import curves_chart, rate_chart
+from kleiber.report.run_tables import measures_table, runs_table
 from kleiber.report.scaling_chart import scaling_chart
 from kleiber.report.sources import RunView, Sources, read_sources
 from kleiber.report.theme import DARK, LIGHT, chart_config
@@ -48,8 +51,9 @@ def write_report(paths: Sequence[Path], output: Path, *, lang: Language = "en") 
         UsageError: There is no such language.
         StorageError: The file cannot be written.
     """
-    words = read_words(lang)
+    known = read_words(lang)
     sources = read_sources(paths, output=output)
+    words = known.counting(sources.unit)
     name = _name(paths, output)
     charts, num_budgets = _charts(sources, words)
     context = _frame(sources, words, name) | _scale(sources, words) | _training(sources, words)
@@ -94,7 +98,7 @@ def _parts(context: dict[str, Any], charts: dict[str, Any]) -> list[str]:
     content = {
         "scale": context["law"] or context["plan"] or "scaling" in charts,
         "training": context["runs"],
-        "inference": context["sample_groups"],
+        "inference": context["sample_groups"] or context["predictions"],
         "trust": context["ledger"] or context["hashes"],
     }
     return [part for part, filled in content.items() if filled]
@@ -133,7 +137,10 @@ def _scale(sources: Sources, words: Words) -> dict[str, Any]:
 def _training(sources: Sources, words: Words) -> dict[str, Any]:
     failed = [run.record for run in sources.runs if run.record.error]
     return {
-        "runs": tables.runs_table(sources, words),
+        "runs": runs_table(sources, words),
+        "measures": measures_table(sources, words),
+        "balances": balance_tables(sources, words),
+        "data_notes": data_notes(sources, words),
         "recipes": [(run.record.run, run.record.recipe.to_yaml()) for run in sources.runs],
         "failures": [words("failed_because", run=record.run, error=record.error) for record in failed],
     }
@@ -141,7 +148,10 @@ def _training(sources: Sources, words: Words) -> dict[str, Any]:
 
 def _inference(sources: Sources, words: Words) -> dict[str, Any]:
     shown = [sources.target] if sources.target and sources.target.samples else list(sources.runs)
-    return {"sample_groups": [_sample_group(run, sources, words) for run in shown if run.samples]}
+    return {
+        "sample_groups": [_sample_group(run, sources, words) for run in shown if run.samples],
+        "predictions": prediction_groups(sources, words),
+    }
 
 
 def _sample_group(run: RunView, sources: Sources, words: Words) -> tuple[str, list[dict[str, str]]]:

@@ -41,7 +41,8 @@ def write_picture(study: Path, output: Path, *, lang: Language = "en", dark: boo
     writers: dict[str, Callable[[dict[str, Any]], bytes]] = {".png": _png, ".svg": _svg}
     if output.suffix not in writers:
         raise UsageError("A picture is written as .png or .svg.", got=output.name, hint="picture.png")
-    sources, words = read_sources([study]), read_words(lang)
+    sources = read_sources([study])
+    words = read_words(lang).counting(sources.unit)
     chart = scaling_chart(sources, words)
     if chart is None:
         raise UsageError(

@@ -7,10 +7,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from kleiber.errors import RunFolderError
-from kleiber.runs import LedgerEntry, Record, RunFolder, find_runs
+from kleiber.runs import Baseline, LedgerEntry, Record, RunFolder, Shown, find_runs
 from kleiber.scaling import Forecast, Law
 from kleiber.units import format_count
 
@@ -35,6 +35,16 @@ class RunView:
     def samples(self) -> list[dict[str, Any]]:
         """What was generated."""
         return self.folder.read_samples()
+
+    @cached_property
+    def predictions(self) -> list[Shown]:
+        """What was predicted of some samples."""
+        return self.folder.read_predictions()
+
+    @cached_property
+    def baseline(self) -> Baseline | None:
+        """What classical methods reach on the same data; None where nobody asked."""
+        return self.folder.read_baseline()
 
     @property
     def num_steps_done(self) -> int:
@@ -79,6 +89,12 @@ class Sources:
         """Distinct parameter counts, smallest first: what colours stand for."""
         counts = {run.record.num_params.total for run in self.runs}
         return sorted(counts | {row.num_params.total for row in (self.law.rows if self.law else ())})
+
+    @property
+    def unit(self) -> Literal["token", "sample"]:
+        """What the runs count what they learn from by; of a study with both, and of a plan alone, tokens."""
+        units = {run.record.data.unit for run in self.runs}
+        return units.pop() if len(units) == 1 else "token"
 
     @property
     def size_labels(self) -> list[str]:

@@ -1,12 +1,12 @@
-"""Tables as text: what was planned, every run, the ledger, what was counted."""
+"""Tables as text: what was planned, the ledger, what was counted."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from kleiber.report.sources import RunView, Sources
+from kleiber.report.sources import Sources
 from kleiber.report.words import Words
 from kleiber.runs import LedgerEntry
 from kleiber.units import format_bytes, format_count, format_flops, format_loss, format_seconds
@@ -19,7 +19,7 @@ __all__ = [
     "format_frac",
     "ledger_table",
     "plan_table",
-    "runs_table",
+    "table_of",
 ]
 
 EMPTY = "–"
@@ -44,10 +44,11 @@ class Table:
     """Columns of words, set to the left; the others are numbers, set to the right."""
 
 
-_TEXT_KEYS = {"method", "status"}
+_TEXT_KEYS = {"method", "status", "measure", "by", "expected", "predicted_value"}
 
 
-def _table(words: Words, keys: tuple[str, ...], rows: Iterator[tuple[str | Cell, ...]]) -> Table | None:
+def table_of(words: Words, keys: Sequence[str], rows: Iterable[tuple[str | Cell, ...]]) -> Table | None:
+    """Return a table of columns that the strings name `col_KEY`; None without rows."""
     cells = tuple(tuple(cell if isinstance(cell, Cell) else Cell(cell) for cell in row) for row in rows)
     text = frozenset(index for index, key in enumerate(keys) if key in _TEXT_KEYS)
     return Table(tuple(words(f"col_{key}") for key in keys), cells, text) if cells else None
@@ -86,7 +87,7 @@ def plan_table(plan: Mapping[str, Any], words: Words) -> Table | None:
         "step_time",
         "total_time",
     )
-    return _table(words, keys, (_plan_row(entry) for entry in entries))
+    return table_of(words, keys, (_plan_row(entry) for entry in entries))
 
 
 def _plan_row(entry: dict[str, Any]) -> tuple[str, ...]:
@@ -103,37 +104,6 @@ def _plan_row(entry: dict[str, Any]) -> tuple[str, ...]:
     )
 
 
-def runs_table(sources: Sources, words: Words) -> Table | None:
-    """Return every run: what came out, how fast, with how much memory."""
-    keys = (
-        "run", "status", "params", "tokens", "val_loss", "bits", "tokens_per_s", "mfu", "peak_memory", "total_time",
-    )  # fmt: skip
-    return _table(words, keys, (_run_row(run, words) for run in sources.runs))
-
-
-def _with_half_width(loss: float, half_width: float | None) -> str:
-    return format_loss(loss) if half_width is None else f"{format_loss(loss)} ± {half_width:.3f}"
-
-
-def _run_row(run: RunView, words: Words) -> tuple[str | Cell, ...]:
-    record, result = run.record, run.record.result
-    tone = {"failed": "bad", "finished": ""}.get(record.status, "accent")
-    head = (record.run, Cell(words(f"status_{record.status}"), tone), format_count(record.num_params.total))
-    if result is None:
-        tokens = max((line.get("tokens") or 0 for line in run.metrics), default=0)
-        return (*head, format_count(tokens), *(EMPTY,) * 6)
-    return (
-        *head,
-        format_count(result.num_tokens),
-        _with_half_width(result.val_loss, result.val_loss_half_width),
-        f"{result.val_bits_per_byte:.3f}",
-        format_count(result.tokens_per_s),
-        format_frac(result.mfu_frac),
-        format_bytes(result.peak_memory_bytes),
-        format_seconds(result.total_time_s),
-    )
-
-
 _FORMATS: dict[str, Callable[[float], str]] = {
     "val_loss": format_loss,
     "total_time_s": format_seconds,
@@ -145,7 +115,7 @@ _FORMATS: dict[str, Callable[[float], str]] = {
 def ledger_table(entries: list[LedgerEntry], words: Words) -> Table | None:
     """Return the ledger: predicted beside measured, with the error; the naive forecasts stand among them."""
     keys = ("quantity", "method", "predicted", "measured", "error", "skill", "held")
-    return _table(words, keys, (_ledger_row(entry, words) for entry in entries))
+    return table_of(words, keys, (_ledger_row(entry, words) for entry in entries))
 
 
 def _ledger_row(entry: LedgerEntry, words: Words) -> tuple[str | Cell, ...]:
@@ -175,4 +145,4 @@ def counted_table(sources: Sources, words: Words) -> Table | None:
     count, flops = run.record.num_params, run.record.train_flops
     groups = (format_count(value) for value in (count.total, count.embedding, count.body, count.head))
     keys = ("run", "params", "embedding", "body", "head", "flops")
-    return _table(words, keys, iter([(run.record.run, *groups, format_flops(flops))]))
+    return table_of(words, keys, [(run.record.run, *groups, format_flops(flops))])

@@ -33,6 +33,17 @@ class Words:
         """
         return self.texts[key].format(**values)
 
+    def counting(self, unit: Literal["token", "sample"]) -> Words:
+        """Return the text of a study that counts what is learnt from by `unit`; where none is known, the usual one.
+
+        Example:
+            >>> read_words("en").counting("sample")("tokens_axis")
+            'training samples'
+        """
+        suffix = f"_of_{unit}s"
+        own = {key.removesuffix(suffix): text for key, text in self.texts.items() if key.endswith(suffix)}
+        return Words(self.lang, self.texts | own)
+
 
 @cache
 def read_words(lang: str) -> Words:
