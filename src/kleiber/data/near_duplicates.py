@@ -18,11 +18,14 @@ MAX_OWNERS = 8
 """A window in more passages than this is boiler-plate (a licence, a template): it joins nobody."""
 
 
-def group_near_duplicates(windows: Sequence[npt.NDArray[np.uint64]]) -> list[list[int]]:
+def group_near_duplicates(
+    windows: Sequence[npt.NDArray[np.uint64]], *, min_shared_frac: float = MIN_SHARED_FRAC
+) -> list[list[int]]:
     """Return the passages in groups: whoever shares enough windows with a member is a member.
 
     Args:
         windows: Hashes of each passage's windows.
+        min_shared_frac: Part of the shorter one's windows that near-duplicates share.
 
     Returns:
         Indices into `windows`; groups and members in order.
@@ -34,7 +37,7 @@ def group_near_duplicates(windows: Sequence[npt.NDArray[np.uint64]]) -> list[lis
     shared = Counter(pair for owners in _owners(windows) for pair in combinations(owners, 2))
     parents = list(range(len(windows)))
     for (first, second), num_shared in shared.items():
-        if num_shared >= MIN_SHARED_FRAC * min(len(windows[first]), len(windows[second])):
+        if num_shared >= min_shared_frac * min(len(windows[first]), len(windows[second])):
             low, high = sorted((_root(parents, first), _root(parents, second)))
             parents[high] = low
     groups: dict[int, list[int]] = {}

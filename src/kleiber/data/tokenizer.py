@@ -36,14 +36,14 @@ _CHARS_A_PIECE = 2**18
 _CHARS_A_BATCH = 2**22
 
 
-def train_tokenizer(texts: Sequence[str], vocab_size: int, *, source: str) -> Tokenizer:
+def train_tokenizer(texts: Iterable[str], vocab_size: int, *, source: str) -> Tokenizer:
     """Return a byte-level BPE tokenizer of exactly `vocab_size` entries.
 
     The vocabulary is `<|endoftext|>`, the 256 bytes, and merges of the most frequent pairs; words are split
     as GPT-2 splits them. The merges do not depend on the number of threads.
 
     Args:
-        texts: What it learns from: the train split.
+        texts: What it learns from: the train split, read once, a text at a time.
         vocab_size: Entries, at least 257.
         source: What the user typed, for errors.
 
@@ -68,12 +68,20 @@ def train_tokenizer(texts: Sequence[str], vocab_size: int, *, source: str) -> To
         initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
         show_progress=False,
     )
-    tokenizer.train_from_iterator(texts, trainer=trainer, length=len(texts))
+    num_chars = 0
+
+    def read() -> Iterator[str]:
+        nonlocal num_chars
+        for text in texts:
+            num_chars += len(text)
+            yield text
+
+    tokenizer.train_from_iterator(read(), trainer=trainer)
     reached = tokenizer.get_vocab_size()
     if reached < vocab_size:
         raise DataError(
             f"data.vocab_size {vocab_size} is too large for '{source}': its training text of "
-            f"{sum(map(len, texts))} characters gives {reached} entries.",
+            f"{num_chars} characters gives {reached} entries.",
             hint=f"--set data.vocab_size={reached}   or a longer text",
         )
     return tokenizer

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from kleiber.data.data import Split
-from kleiber.data.table.files import SPLIT_WORDS
+from kleiber.data.table.files import split_in
 from kleiber.data.table.numbers import as_number
 from kleiber.data.table.table import Rows, Table, is_missing
 from kleiber.errors import DataError
@@ -118,7 +118,7 @@ def read_splits(table: Table, recipe: DataRecipe) -> Answers:
 
 
 def _split_number(cell: object, rows: Rows, index: int) -> int:
-    split = SPLIT_WORDS.get(str(cell).strip().casefold())
+    split = split_in(str(cell))
     if split is None:
         raise DataError(
             f"data.split_field must say train, valid or test, and it does not at {rows.place(index)}.",
@@ -129,7 +129,7 @@ def _split_number(cell: object, rows: Rows, index: int) -> int:
 
 def _refuse_hidden_split(rows: Rows, table: Table, recipe: DataRecipe) -> None:
     cells = rows.columns.get("split", ())
-    if cells and all(str(cell).strip().casefold() in SPLIT_WORDS for cell in cells):
+    if cells and all(split_in(str(cell)) for cell in cells):
         if "split" in (recipe.target, recipe.field, *(recipe.columns or ())):
             return
         raise DataError(

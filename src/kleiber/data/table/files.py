@@ -11,9 +11,9 @@ from kleiber.data.data import Split
 from kleiber.data.text_stream import inner_suffix
 from kleiber.errors import DataError, nearest
 
-__all__ = ["SPLIT_WORDS", "TableFile", "table_files"]
+__all__ = ["TableFile", "split_in", "table_files"]
 
-SPLIT_WORDS: dict[str, Split] = {
+_SPLIT_WORDS: dict[str, Split] = {
     "train": "train",
     "training": "train",
     "val": "val",
@@ -63,7 +63,7 @@ def table_files(source: str, path_typed: str, suffixes: Collection[str]) -> tupl
             )
         return (TableFile(path, None),)
     found = [
-        TableFile(item, _split_of(item.name))
+        TableFile(item, split_in(item.name))
         for item in sorted(path.rglob("*"))
         if item.is_file()
         and inner_suffix(item.name) in suffixes
@@ -93,12 +93,12 @@ def _check(source: str, found: list[TableFile], suffixes: Collection[str], examp
         )
 
 
-def _split_of(name: str) -> Split | None:
-    """Return the split that a file's name says: the first word that is one.
+def split_in(name: str) -> Split | None:
+    """Return the split that a name says: its first word that is one.
 
     Example:
-        >>> _split_of("adult-train.csv.xz"), _split_of("constraints.csv")
-        ('train', None)
+        >>> split_in("adult-train.csv.xz"), split_in("test_2016_flickr"), split_in("constraints.csv")
+        ('train', 'test', None)
     """
     words = re.split(r"[^a-z]+", name.casefold())
-    return next((SPLIT_WORDS[word] for word in words if word in SPLIT_WORDS), None)
+    return next((_SPLIT_WORDS[word] for word in words if word in _SPLIT_WORDS), None)
