@@ -119,8 +119,8 @@ def test_draws_are_uniform_and_normal_and_new_at_every_call():
 
 
 def test_draws_are_not_those_of_the_order_of_samples():
-    order = np.argsort(Draws(0, 0, cursor=0, num=50).uniform(), kind="stable")
-    assert not np.array_equal(order, sequence_order(50, 0, 0))
+    order = np.argsort(Draws(0, 0, cursor=0, num=1).uniform(48)[0], kind="stable")
+    assert not np.array_equal(order, sequence_order(48, 0, 0))
 
 
 @pytest.mark.parametrize(
