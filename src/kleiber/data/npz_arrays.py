@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from kleiber.data.prepared import Prepared, PreparedMeta
+from kleiber.data.sample_checks import check_finite
 from kleiber.data.source import Part, Source
 from kleiber.errors import DataError
 from kleiber.runs import DataShape, TaskRecipe
@@ -44,6 +45,7 @@ def prepare_arrays(target: Path, archives: Sequence[Arrays], recipe: DataRecipe)
             continue
         role, x = _samples(f"x_{name}", archive[f"x_{name}"], recipe.source)
         y = _answers(archive, name, len(x), recipe.source)
+        check_finite(x, np.arange(len(x)), f"data.source '{recipe.source}': x_{name}")
         np.save(target / f"{split}_{role}.npy", x)
         np.save(target / f"{split}_y.npy", y)
         digest.update(f"{role} {x.shape} {x.dtype} {y.dtype} ".encode() + x.tobytes() + y.tobytes())

@@ -70,7 +70,10 @@ def open_npz(
 
     def prepare(target: Path) -> PreparedMeta:
         on_progress(f"unpacking {path.name}")
-        return _PREPARE[layout](target, [_read(each, layout, recipe.source) for each in paths], recipe)
+        archives = [_read(each, layout, recipe.source) for each in paths]
+        meta = _PREPARE[layout](target, archives, recipe)
+        notes = [f"The test split is {other.name}, which stands beside {path.name}." for other in paths[1:]]
+        return meta.model_copy(update={"notes": (*meta.notes, *notes)})
 
     key = {
         "version": _VERSION,

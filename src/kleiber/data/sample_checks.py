@@ -85,6 +85,7 @@ def check_source(source: Source, *, name: str) -> None:
         DataError: A split is empty, its labels or values are of another number than its samples, a label is out of range, a
             value is not finite, there is only one class, or a class has a single training sample.
     """
+    num_classes = len(source.classes) or source.shape.num_outputs or 0
     for split, part in source.parts.items():
         if not len(part):
             raise DataError(f"data.source '{name}': the {split} split is empty.")
@@ -98,9 +99,7 @@ def check_source(source: Source, *, name: str) -> None:
                 part.values, np.arange(len(part)), f"data.source '{name}': values of the {split} split"
             )
         if part.labels is not None:
-            _check_labels(
-                part.labels, source.shape.num_outputs or 0, f"data.source '{name}': the {split} split"
-            )
+            _check_labels(part.labels, num_classes, f"data.source '{name}': the {split} split")
     if source.train.labels is not None:
         _check_classes(source, name)
 
@@ -117,7 +116,7 @@ def _check_labels(labels: npt.NDArray[np.int64], num_classes: int, where: str) -
 
 def _check_classes(source: Source, name: str) -> None:
     assert source.train.labels is not None  # noqa: S101 - asked by the caller
-    counts = np.bincount(source.train.labels, minlength=source.shape.num_outputs or 0)
+    counts = np.bincount(source.train.labels, minlength=len(source.classes))
     if np.count_nonzero(counts) < 2:
         raise DataError(
             f"data.source '{name}' has training samples of one class only: nothing is to be told apart."

@@ -2,25 +2,30 @@
 
 from __future__ import annotations
 
-import hashlib
-import platform
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-import numpy as np
-import numpy.typing as npt
-
+from kleiber.data.ahead import prepared_ahead
+from kleiber.data.audio_folder import open_audio_folder
+from kleiber.data.augment import check_augment
 from kleiber.data.batches import Batch, shuffled_indices
+from kleiber.data.captions import with_captions
+from kleiber.data.cifar import open_cifar10
+from kleiber.data.copies import without_copies
 from kleiber.data.corpus import Progress
 from kleiber.data.data import Split
 from kleiber.data.embedded import open_breast_cancer, open_diabetes, open_digits, open_wine
-from kleiber.data.normalization import Normalization, chunks, fit_normalization
-from kleiber.data.sample_checks import check_finite, check_source, check_suits
+from kleiber.data.image_folder import open_image_folder
+from kleiber.data.normalization import Normalization, fit_normalization
+from kleiber.data.npz_files import open_npz
+from kleiber.data.sample_batches import Preparation, indices_in_order
+from kleiber.data.sample_checks import check_source, check_suits
+from kleiber.data.sample_meta import sample_meta
 from kleiber.data.selection import selected, thinned
 from kleiber.data.source import Opener, Part, Source
 from kleiber.data.splits import carved
+from kleiber.data.table.sources import open_pairs, open_rows
 from kleiber.errors import DataError, RecipeError, nearest
 from kleiber.runs import AugmentRecipe, TaskRecipe, default_cache
 from kleiber.runs.recipe import DataRecipe
@@ -33,6 +38,14 @@ SOURCES: dict[str, Opener] = {
     "breast_cancer": open_breast_cancer,
     "diabetes": open_diabetes,
     "wine": open_wine,
+    "imagefolder": open_image_folder,
+    "audiofolder": open_audio_folder,
+    "npz": open_npz,
+    "cifar10": open_cifar10,
+    "csv": open_rows,
+    "jsonl": open_rows,
+    "parquet": open_rows,
+    "pairs": open_pairs,
 }
 """Of each kind of source, what stands before the colon, its opener."""
 
@@ -47,7 +60,7 @@ class SampleData:
     parts: Mapping[str, Part]
     """By split; `test` is left out where there is none."""
     normalizations: Mapping[str, Normalization]
-    """By role, fitted on the training samples."""
+    """By role, fitted on the training samples; `undo` gives back what a person would look at."""
     augment: tuple[AugmentRecipe, ...]
     tokenizer_path: Path | None
     num_workers: int
@@ -70,27 +83,20 @@ class SampleData:
         part = self.parts.get(split)
         if part is None:
             return iter(())
-        if split == "train":
-            plan = shuffled_indices(len(part), seed=self.seed, cursor=cursor, batch_size=batch_size)
-        else:
-            plan = _in_order(len(part), cursor, batch_size)
-        return (self._batch(part, indices, after) for indices, after in plan)
-
-    def _batch(self, part: Part, indices: npt.NDArray[np.intp], after: int) -> Batch:
-        arrays: dict[str, npt.NDArray[Any]] = part.samples.gather(indices)
-        for role, normalization in self.normalizations.items():
-            arrays[role] = normalization.apply(arrays[role])
-        if part.labels is not None:
-            arrays["labels"] = part.labels[indices]
-        if part.values is not None:
-            arrays["values"] = part.values[indices]
-        return Batch(arrays, after)
-
-
-def _in_order(num: int, cursor: int, batch_size: int) -> Iterator[tuple[npt.NDArray[np.intp], int]]:
-    for start in range(cursor, num, batch_size):
-        end = min(start + batch_size, num)
-        yield np.arange(start, end), end
+        is_train = split == "train"
+        prepare = Preparation(
+            part,
+            self.normalizations,
+            self.augment if is_train else (),
+            seed=self.seed,
+            num_outputs=self.meta.shape.num_outputs,
+        )
+        if not is_train:
+            return (prepare(*chosen) for chosen in indices_in_order(len(part), cursor, batch_size))
+        plan = shuffled_indices(len(part), seed=self.seed, cursor=cursor, batch_size=batch_size)
+        if self.num_workers:
+            return prepared_ahead(prepare, plan, self.num_workers)
+        return (prepare(*chosen) for chosen in plan)
 
 
 def open_samples(
@@ -118,6 +124,29 @@ def open_samples(
         MissingExtraError: The source's format needs a package that is not installed.
         StorageError: The cache cannot be written.
     """
+    source = _opened(recipe, task, cache or default_cache(), on_progress or (lambda _: None))
+    parts = carved(source.parts, recipe)
+    if recipe.positive_frac is not None:
+        parts = thinned(parts, recipe.positive_frac, source=recipe.source)
+    copies = None
+    if recipe.duplicates != "keep":
+        copies = without_copies(parts, recipe.duplicates, source=recipe.source)
+        parts["train"] = copies.train
+    train_values = parts["train"].values
+    parts["train"] = selected(parts["train"], recipe)
+    meta = sample_meta(source, parts, name=recipe.source, train_values=train_values, copies=copies)
+    return SampleData(
+        meta=meta,
+        seed=seed,
+        parts=parts,
+        normalizations=_normalizations(parts["train"], recipe),
+        augment=recipe.augment,
+        tokenizer_path=source.tokenizer_path,
+        num_workers=recipe.num_workers,
+    )
+
+
+def _opened(recipe: DataRecipe, task: TaskRecipe, cache: Path, on_progress: Progress) -> Source:
     kind, _, argument = recipe.source.partition(":")
     if kind not in SOURCES:
         raise DataError(
@@ -125,63 +154,21 @@ def open_samples(
             got=recipe.source,
             hint="--set data.source=digits",
         )
-    tell = on_progress or (lambda _: None)
-    source = SOURCES[kind](recipe, task, argument, cache=cache or default_cache(), on_progress=tell)
+    source = SOURCES[kind](recipe, task, argument, cache=cache, on_progress=on_progress)
+    if task.name == "contrastive" and source.shape.inputs == "images" and source.classes:
+        source = with_captions(source, cache, name=recipe.source)
     check_suits(source, task, name=recipe.source)
     check_source(source, name=recipe.source)
-    parts = carved(source.parts, recipe)
-    if recipe.positive_frac is not None:
-        parts = thinned(parts, recipe.positive_frac, source=recipe.source)
-    # Losses of a regression are in deviations of its targets: the same unit however many samples are selected.
-    values = parts["train"].values
-    parts["train"] = selected(parts["train"], recipe)
-    return SampleData(
-        meta=_meta(source, parts, recipe, values),
-        seed=seed,
-        parts=parts,
-        normalizations=fit_normalization(parts["train"].samples, recipe.normalization),
-        augment=recipe.augment,
-        tokenizer_path=source.tokenizer_path,
-        num_workers=recipe.num_workers,
-    )
+    check_augment(recipe.augment, source.shape, task.name)
+    return source
 
 
-def _meta(
-    source: Source, parts: Mapping[str, Part], recipe: DataRecipe, values: npt.NDArray[np.float32] | None
-) -> DataMeta:
-    train = parts["train"]
-    mean = () if values is None else tuple(values.mean(0, dtype=np.float64).tolist())
-    std = () if values is None else tuple(values.std(0, dtype=np.float64).tolist())
-    counts = None if train.labels is None else np.bincount(train.labels, minlength=len(source.classes))
-    return DataMeta(
-        source=recipe.source,
-        unit="sample",
-        shape=source.shape,
-        corpus_hash=source.content_hash or _hash_of(list(source.parts.values())),
-        python_version=platform.python_version(),
-        tokenizer_hash=source.tokenizer_hash,
-        eval_hash=_hash_of([parts["val"]], f"{mean} {std} {source.tokenizer_hash}"),
-        num_documents=sum(len(part) for part in source.parts.values()),
-        num_train_tokens=len(train),
-        num_val_tokens=len(parts["val"]),
-        num_test_tokens=len(parts["test"]) if "test" in parts else 0,
-        classes=source.classes,
-        class_counts=() if counts is None else tuple(counts.tolist()),
-        target_mean=mean,
-        target_std=std,
-        num_bad_samples=source.num_bad_samples,
-        notes=source.notes,
-    )
-
-
-def _hash_of(parts: list[Part], salt: str = "") -> str:
-    digest = hashlib.sha256(salt.encode())
-    for part in parts:
-        for indices, arrays in chunks(part.samples):
-            for role in sorted(arrays):
-                check_finite(arrays[role], indices, role)
-                digest.update(np.ascontiguousarray(arrays[role]).tobytes())
-        for column in (part.labels, part.values):
-            if column is not None:
-                digest.update(np.ascontiguousarray(column).tobytes())
-    return digest.hexdigest()[:16]
+def _normalizations(train: Part, recipe: DataRecipe) -> dict[str, Normalization]:
+    fitted = fit_normalization(train.samples, recipe.normalization)
+    if not fitted and recipe.normalization != "standard":
+        raise DataError(
+            f"data.normalization has no effect on '{recipe.source}': its samples are texts.",
+            got=recipe.normalization,
+            hint="--set data.normalization=standard",
+        )
+    return fitted
