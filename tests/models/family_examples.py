@@ -16,8 +16,8 @@ from torch import Tensor, nn
 
 from kleiber.models import FAMILIES, Spec
 from kleiber.models.convnet import ConvNetSpec
-from kleiber.models.encoder import EncoderSpec
 from kleiber.models.dual import DualSpec
+from kleiber.models.encoder import EncoderSpec
 from kleiber.models.gpt import GPTSpec
 from kleiber.models.inception import InceptionSpec
 from kleiber.models.mlp import MLPSpec
@@ -88,10 +88,18 @@ EXAMPLES: dict[str, list[Example]] = {
         Example(PAIRS, {"depth": 1, "width": 16, "is_pre_norm": False, "activation": "gelu", "dropout": 0.0}),
     ],
     "dual": [
-        Example(CAPTIONS, {"depth": 2, "width": 32}),
+        Example(CAPTIONS, {"depth": 2, "width": 32}, learning_rate=1e-3),
         Example(
             CAPTIONS,
-            {"depth": 1, "width": 16, "text_depth": 2, "text_width": 24, "embedding_width": 10, "dropout": 0.1},
+            {
+                "depth": 1,
+                "width": 16,
+                "text_depth": 2,
+                "text_width": 24,
+                "embedding_width": 10,
+                "dropout": 0.1,
+            },
+            learning_rate=1e-3,
         ),
     ],
     "mlp": [
@@ -117,7 +125,9 @@ EXAMPLES: dict[str, list[Example]] = {
     "inception": [
         Example(IMAGES, {"depth": 4, "width": 16, "dropout": 0.1}),
         Example(
-            LARGE_IMAGES, {"depth": 2, "width": 16, "norm": "group", "activation": "silu", "dropout": 0.1}
+            LARGE_IMAGES,
+            {"depth": 2, "width": 16, "norm": "group", "activation": "silu"},
+            learning_rate=0.05,
         ),
     ],
     "resnet": [
@@ -184,7 +194,9 @@ def dual_specs(draw: st.DrawFn) -> DualSpec:
     num_heads, text_num_heads, patch_size = (draw(st.integers(1, 4)) for _ in range(3))
     side = patch_size * draw(st.integers(1, 5))
     return DualSpec(
-        shape=CAPTIONS.model_copy(update={"height": side, "width": side, "channels": draw(st.integers(1, 3))}),
+        shape=CAPTIONS.model_copy(
+            update={"height": side, "width": side, "channels": draw(st.integers(1, 3))}
+        ),
         depth=draw(st.integers(1, 3)),
         width=2 * num_heads * draw(st.integers(1, 6)),
         num_heads=num_heads,

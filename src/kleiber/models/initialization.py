@@ -29,7 +29,8 @@ def gain_of(activation: ActivationName) -> float:
     """Return the gain of weights that keeps the scale of signals through an activation a.
 
     It is E[a(z)^2]^(-1/2) of a standard normal z: inputs whose mean square is that expectation come out of weights of
-    variance gain^2 / fan-in as standard normal again.
+    variance gain^2 / fan-in as standard normal again. A scale that is off grows through many layers of `gelu`, `silu` and
+    `relu2`: deep networks of these need a norm.
 
     Source:
         He et al. 2015, arXiv:1502.01852, equation 9, with the expectation of any activation in the place of ReLU's half.

@@ -181,9 +181,9 @@ class LayeredDial(Generic[S]):
         return widths[max(0, above - 1) : above + 1]
 
     def _distance(self, spec: S, target: float, sizes: Sizes) -> float:
-        # A miss of 1% weighs as much as a width 1.65 times off: the count first, then the shape.
+        # A miss of 10% weighs as much as a width e times off: the rungs of a ladder grow evenly.
         miss = abs(math.log(spec.count().total / target))
-        return miss + 0.02 * abs(math.log(spec.width / self.balanced_width(spec.depth, sizes)))
+        return miss + 0.1 * abs(math.log(spec.width / self.balanced_width(spec.depth, sizes)))
 
 
 def _widths(multiple: int) -> list[int]:

@@ -46,7 +46,7 @@ def split_sizes(value: Any) -> Any:
 
 
 _Size = Annotated[int, Field(strict=True, ge=1, le=1_000_000)]
-StageSizes = Annotated[tuple[_Size, ...], Field(max_length=1000), BeforeValidator(split_sizes)]
+StageSizes = Annotated[tuple[_Size, ...], Field(max_length=16), BeforeValidator(split_sizes)]
 """A size a stage: `[6, 16]` in YAML, `6x16` on the command line."""
 
 

@@ -78,7 +78,7 @@ class InceptionSpec(LayeredSpec):
     """Data that the family is planned on when none is named."""
 
     family: Literal["inception"] = "inception"
-    stage_depths: StageSizes = Field(min_length=1, max_length=16)
+    stage_depths: StageSizes = Field(min_length=1)
     """Blocks of each stage; GoogLeNet's are 2, 5, 2."""
     width: Annotated[int, Field(strict=True, ge=16, le=1_000_000, multiple_of=16)]
     """Channels of the blocks of the first stage; GoogLeNet's are 256."""

@@ -22,9 +22,11 @@ PUBLISHED: dict[int, tuple[BlockKind, tuple[int, ...]]] = {
 
 _USUAL_WIDTH = {3: 16, 4: 64}
 """By the number of stages: He et al. 2016, sections 4.2 and 3.4."""
-_USUAL_DEPTH = {"cifar": 20, "imagenet": 50}
-_DEPTHS = (8, 11, 14, 18, 20, 26, 29, 32, 34, 38, 44, 47, 50, 56, 74, 101, 110, 152, 164)
-"""To choose from where a number of parameters is asked."""
+_DEPTHS = {
+    "cifar": (20, 8, 11, 14, 26, 29, 32, 38, 44, 47, 56, 74, 110, 164),
+    "imagenet": (50, 18, 34, 101, 152),
+}
+"""To choose from where a number of parameters is asked, so that a ladder has one number of stages; the usual one first."""
 _EXAMPLE = "resnet:depth=20   (or resnet:depth=50, resnet:depth=32,width=32, resnet:params=1e6)"
 
 
@@ -60,11 +62,12 @@ def _stages(depth: int, block: object) -> tuple[str, tuple[int, ...]]:
 
 
 def _depths(sizes: Sizes) -> Sequence[int]:
-    asked, usual = asked_depth(sizes.fields), _USUAL_DEPTH[usual_stem(sizes.shape)]
-    block = sizes.fields.get("block")
+    asked, block = asked_depth(sizes.fields), sizes.fields.get("block")
     if asked is not None:
         return [2 + asked * (3 if block == "bottleneck" else 2)]
-    return sorted(filter(lambda depth: _is_made(depth, block), _DEPTHS), key=lambda depth: depth != usual)
+    depths = _DEPTHS[usual_stem(sizes.shape)]
+    # Where no usual depth is made of the blocks asked, the next steps tell that the block is unknown.
+    return [depth for depth in depths if _is_made(depth, block)] or depths
 
 
 def _is_made(depth: int, block: object) -> bool:
@@ -82,7 +85,7 @@ def _usual_width(depth: int, sizes: Sizes) -> int:
 
 
 def _balanced_width(depth: int, sizes: Sizes) -> float:
-    return _usual_width(depth, sizes) * depth / _USUAL_DEPTH[usual_stem(sizes.shape)]
+    return _usual_width(depth, sizes) * depth / _DEPTHS[usual_stem(sizes.shape)][0]
 
 
 DIAL = LayeredDial(

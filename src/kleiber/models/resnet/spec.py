@@ -69,7 +69,7 @@ class ResNetSpec(LayeredSpec):
     """Data that the family is planned on when none is named."""
 
     family: Literal["resnet"] = "resnet"
-    stage_depths: StageSizes = Field(min_length=1, max_length=16)
+    stage_depths: StageSizes = Field(min_length=1)
     """Blocks of each stage."""
     width: Annotated[int, Field(strict=True, ge=1, le=1_000_000)]
     """Channels of the 3x3 convolutions of the first stage; twice as many in each that follows."""
