@@ -16,6 +16,7 @@ from kleiber.data.copies import without_copies
 from kleiber.data.corpus import Progress
 from kleiber.data.data import Split
 from kleiber.data.embedded import open_breast_cancer, open_diabetes, open_digits, open_wine
+from kleiber.data.hub import open_hf
 from kleiber.data.image_folder import open_image_folder
 from kleiber.data.normalization import Normalization, fit_normalization
 from kleiber.data.npz_files import open_npz
@@ -23,6 +24,7 @@ from kleiber.data.sample_batches import Preparation, indices_in_order
 from kleiber.data.sample_checks import check_source, check_suits
 from kleiber.data.sample_meta import sample_meta
 from kleiber.data.selection import selected, thinned
+from kleiber.data.series import open_series
 from kleiber.data.source import Opener, Part, Source
 from kleiber.data.splits import carved
 from kleiber.data.table.sources import open_pairs, open_rows
@@ -46,6 +48,8 @@ SOURCES: dict[str, Opener] = {
     "jsonl": open_rows,
     "parquet": open_rows,
     "pairs": open_pairs,
+    "series": open_series,
+    "hf": open_hf,
 }
 """Of each kind of source, what stands before the colon, its opener."""
 
@@ -125,7 +129,7 @@ def open_samples(
         StorageError: The cache cannot be written.
     """
     source = _opened(recipe, task, cache or default_cache(), on_progress or (lambda _: None))
-    parts = carved(source.parts, recipe)
+    parts = carved(source.parts, recipe, is_carved=source.is_carved)
     if recipe.positive_frac is not None:
         parts = thinned(parts, recipe.positive_frac, source=recipe.source)
     copies = None

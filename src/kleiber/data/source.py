@@ -114,6 +114,8 @@ class Source:
     """None: the front door carves it out of train, stratified by label, by `data.val_frac`."""
     test: Part | None = None
     """The official one; None: there is none, and `data.test_frac` of train is carved out when it is above 0."""
+    is_carved: bool = False
+    """Whether the opener itself held out `data.val_frac` and `data.test_frac`, as only it knows how to."""
     classes: tuple[str, ...] = ()
     """Names, by label."""
     tokenizer_path: Path | None = None

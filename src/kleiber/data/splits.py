@@ -23,14 +23,21 @@ def fixed_order(num: int, *, stream: int) -> npt.NDArray[np.intp]:
     return sequence_order(num, _SEED, stream)
 
 
-def carved(parts: dict[str, Part], recipe: DataRecipe) -> dict[str, Part]:
+def carved(parts: dict[str, Part], recipe: DataRecipe, *, is_carved: bool = False) -> dict[str, Part]:
     """Return the splits with `test` (where `data.test_frac` asks for it) and `val` taken out of `train` where they are missing.
 
     Whoever fits something to the training samples alone before the front door sees them calls this too, and gets the same.
 
+    Args:
+        parts: As the source gives them.
+        recipe: How much is held out.
+        is_carved: Whether the source has held it out itself.
+
     Raises:
         DataError: There is a test split already, or all samples are near-duplicates of each other.
     """
+    if is_carved:
+        return parts
     parts = dict(parts)
     if recipe.test_frac and "test" in parts:
         raise DataError(

@@ -49,6 +49,16 @@ class Answers:
         splits = np.where(rows, np.int8(_LEFT_OUT), self.splits)
         return Answers(splits, self.labels, self.values, self.classes, self.num_bad + num)
 
+    def at(self, rows: npt.NDArray[np.intp]) -> Answers:
+        """Return the answers of these rows alone."""
+        return Answers(
+            self.splits[rows],
+            None if self.labels is None else self.labels[rows],
+            None if self.values is None else self.values[rows],
+            self.classes,
+            self.num_bad,
+        )
+
 
 def read_answers(table: Table, recipe: DataRecipe, task: TaskRecipe) -> Answers:
     """Return the classes or numbers in the column to predict.
