@@ -95,5 +95,5 @@ def test_real_steps_run_here(monkeypatch, tmp_path):
     )
     answer(Asked("gpt:depth=2", context=64), HERE, Job(), Limits(), ledger=tmp_path / "plans.jsonl")
     ((plan, arguments),) = seen
-    assert (plan.context, arguments.context, arguments.text) == (64, 64, "gpt:depth=2,width=128")
+    assert (plan.context, arguments.spec, arguments.text) == (64, plan.spec, "gpt:depth=2")
     assert Path(tmp_path / "plans.jsonl").is_file()

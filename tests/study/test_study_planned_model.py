@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from kleiber.errors import RecipeError, UsageError
-from kleiber.models import parse_size, resolve_spec, shape_of
+from kleiber.models import parse_size, resolve_spec
 from kleiber.runs import Recipe
 from kleiber.study.job import Job
 from kleiber.study.place import here, place_of
@@ -60,19 +60,18 @@ def test_a_class_is_opened_with_its_input():
         "gpt:params=124e6",
         "gpt:depth=4,num_kv_heads=1",
         "gpt:depth=2,width=64,num_experts=8",
-        "mlp:depth=2,width=300,norm=batch",
     ],
 )
 def test_a_shorthand_is_the_very_spec(text):
     recipe = size_recipe(text)
     spec = resolve_spec(recipe)
-    again = recipe.model_copy(update={"model": parse_size(shorthand(spec, shape_of(recipe)))})
+    again = recipe.model_copy(update={"model": parse_size(shorthand(spec))})
     assert resolve_spec(again) == spec
 
 
 def test_a_shorthand_is_short():
     recipe = size_recipe("gpt:depth=12")
-    assert shorthand(resolve_spec(recipe), shape_of(recipe)) == "gpt:depth=12,width=768"
+    assert shorthand(resolve_spec(recipe)) == "gpt:depth=12,width=768"
 
 
 @pytest.mark.parametrize(

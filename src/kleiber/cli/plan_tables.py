@@ -10,6 +10,7 @@ from kleiber.cli.output import Output
 from kleiber.units import format_bytes, format_count, format_flops, format_seconds
 
 if TYPE_CHECKING:
+    from kleiber.runs import DataShape
     from kleiber.study.cost_document import CostPlan
 
 __all__ = ["print_plan"]
@@ -41,9 +42,9 @@ def print_plan(out: Output, plan: CostPlan) -> None:
 def _heading(plan: CostPlan) -> str:
     usage = plan.usage
     what = [plan.model]
-    if plan.spec is not None:
-        what.append(f"vocabulary {plan.spec.vocab_size}")
-    if plan.context is not None:
+    if plan.shape is not None:
+        what += _seen(plan.shape)
+    elif plan.context is not None:
         what.append(f"context {plan.context}")
     batch = f"batch {usage.batch_size}"
     if usage.accumulation > 1:
@@ -59,6 +60,20 @@ def _heading(plan: CostPlan) -> str:
         num_units = format_count(plan.num_tokens or plan.num_samples or 0)
         length = f": {num_units} {unit} in {_steps(plan.num_steps)}"
     return f"{', '.join(what)}, on {where} in {plan.dtype}{length}"
+
+
+def _seen(shape: DataShape) -> Iterator[str]:
+    """Yield what a sample is, and what is asked of it."""
+    if shape.channels is not None:
+        yield f"images {shape.channels}x{shape.height}x{shape.width}"
+    if shape.vocab_size is not None:
+        yield f"vocabulary {shape.vocab_size}"
+    if shape.context is not None:
+        yield f"context {shape.context}"
+    if shape.num_features is not None:
+        yield f"{shape.num_features} feature{'' if shape.num_features == 1 else 's'}"
+    if shape.num_outputs is not None:
+        yield f"{shape.num_outputs} output{'' if shape.num_outputs == 1 else 's'}"
 
 
 def _figures(plan: CostPlan) -> Iterator[list[str]]:
@@ -122,7 +137,7 @@ def _print_disk(out: Output, plan: CostPlan) -> None:
     disk = plan.disk
     sizes = {"checkpoint": disk.checkpoint_bytes} if plan.usage.mode == "train" else {}
     # llama.cpp's formats are for Transformers that read text.
-    is_text = plan.spec is not None or plan.kv_cache_bytes is not None
+    is_text = plan.kv_cache_bytes is not None or (plan.spec is not None and plan.spec.family == "gpt")
     sizes |= {
         name: size for name, size in disk.served_bytes.items() if is_text or not name.startswith("gguf")
     }
@@ -163,7 +178,7 @@ def _print_modules(out: Output, plan: CostPlan) -> None:
         out.say("Modules, each whole, with one device's share of the batch:")
     headers = ["module", "type", "parameters", "forward", "backward", "at the peak"]
     # A closed form does not know whose activations are held, and a model that is served has no backward pass.
-    unknown = {5} if plan.spec is not None else set()
+    unknown = set() if plan.moments else {5}
     shown = [k for k in range(6) if k not in unknown | ({4} if plan.usage.mode == "infer" else set())]
     out.table([headers[k] for k in shown], [[row[k] for k in shown] for row in rows], words=(0, 1))
     if len(plan.modules) > _MOST_MODULES:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from kleiber.cost.layouts import Layout, parse_layout
 from kleiber.errors import RecipeError, UsageError
 from kleiber.models import parse_size
-from kleiber.runs import DataShape, Recipe
+from kleiber.runs import Recipe
 from kleiber.study.cost_document import CostPlan, PlannedLayout
 from kleiber.study.cost_plan import plan_cost, rank_all_layouts
 from kleiber.study.job import Job
@@ -147,8 +147,7 @@ def _optimum(asked: Asked, place: Place, limits: Limits, law: Law | PublishedLaw
 def _chosen(asked: Asked, optimum: Optimum) -> tuple[Asked, Job]:
     run = optimum.fitting or optimum.best
     spec = run.spec
-    shape = DataShape(inputs="tokens", vocab_size=spec.vocab_size, context=spec.context)
-    sized = replace(asked, text=shorthand(spec, shape), context=spec.context, vocab_size=spec.vocab_size)
+    sized = replace(asked, text=shorthand(spec), context=spec.context, vocab_size=spec.vocab_size)
     return sized, Job(tokens=float(run.num_tokens))
 
 

@@ -10,7 +10,7 @@ from kleiber.cost.operations import OperationKind
 from kleiber.cost.roofline import Bound
 from kleiber.cost.usage import Usage
 from kleiber.models import Spec
-from kleiber.runs import Document, LedgerEntry
+from kleiber.runs import DataShape, Document, LedgerEntry
 from kleiber.study.optimum import Optimum
 
 __all__ = [
@@ -122,6 +122,8 @@ class CostPlan(Document):
     """As typed."""
     spec: Spec | None
     """Of a built-in family, its size dial resolved."""
+    shape: DataShape | None = None
+    """Of the data that a built-in family was planned on."""
     usage: Usage
     context: int | None
     """Tokens of a sample; None where samples are counted."""

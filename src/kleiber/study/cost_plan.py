@@ -23,6 +23,7 @@ from kleiber.cost.module_cost import ModuleCost
 from kleiber.cost.sharding import SHARDING_SAYS, sharded_memory
 from kleiber.cost.step_cost import StepCost
 from kleiber.cost.usage import PRECISIONS, Usage
+from kleiber.models.seen_data import seen_by
 from kleiber.study.cost_document import (
     CostPlan,
     PlannedDisk,
@@ -79,6 +80,7 @@ def plan_cost(
     return CostPlan(
         model=model.name,
         spec=model.spec,
+        shape=None if model.spec is None else seen_by(model.spec),
         usage=usage,
         context=cost.tokens_per_sample,
         device=place.device.name,

@@ -17,7 +17,8 @@ from pydantic import Field
 from kleiber import errors
 from kleiber.cost.usage import Usage
 from kleiber.errors import KleiberError
-from kleiber.runs import DataShape, Document, TaskName, num_cores
+from kleiber.models import Spec
+from kleiber.runs import Document, TaskName, num_cores
 
 if TYPE_CHECKING:
     from kleiber.models.subject import Subject
@@ -30,7 +31,7 @@ Regime: TypeAlias = Literal["return", "keep"]
 
 @dataclass(frozen=True)
 class SubjectArguments:
-    """What `kleiber.models.foreign.open_subject` takes: a subject itself cannot go to another process."""
+    """What opens a subject: a subject itself cannot go to another process."""
 
     text: str
     inputs: tuple[str, ...] = ()
@@ -40,14 +41,20 @@ class SubjectArguments:
     vocab_size: int | None = None
     mode: Literal["train", "infer"] = "train"
     loss: str | None = None
-    shape: DataShape | None = None
+    spec: Spec | None = None
+    """Of a built-in family: it says all but the batch, the task and the mode."""
     task: TaskName | None = None
 
     def open(self) -> Subject:
         """Return the subject."""
-        from kleiber.models.foreign import open_subject  # noqa: PLC0415 - torch takes a second to import
+        if self.spec is not None:
+            from kleiber.models.foreign.family import subject_of  # noqa: PLC0415 - torch takes a second to import
 
-        options = {key: value for key, value in dataclasses.asdict(self).items() if key != "text"}
+            return subject_of(self.spec, self.text, batch_size=self.batch_size, task=self.task)
+        from kleiber.models.foreign import open_subject  # noqa: PLC0415 - the same
+
+        left_out = {"text", "spec", "task"}
+        options = {key: value for key, value in dataclasses.asdict(self).items() if key not in left_out}
         return open_subject(self.text, **options)
 
 

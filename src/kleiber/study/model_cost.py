@@ -18,14 +18,14 @@ from kleiber.models.gpt import GPTSpec
 from kleiber.models.gpt.blocks import block_shape
 from kleiber.models.gpt.memory import step_memory
 from kleiber.models.gpt.operations import module_params, step_operations
-from kleiber.models.usual_task import is_modelled
+from kleiber.models.seen_data import is_modelled, seen_by
 from kleiber.runs import TaskName
 
 if TYPE_CHECKING:
     from kleiber.cost.trace.step import StepTrace
     from kleiber.models.subject import Subject
 
-__all__ = ["CostedModel", "costed_family", "costed_subject", "tokens_per_sample_of"]
+__all__ = ["CostedModel", "costed_family", "costed_subject"]
 
 _NUM_MOMENTS = 400
 """Of a picture; the fullest one is always among them."""
@@ -88,12 +88,13 @@ def costed_family(
             num_active=spec.num_active_params if isinstance(spec, GPTSpec) else count.total,
         )
 
+    shape = seen_by(spec)
     return CostedModel(
         name,
         cost,
         spec,
         batch_size,
-        tokens_per_sample_of(spec),
+        shape.context if is_modelled(shape) else None,
         block_shape(spec) if isinstance(spec, GPTSpec) else None,
         has_cache=isinstance(spec, GPTSpec),
     )
@@ -120,13 +121,6 @@ def _dense_gpt(
         )
 
     return CostedModel(name, cost, spec, batch_size, spec.context, block_shape(spec), has_cache=True)
-
-
-def tokens_per_sample_of(spec: Spec) -> int | None:
-    """Return the tokens of a sequence of text that is modelled; None where samples are counted."""
-    if isinstance(spec, GPTSpec):
-        return spec.context
-    return spec.shape.context if is_modelled(spec.shape) else None
 
 
 def costed_subject(

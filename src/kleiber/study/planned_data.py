@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from kleiber.errors import DataError, RecipeError, UsageError
+from kleiber.cost import load_calibration
+from kleiber.errors import DataError, RecipeError
 from kleiber.models import FAMILIES, parse_size
 from kleiber.models.foreign.inputs import parse_inputs
-from kleiber.models.usual_task import is_modelled, usual_task
-from kleiber.runs import DataRecipe, DataShape, Recipe, TaskRecipe, num_cores
+from kleiber.models.seen_data import is_modelled, usual_task
+from kleiber.runs import DataRecipe, DataShape, Recipe, TaskRecipe
 
 __all__ = ["as_typed", "of_data", "size_recipe"]
 
@@ -80,24 +81,19 @@ def of_data(recipe: Recipe) -> Recipe:
     A recipe that leaves nothing to its data comes back as it is, and its data is not opened.
 
     Raises:
-        UsageError: The data cannot be opened; the hint plans without it where that can be.
+        DataError: The data cannot be opened; the hint plans without it where that can be.
     """
     has_shape = recipe.task.name == "lm" or recipe.data.shape is not None
     if has_shape and not (recipe.train.is_full_batch or recipe.train.stop.is_countable):
         return recipe
     from kleiber.data import open_data  # noqa: PLC0415 - most plans need no data
-    from kleiber.study.plan import plan  # noqa: PLC0415 - the same
-    from kleiber.train.settle import settle, with_shape  # noqa: PLC0415 - brings torch
+    from kleiber.study.prediction import settled  # noqa: PLC0415 - brings torch
 
     try:
         meta = open_data(recipe.data, seed=recipe.train.seed, task=recipe.task).meta
     except DataError as error:
         if error.hint is None and not has_shape:
-            raise UsageError(
-                error.message, got=error.got, hint="--input 3x32x32   plans without the data"
-            ) from None
+            hint = "--input 3x32x32   plans without the data"
+            raise DataError(error.message, got=error.got, hint=hint) from None
         raise
-    step_time_s = None
-    if recipe.train.stop.usd is not None:
-        step_time_s = plan(with_shape(recipe, meta.shape)).step_time_s
-    return settle(recipe, meta, num_threads=num_cores(), step_time_s=step_time_s)
+    return settled(recipe, meta, load_calibration())

@@ -12,9 +12,9 @@ from kleiber.cost.flops import FlopConvention
 from kleiber.cost.optimizers import optimizer_of
 from kleiber.cost.usage import OptimizerName, Precision, Usage
 from kleiber.errors import RecipeError, UsageError
-from kleiber.models import FAMILIES, Spec, resolve_spec, shape_of
-from kleiber.models.usual_task import is_modelled
-from kleiber.runs import DataShape, Recipe, read_recipe
+from kleiber.models import FAMILIES, resolve_spec, shape_of
+from kleiber.models.gpt import GPTSpec
+from kleiber.runs import Recipe, read_recipe
 from kleiber.study.job import MAX_STEPS, Job
 from kleiber.study.measured_step import SubjectArguments
 from kleiber.study.model_cost import CostedModel, costed_family, costed_subject
@@ -124,15 +124,7 @@ def _open_family(asked: Asked, place: Place, job: Job) -> Planned:
         task=recipe.task.name,
         is_here=place.is_here,
     )
-    shape = shape_of(recipe)
-    arguments = SubjectArguments(
-        shorthand(spec, shape),
-        context=shape.context if is_modelled(shape) else None,
-        vocab_size=shape.vocab_size if is_modelled(shape) else None,
-        mode=asked.mode,
-        shape=None if is_modelled(shape) else shape,
-        task=recipe.task.name,
-    )
+    arguments = SubjectArguments(asked.text, mode=asked.mode, spec=spec, task=recipe.task.name)
     has_length = usage.mode == "train" and job == Job() and recipe.train.num_steps < MAX_STEPS
     steps = Job(steps=recipe.train.num_steps) if has_length else job
     return Planned(model, usage, steps, recipe, arguments)
@@ -147,7 +139,7 @@ def _planned_recipe(asked: Asked) -> Recipe:
     else:
         recipe = read_recipe(Path(asked.text)).with_values(early)
         shape = as_typed(asked.inputs, shape_of(recipe))
-        recipe = _with_shape(recipe, shape) if asked.inputs else of_data(recipe)
+        recipe = recipe.with_shape(shape) if asked.inputs else of_data(recipe)
     for key, option, value in (
         ("context", "--context", asked.context),
         ("vocab_size", "--vocab-size", asked.vocab_size),
@@ -163,10 +155,6 @@ def _planned_recipe(asked: Asked) -> Recipe:
             )
         late.insert(0, f"data.{key}={value}" if seen is None else f"data.shape.{key}={value}")
     return recipe.with_values(late)
-
-
-def _with_shape(recipe: Recipe, shape: DataShape) -> Recipe:
-    return recipe.model_copy(update={"data": recipe.data.model_copy(update={"shape": shape})})
 
 
 def default_usage(asked: Asked, place: Place, *, context: int) -> Usage:
@@ -187,18 +175,16 @@ def _recipe_usage(asked: Asked, place: Place, recipe: Recipe) -> Usage:
     return _usage(asked, place, batch, train.accumulation, optimizer_of(train.optimizer))
 
 
-def shorthand(spec: Spec, shape: DataShape) -> str:
-    """Return the size that is this very spec on data of a shape: depth and width, and what does not follow from them.
+def shorthand(spec: GPTSpec) -> str:
+    """Return the size that is this very spec: depth and width, and what does not follow from them.
 
     Example:
-        >>> from kleiber.models import parse_size
-        >>> recipe = Recipe(model=parse_size("gpt:depth=2,head_dim=16"))
-        >>> shorthand(resolve_spec(recipe), shape_of(recipe))
+        >>> shorthand(GPTSpec.from_dial({"depth": 2, "head_dim": 16}, vocab_size=1024, context=128))
         'gpt:depth=2,width=128,num_heads=8,num_kv_heads=8,head_dim=16'
     """
-    raw = spec.model_dump(mode="json", exclude={"family", "vocab_size", "context", "shape"})
+    raw = spec.model_dump(mode="json", exclude={"family", "vocab_size", "context"})
     dial = {"depth": spec.depth, "width": spec.width}
-    usual = type(spec).of_size(dial, shape).model_dump(mode="json")
+    usual = GPTSpec.from_dial(dial, spec.vocab_size, spec.context).model_dump(mode="json")
     size = dial | {key: value for key, value in raw.items() if usual[key] != value}
     return f"{spec.family}:" + ",".join(f"{key}={json.dumps(value)}" for key, value in size.items())
 

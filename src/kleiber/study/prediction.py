@@ -13,7 +13,7 @@ from kleiber.scaling import Forecast, check_forecast
 from kleiber.study.plan import Plan, plan
 from kleiber.train.settle import settle
 
-__all__ = ["check_started", "predict"]
+__all__ = ["check_started", "num_val_samples", "predict", "settled"]
 
 
 def predict(
@@ -43,7 +43,9 @@ def predict(
         spec, num_tokens = resolve_spec(recipe), recipe.num_tokens
         check_forecast(forecast, run, num_params=spec.count(), num_tokens=num_tokens)
     meta = open_data(recipe.data, seed=recipe.train.seed, task=recipe.task, on_progress=on_progress).meta
-    found = plan(_settled(recipe, meta, calibration), calibration=calibration)
+    found = plan(
+        settled(recipe, meta, calibration), calibration=calibration, num_val_samples=num_val_samples(meta)
+    )
     if forecast is not None:
         check_forecast(
             forecast,
@@ -61,12 +63,26 @@ def predict(
     )
 
 
-def _settled(recipe: Recipe, meta: DataMeta, calibration: Calibration | None) -> Recipe:
-    """Return the recipe that the run will have; a limit on money needs a step's time first."""
+def settled(recipe: Recipe, meta: DataMeta, calibration: Calibration | None) -> Recipe:
+    """Return the recipe that the run will have; a limit on money needs a step's time first.
+
+    Args:
+        recipe: As typed.
+        meta: Of its data.
+        calibration: Of this machine.
+
+    Raises:
+        RecipeError: The model's size breaks a rule, or a limit allows no step.
+    """
     step_time_s = None
     if recipe.train.stop.usd is not None:
         step_time_s = plan(recipe.with_shape(meta.shape), calibration=calibration).step_time_s
     return settle(recipe, meta, num_threads=num_cores(), step_time_s=step_time_s)
+
+
+def num_val_samples(meta: DataMeta) -> int | None:
+    """Return the samples of a validation split; None of text that is modelled, of which the recipe says it."""
+    return meta.num_val_tokens if meta.unit == "sample" else None
 
 
 def check_started(record: Record, forecast: Forecast) -> None:

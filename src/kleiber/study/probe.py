@@ -8,16 +8,16 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import numpy as np
 import torch
 
 from kleiber.cost import Calibration, Probe, optimizer_cost
-from kleiber.cost.usage import Usage
-from kleiber.data import Batch
+from kleiber.cost.optimizers import optimizer_of
 from kleiber.fleet import Done, Job, LocalExecutor
 from kleiber.models import resolve_spec
-from kleiber.models.gpt.memory import step_memory
+from kleiber.models.seen_data import seen_by
 from kleiber.runs import Recipe, now, num_cores
+from kleiber.study.random_batch import random_batch
+from kleiber.study.recipe_cost import recipe_cost
 from kleiber.tasks import task_of
 from kleiber.train.allocator import pin_allocator
 from kleiber.train.measure import MemoryMeter, peak_flops_per_s
@@ -31,7 +31,7 @@ _MIN_STEPS = 8
 
 
 def probe(recipe: Recipe, num_processes: int, report: Callable[[Any], None]) -> tuple[float, Probe]:
-    """Train `recipe` for about a second on random tokens; return the machine's peak [FLOP/s] and the probe.
+    """Train `recipe` for about a second on random samples; return the machine's peak [FLOP/s] and the probe.
 
     Args:
         recipe: With `parallel.num_threads` set.
@@ -46,13 +46,12 @@ def probe(recipe: Recipe, num_processes: int, report: Callable[[Any], None]) -> 
     meter = MemoryMeter()
     spec, train, task = resolve_spec(recipe), recipe.train, task_of(recipe.task)
     state = TrainState.start(recipe, spec)
-    shape = (train.batch_size // train.accumulation, recipe.data.context + 1)
-    tokens = np.random.default_rng(0).integers(0, recipe.data.vocab_size, shape)
+    batch = random_batch(seen_by(spec), recipe.task.name, train.batch_size // train.accumulation)
     times_s: list[float] = []
     while len(times_s) < _WARM_STEPS + _MIN_STEPS or sum(times_s[_WARM_STEPS:]) < _SECONDS:
         start = time.perf_counter()
         for _ in range(train.accumulation):
-            loss = task.loss(state.module, Batch({"tokens": tokens}, cursor=0)) / train.accumulation
+            loss = task.loss(state.module, batch) / train.accumulation
             loss.backward()  # type: ignore[no-untyped-call] # torch leaves it unannotated
             loss.item()
         state.optimizer.clip_(train.clip_norm)
@@ -60,21 +59,19 @@ def probe(recipe: Recipe, num_processes: int, report: Callable[[Any], None]) -> 
         state.optimizer.step(1e-9)
         state.optimizer.zero_grad()
         times_s.append(time.perf_counter() - start)
-    cost = optimizer_cost(train.optimizer.name, spec.count().total, spec.hidden_shapes())
-    usage = Usage(
-        batch_size=train.batch_size, accumulation=train.accumulation, optimizer=train.optimizer.name
-    )
-    planned = step_memory(spec, usage, recipe.data.context, is_fused=True)
+    measured_bytes = meter.peak_bytes()  # before the plan, which traces a step in this very process
+    planned = recipe_cost(recipe, spec, "fp32", is_validated=False).memory
+    update = optimizer_cost(optimizer_of(train.optimizer), spec.count().total, spec.hidden_shapes())
     return peak, Probe(
         spec=spec.model_dump(mode="json"),
         optimizer=train.optimizer.name,
         num_blocks=spec.depth,
-        flops_per_step=float(spec.flops(train.batch_size, recipe.data.context).total + cost.flops),
+        flops_per_step=float(spec.flops(train.batch_size).total + update.flops),
         tokens_per_step=recipe.tokens_per_step,
         num_threads=num_threads,
         num_processes=num_processes,
         step_time_s=statistics.median(times_s[_WARM_STEPS:]),
-        peak_memory_bytes=float(meter.peak_bytes()),
+        peak_memory_bytes=float(measured_bytes),
         planned_peak_bytes=planned.summary().peak,
     )
 

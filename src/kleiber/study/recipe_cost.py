@@ -30,15 +30,17 @@ def recipe_cost(
     precision: Precision,
     *,
     num_val_samples: int | None = None,
+    is_validated: bool = True,
     is_here: bool = True,
 ) -> StepCost:
-    """Return what a training step of a recipe costs, validation among its moments.
+    """Return what a training step of a recipe costs.
 
     Args:
         recipe: What to do.
         spec: Its model.
         precision: Of activations.
         num_val_samples: Samples of the validation split; None where that is not known, and of text that is modelled.
+        is_validated: Whether validation is among the moments of its memory.
         is_here: Whether it runs on this kind of CPU.
 
     Raises:
@@ -51,7 +53,7 @@ def recipe_cost(
         optimizer=optimizer_of(train.optimizer),
         precision=precision,
     )
-    val_batch = _val_batch(recipe, num_val_samples)
+    val_batch = _val_batch(recipe, num_val_samples) if is_validated else 0
     if isinstance(spec, GPTSpec) and not spec.is_mixture:
         cost = costed_family(spec.family, spec, batch_size=usage.batch_size).cost(usage)
         is_fused = usage.optimizer not in _IN_LOOPS
@@ -59,10 +61,10 @@ def recipe_cost(
         cost = replace(cost, memory=memory)
     else:
         cost = _traced(spec, usage, recipe.task.name, val_batch, is_here)
-    if not train.ema_decay:
-        return cost
-    mean_bytes = _FP32_BYTES * cost.num_params.total
-    return replace(cost, memory=replace(cost.memory, optimizer=cost.memory.optimizer + mean_bytes))
+    # A running mean of the weights, and the best ones so far.
+    num_copies = bool(train.ema_decay) + (train.stop.patience is not None)
+    kept_bytes = cost.memory.optimizer + num_copies * _FP32_BYTES * cost.num_params.total
+    return replace(cost, memory=replace(cost.memory, optimizer=kept_bytes))
 
 
 def _val_batch(recipe: Recipe, num_val_samples: int | None) -> int:

@@ -13,7 +13,6 @@ from kleiber.errors import RecipeError, nearest
 from kleiber.models import FAMILIES
 from kleiber.models.foreign.inputs import parse_inputs
 from kleiber.models.subject import Subject
-from kleiber.runs import DataShape, TaskName
 
 __all__ = ["open_subject"]
 
@@ -30,8 +29,6 @@ def open_subject(
     vocab_size: int | None = None,
     mode: Literal["train", "infer"] = "train",
     loss: str | None = None,
-    shape: DataShape | None = None,
-    task: TaskName | None = None,
 ) -> Subject:
     """Return the model that `text` names, with an example of its use; nothing of it is built yet.
 
@@ -45,8 +42,6 @@ def open_subject(
         vocab_size: Of a built-in family.
         mode: Whether the example carries labels.
         loss: A name of `kleiber.models.foreign.losses.LOSSES`; None lets the module's own come first.
-        shape: Of a built-in family's data, where it is not text that is modelled.
-        task: What a built-in family learns of it.
 
     Raises:
         RecipeError: `text`, or what it names, or an option beside it, is not as described.
@@ -75,15 +70,7 @@ def open_subject(
             )
         from kleiber.models.foreign.family import open_family  # noqa: PLC0415 - torch takes a second to import
 
-        return open_family(
-            text,
-            batch_size=batch_size,
-            context=context,
-            vocab_size=vocab_size,
-            shape=shape,
-            task=task,
-            loss=loss,
-        )
+        return open_family(text, batch_size=batch_size, context=context, vocab_size=vocab_size, loss=loss)
     if path.suffix == ".json" or (path / "config.json").is_file():
         from kleiber.models.foreign.transformers_model import open_transformers  # noqa: PLC0415 - torch takes a second
 

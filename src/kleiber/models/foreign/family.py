@@ -19,8 +19,8 @@ from kleiber.models.foreign.task_losses import find_task_loss
 from kleiber.models.gpt.blocks import block_shape
 from kleiber.models.gpt.module import GPT
 from kleiber.models.gpt.spec import GPTSpec
+from kleiber.models.seen_data import is_modelled, seen_by
 from kleiber.models.subject import Inputs, Subject
-from kleiber.models.usual_task import is_modelled
 from kleiber.runs import DataRecipe, DataShape, Recipe, TaskName
 from kleiber.runs.data_shape import InputKind
 
@@ -35,47 +35,39 @@ def open_family(
     batch_size: int | None = None,
     context: int | None = None,
     vocab_size: int | None = None,
-    shape: DataShape | None = None,
-    task: TaskName | None = None,
     loss: str | None = None,
 ) -> Subject:
     """Return the model that a size such as `gpt:depth=12` names; what is not given is as in a recipe.
-
-    Args:
-        text: Family and size.
-        batch_size: Samples; None is 8.
-        context: Tokens of a sequence, of text that is modelled.
-        vocab_size: Of such text.
-        shape: What the data looks like, where it is not such text.
-        task: What is learnt of it; None is what the shape is usually for.
-        loss: A name of `LOSSES`.
 
     Raises:
         RecipeError: An unknown family, key or loss, or an absurd number.
     """
     given = {
-        key: value
-        for key, value in (("context", context), ("vocab_size", vocab_size), ("shape", shape))
-        if value is not None
+        key: value for key, value in (("context", context), ("vocab_size", vocab_size)) if value is not None
     }
     data = DataRecipe.of(given, "the data", RecipeError)
     spec = resolve_spec(Recipe(model=parse_size(text), data=data))
-    return subject_of(spec, text, batch_size=batch_size or _BATCH_SIZE, task=task, loss=loss)
+    return subject_of(spec, text, batch_size=batch_size, loss=loss)
 
 
 def subject_of(
-    spec: Spec, name: str, *, batch_size: int, task: TaskName | None = None, loss: str | None = None
+    spec: Spec,
+    name: str,
+    *,
+    batch_size: int | None = None,
+    task: TaskName | None = None,
+    loss: str | None = None,
 ) -> Subject:
     """Return a family's spec as a subject on what it was made for.
 
     Args:
         spec: The model, with the shape of its data.
         name: What the user typed.
-        batch_size: Samples.
+        batch_size: Samples; None is 8.
         task: What is learnt; None is what the shape is usually for.
         loss: A name of `LOSSES`; None is that of the task.
     """
-    shape = _shape(spec)
+    shape = seen_by(spec)
     minimized, loss_name = find_loss(loss) if loss else find_task_loss(shape, task)
     if isinstance(spec, GPTSpec) and spec.is_mixture:
         let_experts_be_traced()
@@ -85,17 +77,11 @@ def subject_of(
         inputs=partial(_inputs, shape),
         loss=minimized,
         loss_name=loss_name,
-        batch_size=batch_size,
+        batch_size=batch_size or _BATCH_SIZE,
         tokens_per_sample=shape.context if is_modelled(shape) else None,
         has_cache=isinstance(spec, GPTSpec),
         blocks=block_shape(spec) if isinstance(spec, GPTSpec) else None,
     )
-
-
-def _shape(spec: Spec) -> DataShape:
-    if isinstance(spec, GPTSpec):
-        return DataShape(inputs="tokens", vocab_size=spec.vocab_size, context=spec.context)
-    return spec.shape
 
 
 def _build(spec: Spec) -> nn.Module:

@@ -13,7 +13,7 @@ import torch.nn.functional as F  # noqa: N812 - the field's own name for it
 from torch import Tensor
 
 from kleiber.models.foreign.losses import cross_entropy, mean_square
-from kleiber.models.usual_task import usual_task
+from kleiber.models.seen_data import usual_task
 from kleiber.runs import DataShape, TaskName
 
 __all__ = ["find_task_loss"]

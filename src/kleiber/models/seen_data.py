@@ -1,10 +1,24 @@
-"""What data of a shape is usually for, where no recipe says it."""
+"""What a spec sees of its data, and what such data is usually for where no recipe says it."""
 
 from __future__ import annotations
 
+from kleiber.models import Spec
+from kleiber.models.gpt.spec import GPTSpec
 from kleiber.runs import DataShape, TaskName
 
-__all__ = ["is_modelled", "usual_task"]
+__all__ = ["is_modelled", "seen_by", "usual_task"]
+
+
+def seen_by(spec: Spec) -> DataShape:
+    """Return the shape of the data that a spec was made for.
+
+    Example:
+        >>> seen_by(GPTSpec.from_dial({"depth": 2}, vocab_size=300, context=64)).context
+        64
+    """
+    if isinstance(spec, GPTSpec):
+        return DataShape(inputs="tokens", vocab_size=spec.vocab_size, context=spec.context)
+    return spec.shape
 
 
 def usual_task(shape: DataShape) -> TaskName:
