@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from sklearn import metrics as sk
 
 from kleiber.errors import MissingExtraError
+from kleiber.tasks.intervals import wilson
 from kleiber.tasks.metrics import (
     accuracy,
     macro_auc,
@@ -67,6 +68,20 @@ def test_auc_of_two_classes_has_delongs_variance():
     centre = (auc.value + z**2 / (2 * effective)) / (1 + z**2 / effective)
     assert (auc.low + auc.high) / 2 == pytest.approx(centre, rel=1e-5)
     assert (auc.high - auc.low) / 2 == pytest.approx(1.96 * math.sqrt(variance), rel=0.1)
+
+
+def test_the_interval_of_f1_is_that_of_its_slopes():
+    """How much F1 moves when one sample weighs a little more, by scikit-learn's weighted F1."""
+    probs, labels = drawn(5, num=40, num_classes=3)
+    predicted, step = probs.argmax(1), 1e-5
+    f1 = sk.f1_score(labels, predicted, average="macro")
+    slopes = [
+        (sk.f1_score(labels, predicted, average="macro", sample_weight=1 + step * np.eye(40)[i]) - f1) / step
+        for i in range(40)
+    ]
+    expected = wilson(f1, f1 * (1 - f1) / np.square(slopes).sum())
+    ours = macro_f1(predicted, labels, 3)
+    assert (ours.low, ours.high) == pytest.approx((expected.low, expected.high), rel=1e-4)
 
 
 def test_intervals_of_shares_hold_the_truth_19_times_of_20():
