@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 
-from torch import nn
+from torch import Tensor, nn
 
 from kleiber.models.groups import ParamGroups
 
@@ -23,3 +23,10 @@ class FamilyModule(nn.Module, ABC):
     @abstractmethod
     def param_groups(self) -> ParamGroups:
         """Return the names of all parameters by how an optimizer treats them."""
+
+    def auxiliary_loss(self) -> Tensor | None:
+        """Return what the last forward pass in training adds to the task's loss, a scalar; None where there is nothing to add.
+
+        It is given out once, so that no graph outlives its step.
+        """
+        return None

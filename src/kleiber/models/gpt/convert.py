@@ -1,4 +1,4 @@
-"""To and from the folder that transformers' `Qwen3ForCausalLM` reads: config.json and model.safetensors."""
+"""To and from the folder that transformers' `Qwen3ForCausalLM` reads, or `Qwen3MoeForCausalLM` where there are experts."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from kleiber.models.gpt.spec import GPTSpec
 
 __all__ = ["config_of", "from_hf", "load", "save", "spec_of", "to_hf"]
 
-_ARCHITECTURE = "Qwen3ForCausalLM"
+_DENSE, _MIXTURE = "Qwen3ForCausalLM", "Qwen3MoeForCausalLM"
 _CONFIG_KEYS = {
     "depth": "num_hidden_layers",
     "width": "hidden_size",
@@ -29,8 +29,18 @@ _CONFIG_KEYS = {
     "is_tied": "tie_word_embeddings",
     "norm_eps": "rms_norm_eps",
 }
+_MIXTURE_KEYS = {
+    "num_experts": "num_experts",
+    "experts_per_token": "num_experts_per_tok",
+    "expert_width": "moe_intermediate_size",
+    "router_aux_coef": "router_aux_loss_coef",
+}
 # What the layout can express and our module does not compute, with the only value that it does.
 _FIXED = {"attention_bias": False, "use_sliding_window": False, "hidden_act": "silu"}
+# Of a mixture too: every block has experts, and the weights of those that are chosen add up to 1.
+_FIXED_MIXTURE = {"decoder_sparse_step": 1, "mlp_only_layers": [], "norm_topk_prob": True}
+_MIXTURE_DEFAULTS = {"norm_topk_prob": False}
+"""What transformers takes where the config is silent, and we do not."""
 _BLOCK_NAMES = {
     "attn_norm": ("input_layernorm",),
     "qkv": ("self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj"),
@@ -38,9 +48,8 @@ _BLOCK_NAMES = {
     "k_norm": ("self_attn.k_norm",),
     "attn_out": ("self_attn.o_proj",),
     "mlp_norm": ("post_attention_layernorm",),
-    "gate_up": ("mlp.gate_proj", "mlp.up_proj"),
-    "mlp_down": ("mlp.down_proj",),
 }
+_MLP_NAMES = {"gate_up": ("mlp.gate_proj", "mlp.up_proj"), "mlp_down": ("mlp.down_proj",)}
 _TOP_NAMES = {
     "embedding": "model.embed_tokens.weight",
     "final_norm": "model.norm.weight",
@@ -61,7 +70,7 @@ def load(folder: Path) -> tuple[GPT, GPTSpec]:
     """Return the module and spec in `folder`; weights of any precision become fp32.
 
     Raises:
-        RunFolderError: A file is missing or truncated, or the architecture is not `Qwen3ForCausalLM`.
+        RunFolderError: A file is missing or truncated, or the architecture is neither of the two.
     """
     spec = spec_of(read_config(folder), str(folder / "config.json"))
     module = GPT(spec)
@@ -72,11 +81,13 @@ def load(folder: Path) -> tuple[GPT, GPTSpec]:
 def config_of(spec: GPTSpec) -> dict[str, Any]:
     """Return the `config.json` that makes transformers build this model."""
     rope = {"rope_type": "default", "rope_theta": spec.rope_theta}
+    keys = _CONFIG_KEYS | (_MIXTURE_KEYS if spec.is_mixture else {})
     return {
-        "architectures": [_ARCHITECTURE],
-        "model_type": "qwen3",
-        **{theirs: getattr(spec, ours) for ours, theirs in _CONFIG_KEYS.items()},
+        "architectures": [_MIXTURE if spec.is_mixture else _DENSE],
+        "model_type": "qwen3_moe" if spec.is_mixture else "qwen3",
+        **{theirs: getattr(spec, ours) for ours, theirs in keys.items()},
         **_FIXED,
+        **(_FIXED_MIXTURE if spec.is_mixture else {}),
         "attention_dropout": 0.0,
         # Readers before transformers 5 know the first key, later ones the second.
         "rope_theta": spec.rope_theta,
@@ -92,16 +103,24 @@ def spec_of(config: Mapping[str, Any], where: str) -> GPTSpec:
         RunFolderError: Another architecture, a missing size, or a feature that the family does not have.
     """
     architectures = config.get("architectures")
-    if architectures != [_ARCHITECTURE]:
-        raise RunFolderError(f"{where}: the architecture must be {_ARCHITECTURE}.", got=architectures)
-    for key, value in _FIXED.items():
+    if architectures not in ([_DENSE], [_MIXTURE]):
+        raise RunFolderError(f"{where}: the architecture must be {_DENSE} or {_MIXTURE}.", got=architectures)
+    is_mixture = architectures == [_MIXTURE]
+    keys, fixed = _CONFIG_KEYS, _FIXED
+    if is_mixture:
+        keys, fixed = keys | _MIXTURE_KEYS, fixed | _FIXED_MIXTURE
+        config = _MIXTURE_DEFAULTS | _with_num_experts(config)
+    for key, value in fixed.items():
         if config.get(key, value) != value:
             raise RunFolderError(f"{where}: {key} must be {value}.", got=config[key])
     rope = config.get("rope_parameters") or {}
     scaling = config.get("rope_scaling") or rope
     if scaling.get("rope_type", "default") != "default":
         raise RunFolderError(f"{where}: rope_type must be default.", got=scaling["rope_type"])
-    raw = {ours: config[theirs] for ours, theirs in _CONFIG_KEYS.items() if theirs in config}
+    for theirs in _MIXTURE_KEYS.values() if is_mixture else ():
+        if theirs not in config:
+            raise RunFolderError(f"{where}: a mixture of experts must say its {theirs}.", got="nothing")
+    raw = {ours: config[theirs] for ours, theirs in keys.items() if theirs in config}
     theta = config.get("rope_theta", rope.get("rope_theta"))
     return GPTSpec.of(raw | ({} if theta is None else {"rope_theta": theta}), where, RunFolderError)
 
@@ -110,7 +129,7 @@ def to_hf(state: Mapping[str, Tensor], spec: GPTSpec) -> dict[str, Tensor]:
     """Return the weights under transformers' names, fused matrices taken apart; a tied head is stored once."""
     tensors = {_TOP_NAMES[name]: state[name] for name in _TOP_NAMES if name in state}
     for index in range(spec.depth):
-        for ours, theirs in _BLOCK_NAMES.items():
+        for ours, theirs in _block_names(spec).items():
             weight = state[f"blocks.{index}.{ours}"]
             parts = torch.split(weight, _rows(spec, ours) or weight.shape[0])
             tensors |= {
@@ -132,16 +151,43 @@ def from_hf(tensors: Mapping[str, Tensor], spec: GPTSpec, where: str) -> dict[st
     require_shapes(found, expected, where)
     state = {ours: found[theirs].float() for ours, theirs in _TOP_NAMES.items() if theirs in found}
     for index in range(spec.depth):
-        for ours, theirs in _BLOCK_NAMES.items():
+        for ours, theirs in _block_names(spec).items():
             parts = [found[f"model.layers.{index}.{name}.weight"].float() for name in theirs]
             state[f"blocks.{index}.{ours}"] = torch.cat(parts)
     return state
 
 
+def _with_num_experts(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the config with its experts counted by the name that published models use; transformers 5 writes another."""
+    known = dict(config)
+    if "num_local_experts" in known:
+        known.setdefault("num_experts", known["num_local_experts"])
+    return known
+
+
+def _block_names(spec: GPTSpec) -> dict[str, tuple[str, ...]]:
+    """Return what each parameter of a block is called by transformers, in the order of its rows."""
+    if not spec.is_mixture:
+        return _BLOCK_NAMES | _MLP_NAMES
+    experts = [f"mlp.experts.{number}" for number in range(spec.num_experts)]
+    return _BLOCK_NAMES | {
+        "experts.router": ("mlp.gate",),
+        "experts.gate_up": tuple(
+            f"{expert}.{name}" for expert in experts for name in ("gate_proj", "up_proj")
+        ),
+        "experts.down": tuple(f"{expert}.down_proj" for expert in experts),
+    }
+
+
 def _rows(spec: GPTSpec, name: str) -> list[int] | None:
+    """Return the rows of each matrix that is fused into a parameter; None of one that is whole."""
     if name == "qkv":
         return [spec.attn_width, spec.kv_width, spec.kv_width]
-    return [spec.mlp_width, spec.mlp_width] if name == "gate_up" else None
+    return {
+        "gate_up": [spec.mlp_width] * 2,
+        "experts.gate_up": [spec.expert_width] * (2 * spec.num_experts),
+        "experts.down": [spec.width] * spec.num_experts,
+    }.get(name)
 
 
 def _is_tied_copy(name: str, spec: GPTSpec) -> bool:

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 from pydantic import Field, ValidationError
 
 from kleiber.errors import RecipeError, UsageError
-from kleiber.models.gpt.spec import Depth, GPTSpec, Heads, MLPWidth, Width
+from kleiber.models.gpt.spec import MAX_EXPERTS, Depth, GPTSpec, Heads, MLPWidth, Width
 from kleiber.runs import Document
 from kleiber.runs.document import explain
 from kleiber.units import parse_count
@@ -25,6 +25,12 @@ _MAX_DEPTH, _MAX_WIDTH = 10_000, 1_000_000
 _EXAMPLE = "gpt:depth=12   (or gpt:width=768, gpt:params=124e6)"
 
 
+_EXPERTS_PER_TOKEN = 2
+_ROUTER_AUX_COEF = 0.01
+"""Fedus et al. 2021, arXiv:2101.03961, section 2.2."""
+_Experts = Annotated[int, Field(strict=True, ge=1, le=MAX_EXPERTS)]
+
+
 class _Dial(Document):
     depth: Depth | None = None
     width: Width | None = None
@@ -36,6 +42,10 @@ class _Dial(Document):
     is_tied: bool = Field(default=True, strict=True)
     rope_theta: float = Field(default=10_000.0, gt=1, lt=1e12)
     norm_eps: float = Field(default=1e-6, gt=0, lt=1)
+    num_experts: _Experts | None = None
+    experts_per_token: _Experts | None = None
+    expert_width: MLPWidth | None = None
+    router_aux_coef: float | None = Field(default=None, ge=0, lt=100)
 
 
 def resolve_dial(size: Mapping[str, Any], vocab_size: int, context: int) -> GPTSpec:
@@ -103,7 +113,7 @@ def _spec(dial: _Dial, depth: int, width: int, vocab_size: int, context: int) ->
     num_heads, head_dim = _heads(dial, width)
     # 8/3 keeps a gated MLP at the 8 w^2 weights of an ungated one (Shazeer 2020, arXiv:2002.05202).
     multiple = 64 if width >= 512 else 16
-    raw = {
+    raw: dict[str, Any] = {
         "depth": depth,
         "width": width,
         "num_heads": num_heads,
@@ -116,7 +126,34 @@ def _spec(dial: _Dial, depth: int, width: int, vocab_size: int, context: int) ->
         "rope_theta": dial.rope_theta,
         "norm_eps": dial.norm_eps,
     }
+    raw |= _mixture(dial, raw["mlp_width"])
     return GPTSpec.of(raw, "gpt size", RecipeError)
+
+
+def _mixture(dial: _Dial, mlp_width: int) -> dict[str, Any]:
+    """Return the fields of a mixture, by default with as many active parameters as the dense model of the same sizes."""
+    given = {
+        "experts_per_token": dial.experts_per_token,
+        "expert_width": dial.expert_width,
+        "router_aux_coef": dial.router_aux_coef,
+    }
+    if dial.num_experts is None:
+        for key, value in given.items():
+            if value is not None:
+                raise RecipeError(
+                    f"{key} has no effect without num_experts.",
+                    got=value,
+                    hint=f"gpt:depth=12,num_experts=8,{key}={value}",
+                )
+        return {}
+    chosen = dial.experts_per_token or min(_EXPERTS_PER_TOKEN, dial.num_experts)
+    defaults = {
+        "num_experts": dial.num_experts,
+        "experts_per_token": chosen,
+        "expert_width": math.ceil(mlp_width / chosen / 8) * 8,
+        "router_aux_coef": _ROUTER_AUX_COEF,
+    }
+    return defaults | {key: value for key, value in given.items() if value is not None}
 
 
 def _solve(dial: _Dial, target: float, vocab_size: int, context: int) -> GPTSpec:

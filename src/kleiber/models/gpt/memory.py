@@ -13,7 +13,7 @@ from kleiber.cost.optimizers import optimizer_cost
 from kleiber.cost.tape import Tape
 from kleiber.cost.usage import OptimizerName, Usage
 from kleiber.models.gpt.gradients import Gradients
-from kleiber.models.gpt.spec import GPTSpec
+from kleiber.models.gpt.spec import GPTSpec, require_dense
 from kleiber.models.gpt.tensors import FP32_BYTES, Tensors
 
 __all__ = ["step_memory"]
@@ -38,7 +38,7 @@ def step_memory(
             CPU, which goes through the parameters one by one and holds temporary tensors of one.
 
     Raises:
-        RecipeError: The micro-batches do not divide the batch.
+        RecipeError: The micro-batches do not divide the batch, or the model is a mixture of experts.
 
     Example:
         >>> spec = GPTSpec.from_dial({"depth": 2, "width": 32}, vocab_size=1024, context=128)
@@ -48,6 +48,7 @@ def step_memory(
         >>> memory.fullest_moment
         'backward of the loss'
     """
+    require_dense(spec)
     num_params = spec.count().total
     tensors = Tensors(Tape(), spec, usage, usage.micro_batch_size, context)
     moments, activations = _moments(tensors)

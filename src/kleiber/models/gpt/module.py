@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from kleiber.models.family import FamilyModule
 from kleiber.models.gpt.cache import KVCache
+from kleiber.models.gpt.experts import Experts
 from kleiber.models.gpt.rotary import norm_and_rotate, rotations
 from kleiber.models.gpt.spec import GPTSpec
 from kleiber.models.groups import HiddenMatrix, ParamGroups
@@ -25,7 +26,7 @@ EMBEDDING_STD = 0.02
 
 
 class Block(nn.Module):
-    """Attention and a gated MLP, each behind a norm and added to the residual stream."""
+    """Attention and a gated MLP or a mixture of them, each behind a norm and added to the residual stream."""
 
     def __init__(self, spec: GPTSpec, device: torch.device | str) -> None:
         super().__init__()
@@ -41,8 +42,11 @@ class Block(nn.Module):
         self.k_norm = empty(h)
         self.attn_out = empty(w, spec.attn_width)
         self.mlp_norm = empty(w)
-        self.gate_up = empty(2 * spec.mlp_width, w)
-        self.mlp_down = empty(w, spec.mlp_width)
+        if spec.is_mixture:
+            self.experts = Experts(spec, device)
+        else:
+            self.gate_up = empty(2 * spec.mlp_width, w)
+            self.mlp_down = empty(w, spec.mlp_width)
 
     def forward(
         self, x_BTW: Tensor, rope: tuple[Tensor, Tensor], cache: tuple[KVCache, int] | None
@@ -57,6 +61,10 @@ class Block(nn.Module):
         q_BTNH, k_BTKH = torch.split(qk, [spec.num_heads, spec.num_kv_heads], 2)
         y = self._attend(q_BTNH, k_BTKH, v_BTKH, cache).transpose(1, 2).reshape(B, T, spec.attn_width)
         x_BTW = x_BTW + F.linear(y, self.attn_out)
+        if spec.is_mixture:
+            x_NW = F.rms_norm(x_BTW, (W,), self.mlp_norm, spec.norm_eps).flatten(0, 1)
+            added_NW: Tensor = self.experts(x_NW)
+            return x_BTW + added_NW.view(B, T, W)
         gate_up = F.linear(F.rms_norm(x_BTW, (W,), self.mlp_norm, spec.norm_eps), self.gate_up)
         gate, up = gate_up.chunk(2, -1)
         return x_BTW + F.linear(F.silu(gate) * up, self.mlp_down)
@@ -129,7 +137,7 @@ class GPT(FamilyModule):
         for name, parameter in self.named_parameters():
             if parameter.ndim == 1:
                 parameter.fill_(1.0)
-            elif name.endswith(("attn_out", "mlp_down")):
+            elif name.endswith(("attn_out", "mlp_down", "experts.down")):
                 parameter.zero_()
             elif name in {"embedding", "head"}:
                 parameter.normal_(0.0, EMBEDDING_STD, generator=generator)
@@ -137,15 +145,30 @@ class GPT(FamilyModule):
                 parameter.normal_(0.0, parameter.shape[1] ** -0.5, generator=generator)
         return self
 
+    def auxiliary_loss(self) -> Tensor | None:
+        """Return the imbalance of a mixture's experts, the mean over its blocks, times `router_aux_coef`; once.
+
+        None of a dense model, and after a forward pass in evaluation.
+        """
+        experts = [module for module in self.modules() if isinstance(module, Experts)]
+        taken = [one for module in experts if (one := module.take_imbalance()) is not None]
+        return self.spec.router_aux_coef * torch.stack(taken).mean() if taken else None
+
     def param_groups(self) -> ParamGroups:
         """Return the names of all parameters by how an optimizer treats them."""
         spec, blocks = self.spec, range(self.spec.depth)
-        splits = {
+        splits: dict[str, tuple[int, ...]] = {
             "qkv": (spec.attn_width, spec.kv_width, spec.kv_width),
             "attn_out": (spec.width,),
-            "gate_up": (spec.mlp_width, spec.mlp_width),
-            "mlp_down": (spec.width,),
         }
+        if spec.is_mixture:
+            splits |= {
+                "experts.router": (spec.num_experts,),
+                "experts.gate_up": (spec.expert_width,) * (2 * spec.num_experts),
+                "experts.down": (spec.width,) * spec.num_experts,
+            }
+        else:
+            splits |= {"gate_up": (spec.mlp_width, spec.mlp_width), "mlp_down": (spec.width,)}
         norms = ("attn_norm", "q_norm", "k_norm", "mlp_norm")
         return ParamGroups(
             hidden=tuple(

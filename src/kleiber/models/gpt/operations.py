@@ -16,7 +16,7 @@ from kleiber.cost.operations import Operation
 from kleiber.cost.update import update_operations
 from kleiber.cost.usage import Usage
 from kleiber.models.gpt.layers import TOKEN_BYTES, Layers
-from kleiber.models.gpt.spec import GPTSpec
+from kleiber.models.gpt.spec import GPTSpec, require_dense
 
 __all__ = ["module_params", "step_operations"]
 
@@ -40,7 +40,7 @@ def step_operations(
         convention: Whether half of the attention square is counted.
 
     Raises:
-        RecipeError: The micro-batches do not divide the batch.
+        RecipeError: The micro-batches do not divide the batch, or the model is a mixture of experts.
 
     Example:
         >>> spec = GPTSpec.from_dial({"depth": 2, "width": 32}, vocab_size=1024, context=128)
@@ -48,6 +48,7 @@ def step_operations(
         >>> sum(operation.total_flops for operation in operations) == spec.flops(4, 128).total
         True
     """
+    require_dense(spec)
     around = Layers(spec, usage, usage.micro_batch_size, context, convention, "forward", "")
     counts: Counter[Operation] = Counter()
     for operation in _block(replace(around, module="blocks")):

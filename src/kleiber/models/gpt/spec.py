@@ -11,7 +11,20 @@ from kleiber.cost.flops import FlopConvention, FlopCount
 from kleiber.errors import RecipeError
 from kleiber.runs import DataShape, Document, ParamCount
 
-__all__ = ["Depth", "GPTSpec", "Heads", "MLPWidth", "Width"]
+__all__ = [
+    "EXPERT_MULTIPLE",
+    "MAX_EXPERTS",
+    "Depth",
+    "GPTSpec",
+    "Heads",
+    "MLPWidth",
+    "Width",
+    "require_dense",
+]
+
+EXPERT_MULTIPLE = 4
+"""Of the widths in a mixture."""
+MAX_EXPERTS = 10_000
 
 Depth = Annotated[int, Field(strict=True, ge=1, le=10_000)]
 Width = Annotated[int, Field(strict=True, ge=2, le=1_000_000)]
@@ -22,10 +35,16 @@ MLPWidth = Annotated[int, Field(strict=True, ge=1, le=10_000_000)]
 class GPTSpec(Document):
     """Shape of a decoder: pre-norm RMSNorm, RoPE, QK-norm, grouped-query attention, SwiGLU, no biases.
 
+    With `num_experts` it is a mixture: in every block a router sends each token to a few of many MLPs. All parameters
+    are counted; operations are those of the experts that a token meets.
+
     Example:
         >>> spec = GPTSpec.from_dial({"depth": 2, "width": 32}, vocab_size=1024, context=128)
         >>> spec.num_heads, spec.mlp_width, spec.count().total
         (2, 96, 59616)
+        >>> mixture = GPTSpec.from_dial({"depth": 2, "width": 32, "num_experts": 8}, vocab_size=1024, context=128)
+        >>> mixture.expert_width, mixture.count().total, mixture.num_active_params  # 2 routers of 8 x 32 beside the dense
+        (48, 115424, 60128)
     """
 
     example_shape: ClassVar[DataShape] = DataShape(inputs="tokens", vocab_size=1024, context=128)
@@ -43,7 +62,7 @@ class GPTSpec(Document):
     head_dim: Width
     """Features of a head; even, for the rotation pairs them."""
     mlp_width: MLPWidth
-    """Features between gate and down projection."""
+    """Features between gate and down projection; a mixture has none of this width."""
     vocab_size: Annotated[int, Field(strict=True, ge=2, le=10_000_000)]
     context: Annotated[int, Field(strict=True, ge=1, le=10_000_000)]
     """Longest sequence [tokens]."""
@@ -52,6 +71,15 @@ class GPTSpec(Document):
     rope_theta: float = Field(default=10_000.0, gt=1, lt=1e12)
     """Base of the rotation's wavelengths."""
     norm_eps: float = Field(default=1e-6, gt=0, lt=1)
+    num_experts: Annotated[int, Field(strict=True, ge=0, le=MAX_EXPERTS)] = 0
+    """MLPs of a block among which a router chooses for each token; 0 is one MLP for all."""
+    experts_per_token: Annotated[int, Field(strict=True, ge=0, le=MAX_EXPERTS)] = 0
+    """Experts that a token meets. Their weights add up to 1, so that of a single one says nothing: its router would learn from
+    the balance alone."""
+    expert_width: Annotated[int, Field(strict=True, ge=0, le=10_000_000)] = 0
+    """Features between an expert's gate and down projection."""
+    router_aux_coef: float = Field(default=0.0, ge=0, lt=100)
+    """Weight in the loss of how unevenly tokens are spread over the experts."""
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
@@ -59,7 +87,21 @@ class GPTSpec(Document):
             raise ValueError(f"num_kv_heads {self.num_kv_heads} must divide num_heads {self.num_heads}")
         if self.head_dim % 2:
             raise ValueError(f"head_dim {self.head_dim} must be even, for RoPE turns pairs of features")
+        if self.num_experts:
+            self._check_mixture()
+        elif self.experts_per_token or self.expert_width or self.router_aux_coef:
+            raise ValueError("experts_per_token, expert_width and router_aux_coef need num_experts")
         return self
+
+    def _check_mixture(self) -> None:
+        if not 1 <= self.experts_per_token <= self.num_experts:
+            raise ValueError(
+                f"experts_per_token {self.experts_per_token} must be between 1 and num_experts {self.num_experts}"
+            )
+        for name, size in (("width", self.width), ("expert_width", self.expert_width)):
+            # torch's grouped product wants rows that begin at multiples of 16 bytes.
+            if size % EXPERT_MULTIPLE or not size:
+                raise ValueError(f"{name} {size} of a mixture must be a multiple of {EXPERT_MULTIPLE}")
 
     @classmethod
     def from_dial(cls, size: Mapping[str, Any], vocab_size: int, context: int) -> Self:
@@ -102,11 +144,27 @@ class GPTSpec(Document):
         """Features of all key heads, and of all value heads."""
         return self.num_kv_heads * self.head_dim
 
+    @property
+    def is_mixture(self) -> bool:
+        """Whether the blocks have experts: memory and operations then come from a trace, not in closed form."""
+        return self.num_experts > 0
+
+    @property
+    def num_active_params(self) -> int:
+        """Parameters without those of the experts that a token does not meet."""
+        idle = self.num_experts - self.experts_per_token
+        return self.count().total - self.depth * idle * 3 * self.width * self.expert_width
+
     def hidden_shapes(self) -> list[tuple[int, int]]:
-        """Return rows and columns of every matrix between embedding and head: q, k, v, output, gate, up, down."""
-        w, m = self.width, self.mlp_width
-        a_block = [(self.attn_width, w), (self.kv_width, w), (self.kv_width, w), (w, self.attn_width)]
-        return [*a_block, (m, w), (m, w), (w, m)] * self.depth
+        """Return rows and columns of every matrix between embedding and head: q, k, v, output, gate, up, down.
+
+        Of a mixture a router, and the last three of every expert.
+        """
+        w, m = self.width, self.expert_width or self.mlp_width
+        attention = [(self.attn_width, w), (self.kv_width, w), (self.kv_width, w), (w, self.attn_width)]
+        router = [(self.num_experts, w)] if self.is_mixture else []
+        mlps = [(m, w), (m, w), (w, m)] * max(1, self.num_experts)
+        return [*attention, *router, *mlps] * self.depth
 
     def count(self) -> ParamCount:
         """Return the parameters by group; equal to what the built module holds."""
@@ -114,7 +172,7 @@ class GPTSpec(Document):
         table = self.vocab_size * self.width
         return ParamCount(
             embedding=table,
-            body=self._num_hidden() + norms,
+            body=self._num_hidden(max(1, self.num_experts)) + norms,
             head=0 if self.is_tied else table,
             is_tied=self.is_tied,
         )
@@ -126,7 +184,7 @@ class GPTSpec(Document):
 
         Forward, 2 per multiply-add: every matrix of the blocks and the head on each token, and the two products
         of attention (scores, and scores with values) on each pair of tokens. Backward is twice that: each
-        product has a gradient for both of its factors.
+        product has a gradient for both of its factors. Of a mixture the router, and the experts that a token meets.
 
         Args:
             batch: Sequences.
@@ -137,12 +195,28 @@ class GPTSpec(Document):
             Hoffmann et al. 2022, arXiv:2203.15556, appendix F; the embedding look-up is left out here.
         """
         context = context or self.context
-        weights = self._num_hidden() + self.vocab_size * self.width
+        weights = self._num_hidden(max(1, self.experts_per_token)) + self.vocab_size * self.width
         square = 4 * self.depth * self.attn_width * context * context
         attention = square if convention == "full" else square // 2
         forward = batch * (2 * weights * context + attention)
         return FlopCount(forward=forward, backward=2 * forward, convention=convention)
 
-    def _num_hidden(self) -> int:
+    def _num_hidden(self, num_mlps: int) -> int:
+        """Return the weights of all matrices of the blocks, so many MLPs counted in each."""
         attention = self.width * 2 * (self.attn_width + self.kv_width)
-        return self.depth * (attention + 3 * self.width * self.mlp_width)
+        mlp = 3 * self.width * (self.expert_width or self.mlp_width)
+        return self.depth * (attention + self.num_experts * self.width + num_mlps * mlp)
+
+
+def require_dense(spec: GPTSpec) -> None:
+    """Raise if a spec is of a mixture: how its tokens are spread has no closed form.
+
+    Raises:
+        RecipeError: It is.
+    """
+    if spec.is_mixture:
+        raise RecipeError(
+            "memory and operations of a mixture of experts come from a trace, not in closed form.",
+            got=f"num_experts={spec.num_experts}",
+            hint="kleiber plan gpt:depth=12,num_experts=8",
+        )
