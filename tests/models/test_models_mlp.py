@@ -43,10 +43,12 @@ def test_hidden_features_are_normalized(norm: str) -> None:
     module = build(spec_of(norm=norm, width=64))
     seen = []
     module.layers[0].norm.register_forward_hook(lambda _module, _args, out: seen.append(out))
-    module(7 * torch.randn(32, 1, 28, 28, generator=torch.Generator().manual_seed(0)) + 3)
+    images = 7 * torch.randn(32, 784, generator=torch.Generator().manual_seed(0)) + 3
+    module.layers[0](images)
     dim = 1 if norm == "layer" else 0
     assert torch.allclose(seen[0].mean(dim), torch.zeros(()), atol=1e-5)
     assert torch.allclose(seen[0].var(dim, unbiased=False), torch.ones(()), atol=1e-3)
+    assert torch.equal(module.layers[0](images), seen[0].relu())
 
 
 def test_dropout_acts_in_training_alone() -> None:

@@ -37,6 +37,7 @@ def test_half_precision_weights_become_fp32_and_counters_stay_whole(tmp_path: Pa
     halved = {n: t.half() if t.is_floating_point() else t for n, t in load_file(path).items()}
     save_file(halved, path)
     state = load(tmp_path)[0].state_dict()
+    assert state["head.weight"].dtype == torch.float32
     assert torch.equal(state["head.weight"], module.head.weight.half().float())
     assert state["layers.0.norm.num_batches_tracked"].dtype == torch.int64
 
