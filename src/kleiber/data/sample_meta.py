@@ -56,7 +56,7 @@ def sample_meta(
         source=name,
         unit="sample",
         shape=source.shape,
-        corpus_hash=source.content_hash or hash_parts(list(source.parts.values()), name=name),
+        corpus_hash=_corpus_hash(source, name),
         python_version=platform.python_version(),
         tokenizer_hash=source.tokenizer_hash,
         eval_hash=hash_parts([parts["val"]], name=name, salt=f"{mean} {std} {source.tokenizer_hash}"),
@@ -86,6 +86,17 @@ def _notes(counts: Sequence[int], classes: tuple[str, ...], copies: Copies | Non
         )
 
 
+def _corpus_hash(source: Source, name: str) -> str:
+    """Return a hash of everything; of what goes in the source may have said it already."""
+    parts = list(source.parts.values())
+    if source.content_hash is None:
+        return hash_parts(parts, name=name)
+    digest = hashlib.sha256(source.content_hash.encode())
+    for part in parts:
+        _update_with_answers(digest, part)
+    return digest.hexdigest()[:16]
+
+
 def hash_parts(parts: Sequence[Part], *, name: str, salt: str = "") -> str:
     """Return a hash of all samples in order, with what is asked of them.
 
@@ -103,7 +114,11 @@ def hash_parts(parts: Sequence[Part], *, name: str, salt: str = "") -> str:
             for role in sorted(arrays):
                 check_finite(arrays[role], indices, f"data.source '{name}': {role}")
                 digest.update(np.ascontiguousarray(arrays[role]).tobytes())
-        for column in (part.labels, part.values):
-            if column is not None:
-                digest.update(np.ascontiguousarray(column).tobytes())
+        _update_with_answers(digest, part)
     return digest.hexdigest()[:16]
+
+
+def _update_with_answers(digest: hashlib._Hash, part: Part) -> None:
+    for column in (part.labels, part.values):
+        if column is not None:
+            digest.update(np.ascontiguousarray(column).tobytes())
