@@ -23,7 +23,6 @@ from kleiber.cost.step_time import comparable_probes, probed_step_time
 from kleiber.cost.usage import Precision
 from kleiber.models import Spec, resolve_spec
 from kleiber.runs import Document, ParamCount, Recipe, num_cores
-from kleiber.study.planned_time import time_by_rates
 from kleiber.study.recipe_cost import recipe_cost
 from kleiber.units import format_bytes, format_count
 
@@ -147,6 +146,8 @@ def _step_time(shape: StepShape, cost: StepCost, calibration: Calibration) -> St
         return calibrated_step_time(shape, calibration)
     if shape.num_processes > 1 and comparable_probes(shape, calibration):
         return calibrated_step_time(shape, calibration)
+    from kleiber.study.planned_time import time_by_rates  # noqa: PLC0415 - brings documents that a plan without rates needs not
+
     found = time_by_rates(cost, rates, shape.num_threads)
     return StepTime(found.step_time_s, found.step_time_s / shape.flops, found.says)
 
