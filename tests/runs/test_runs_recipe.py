@@ -132,9 +132,21 @@ def test_steps_are_open_where_something_countable_ends_the_run():
         ("task.loss=mse", r"loss of lm must be cross_entropy, got mse"),
         ("task.huber_delta=2", r"huber_delta has no effect on lm with loss cross_entropy, got 2\.0"),
         ("task.class_weights=balanced", r"class_weights has no effect on lm"),
+        (
+            "train.optimizer.is_nesterov=true",
+            r"is_nesterov is for sgd with a momentum above 0, got adamw with 0\.95",
+        ),
         ("train.schedule.milestones=[0.5, 0.2]", r"milestones must rise between 0 and 1, got \[0\.5, 0\.2\]"),
     ],
 )
 def test_what_would_have_no_effect_is_refused(assignment, message):
     with pytest.raises(RecipeError, match=message):
         Recipe().with_values([assignment])
+
+
+def test_momentum_is_what_is_usual_of_each_optimizer():
+    momenta = {
+        name: Recipe().with_values([f"train.optimizer.name={name}"]).train.optimizer.momentum
+        for name in ("sgd", "rmsprop", "muon")
+    }
+    assert momenta == {"sgd": 0.9, "rmsprop": 0.0, "muon": 0.95}

@@ -4,7 +4,6 @@ from torch import nn
 
 from kleiber.cost.optimizers import optimizer_of
 from kleiber.cost.usage import OPTIMIZERS
-from kleiber.errors import RecipeError
 from kleiber.models.groups import HiddenMatrix, ParamGroups
 from kleiber.runs import OptimizerRecipe
 from kleiber.train.optimizer import Optimizer
@@ -136,12 +135,6 @@ def test_the_state_is_what_a_plan_counts(case):
         muon_saves = module.matrix.numel() if case == "muon" else 0
         assert values == OPTIMIZERS[optimizer_of(recipe)] * num_params - muon_saves
         _walk(module, optimizer.step, num_steps=1)
-
-
-def test_looking_ahead_needs_a_momentum():
-    recipe = OptimizerRecipe(name="sgd", momentum=0.0, is_nesterov=True)
-    with pytest.raises(RecipeError, match=r"momentum, which must be above 0\. Got 0\.0\."):
-        Optimizer(Toy(), GROUPS, recipe)
 
 
 def test_muon_without_hidden_matrices_is_adamw():

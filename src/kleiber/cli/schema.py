@@ -59,8 +59,8 @@ def _model_schema() -> dict[str, Any]:
     families = []
     for name, spec in FAMILIES.items():
         keys = dict(spec.model_json_schema()["properties"])
-        for of_data in ("vocab_size", "context"):
-            del keys[of_data]
+        for of_data in ("vocab_size", "context", "shape"):
+            keys.pop(of_data, None)
         keys["family"] = {"const": name, "default": name}
         keys["params"] = {
             "anyOf": [{"type": "number"}, {"type": "string"}],

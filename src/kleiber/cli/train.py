@@ -122,13 +122,13 @@ def _predicted(
         forecast=foretold,
         on_progress=lambda stage: out.say(f"{stage} ..."),
     )
-    out.say(f"{_plan_line(run.name, found)}{'' if calibration else ' (this machine was never measured)'}.")
+    out.say(f"{_plan_line(run.name, found, recipe.unit)}{'' if calibration else ' (this machine was never measured)'}.")
     return predicted
 
 
-def _plan_line(run: str, found: Plan) -> str:
+def _plan_line(run: str, found: Plan, unit: str) -> str:
     return (
-        f"{run}: {format_count(found.num_params.total)} parameters, {format_count(found.num_tokens)} tokens, "
+        f"{run}: {format_count(found.num_params.total)} parameters, {format_count(found.num_tokens)} {unit}s, "
         f"{format_flops(found.train_flops)}; expected {format_seconds(found.total_time_s)}, "
         f"{format_seconds(found.step_time_s)} a step, {format_bytes(found.memory_bytes.peak)}"
     )

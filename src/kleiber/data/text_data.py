@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from kleiber.data.augment import check_augment
 from kleiber.data.batches import Batch, num_sequences, ordered_batches, shuffled_batches
 from kleiber.data.corpus import Corpus, Progress, open_corpus
 from kleiber.data.data import Data, Split
@@ -97,6 +98,7 @@ def open_text(
         MissingExtraError: The source's format needs a package that is not installed.
         StorageError: The cache cannot be written.
     """
+    check_augment(recipe.augment, DataShape(inputs="tokens"), "lm")
     corpus = open_corpus(recipe, cache or default_cache(), on_progress or (lambda _: None))
     for name, tokens in (("training", corpus.train_tokens), ("held-out", corpus.val_tokens)):
         if num_sequences(len(tokens), recipe.context) < 1:

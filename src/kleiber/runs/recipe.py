@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field
@@ -69,9 +69,14 @@ class Recipe(Document):
     parallel: ParallelRecipe = ParallelRecipe()
 
     @property
+    def unit(self) -> Literal["token", "sample"]:
+        """What is counted: tokens of text that is modelled, samples of all else."""
+        return "token" if self.task.name == "lm" else "sample"
+
+    @property
     def tokens_per_sample(self) -> int:
         """Tokens that a sample counts as: its sequence in language modelling, 1 where the sample itself is the unit."""
-        return self.data.context if self.task.name == "lm" else 1
+        return self.data.context if self.unit == "token" else 1
 
     @property
     def tokens_per_step(self) -> int:

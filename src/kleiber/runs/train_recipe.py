@@ -10,6 +10,8 @@ from kleiber.runs.document import Document
 
 __all__ = ["OptimizerRecipe", "ScheduleRecipe", "StopRecipe", "TrainRecipe"]
 
+_USUAL_MOMENTUM = {"sgd": 0.9, "rmsprop": 0.0}
+
 
 class OptimizerRecipe(Document):
     """How a gradient becomes a step."""
@@ -30,15 +32,21 @@ class OptimizerRecipe(Document):
     eps: float = Field(default=1e-8, gt=0, lt=1)
     """Addition to the denominator of all but sgd."""
     momentum: float = Field(default=0.95, ge=0, lt=1)
-    """Of sgd, rmsprop and muon."""
+    """Of sgd, rmsprop and muon; where it is not given 0.9 of sgd and 0 of rmsprop, as is usual."""
     is_nesterov: bool = False
     """Whether sgd looks ahead (Sutskever et al. 2013); muon always does."""
 
     @model_validator(mode="after")
-    def _one_rate(self) -> Self:
+    def _filled_in(self) -> Self:
         is_open = "matrix_lr" not in self.model_fields_set and self.name != "muon"
         if is_open and ("lr" in self.model_fields_set or self.name != "adamw"):
             self.__dict__["matrix_lr"] = self.lr  # stays unset: it follows when `lr` is set anew
+        if "momentum" not in self.model_fields_set and self.name in _USUAL_MOMENTUM:
+            self.__dict__["momentum"] = _USUAL_MOMENTUM[self.name]
+        if self.is_nesterov and (self.name != "sgd" or not self.momentum):
+            raise ValueError(
+                f"is_nesterov is for sgd with a momentum above 0, got {self.name} with {self.momentum:g}"
+            )
         return self
 
 

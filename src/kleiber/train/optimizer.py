@@ -22,9 +22,6 @@ class Optimizer:
         module: Its parameters are moved in place.
         groups: Which of them are hidden matrices, which weight decay may reach, and which the rest.
         recipe: Rates and decays.
-
-    Raises:
-        RecipeError: sgd is to look ahead along a momentum of 0.
     """
 
     def __init__(self, module: nn.Module, groups: ParamGroups, recipe: OptimizerRecipe) -> None:

@@ -8,7 +8,6 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from kleiber.errors import RecipeError
 from kleiber.runs import OptimizerRecipe
 
 __all__ = ["TorchName", "torch_optimizer"]
@@ -50,21 +49,12 @@ def torch_optimizer(name: TorchName, groups: _Groups, recipe: OptimizerRecipe) -
         groups: `params`, `lr` and `weight_decay` of each.
         recipe: Decays, momentum and epsilon.
 
-    Raises:
-        RecipeError: sgd is to look ahead along a momentum of 0.
-
     Example:
         >>> groups = [{"params": [torch.zeros(3)], "lr": 0.1, "weight_decay": 0.0}]
         >>> sgd = torch_optimizer("sgd", groups, OptimizerRecipe(name="sgd", momentum=0.9))
         >>> [sorted(state) for state in sgd.state.values()]
         [['momentum_buffer']]
     """
-    if name == "sgd" and recipe.is_nesterov and not recipe.momentum:
-        raise RecipeError(
-            "train.optimizer.is_nesterov looks ahead along the momentum, which must be above 0.",
-            got=recipe.momentum,
-            hint="--set train.optimizer.momentum=0.9",
-        )
     optimizer = _BUILDERS[name](groups, recipe)
     kept = [value for value in _STATE[name] if value != "momentum_buffer" or recipe.momentum]
     for group in optimizer.param_groups:

@@ -130,7 +130,7 @@ def _order(keys: _Ids, counts: _Ids, vocab_size: int, num_contexts: int) -> _Ord
     taken = np.minimum(counts, discount)
     return _Order(
         keys=keys,
-        discounted=counts - taken,
+        discounted=(counts - taken).astype(np.float64),
         totals=np.bincount(contexts, weights=counts, minlength=num_contexts).astype(np.float64),
         reserved=np.bincount(contexts, weights=taken, minlength=num_contexts).astype(np.float64),
     )
