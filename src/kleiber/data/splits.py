@@ -55,7 +55,7 @@ def carved(parts: dict[str, Part], recipe: DataRecipe, *, is_carved: bool = Fals
             if not len(stay) or not len(held):
                 raise DataError(
                     f"data.source '{recipe.source}' cannot be split into train and {name}: its {len(train):,} "
-                    "training samples are near-duplicates of each other, or a single one.",
+                    "training samples are near-duplicates of each other, or the only ones of their classes.",
                     hint="name a source with more samples",
                 )
             parts["train"], parts[name] = train.take(stay), train.take(held)
