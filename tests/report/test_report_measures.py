@@ -58,9 +58,9 @@ def test_every_measure_stands_beside_the_classical_methods(folder: Path) -> None
     linear = BaselineResult(method="linear model", time_s=1.0, val_metrics={"accuracy": estimate(0.7)})
     Baseline(eval_hash="e", results=(linear,)).write(RunFolder(folder).baseline_path)
     assert cells(measures_table(read_sources([folder]), EN)) == [
-        ["small", "accuracy", "this model", "90.0% [89.0%, 91.0%]", "88.0% [87.0%, 89.0%]"],
-        ["small", "accuracy", "linear model", "70.0% [69.0%, 71.0%]", "–"],
-        ["small", "area under ROC", "this model", "0.950 [0.940, 0.960]", "–"],
+        ["small", "accuracy", "this model", "90.00% [89.00%, 91.00%]", "88.00% [87.00%, 89.00%]"],
+        ["small", "accuracy", "linear model", "70.00% [69.00%, 71.00%]", "–"],
+        ["small", "area under ROC", "this model", "0.9500 [0.9400, 0.9600]", "–"],
     ]
 
 
@@ -69,7 +69,7 @@ def test_a_run_stands_in_its_tasks_own_measure(sources: Sources) -> None:
     table = runs_table(sources, words)
     assert table
     row = dict(zip(table.head, (cell.text for cell in table.rows[0]), strict=True))
-    assert row["accuracy"] == "90.0%"
+    assert row["accuracy"] == "90.00%"
     assert row["samples"] == "512 K"
     assert "samples/s" in row
     assert "bits a byte" not in row
@@ -94,14 +94,14 @@ def test_a_run_without_a_result_has_no_measures(tmp_path: Path, make_run: Callab
 
 def test_the_first_screen_shows_the_test_split_where_there_is_one(sources: Sources, folder: Path) -> None:
     shown = {fact.name: fact for fact in figures(sources, EN)}
-    assert shown["accuracy"].value == "88.0%"
-    assert shown["accuracy"].note == "on the test split; 95% between 87.0% and 89.0%"
+    assert shown["Accuracy"].value == "88.00%"
+    assert shown["Accuracy"].note == "on the test split; 95% between 87.00% and 89.00%"
     record = sources.runs[0].record
     assert record.result
     untested = record.result.model_copy(update={"test_metrics": {}})
     record.model_copy(update={"result": untested}).write(RunFolder(folder).record_path)
     shown = {fact.name: fact for fact in figures(read_sources([folder]), EN)}
-    assert shown["accuracy"].note == "on the validation split; 95% between 89.0% and 91.0%"
+    assert shown["Accuracy"].note == "on the validation split; 95% between 89.00% and 91.00%"
 
 
 def test_the_balance_of_classes_by_hand(sources: Sources) -> None:
@@ -119,10 +119,12 @@ def test_samples_are_called_samples(sources: Sources) -> None:
     words = EN.counting(sources.unit)
     facts = {fact.name: fact for fact in environment_facts(sources, words)}
     assert facts["data"].note == "300 samples, 200 for training, 50 for validation, 50 for the test"
+    assert "Python whose library it is" not in facts
     assert "tokenizer" not in {fact.name for fact in provenance(sources, words)}
 
 
 def test_measures_are_written_as_people_write_them() -> None:
+    assert format_measure("auc", 0.99991) == "0.9999"
     assert format_measure("r2", -0.25) == "−0.250"
     assert format_measure("bleu", 31.256) == "31.3"
     assert format_measure("mean_absolute_error", 43.21987) == "43.22"

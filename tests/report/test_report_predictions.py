@@ -61,7 +61,7 @@ def test_texts_stand_in_a_table(tmp_path: Path, make_run: Callable[..., Record])
         tmp_path,
         make_run,
         [
-            Shown(text="good film", expected="yes", predicted="yes", is_right=True, confidence_frac=0.75),
+            Shown(text="good film", expected="yes", predicted="yes", is_right=True, confidence_frac=0.9999),
             Shown(text="bad film", expected="no", predicted="yes", is_right=False, confidence_frac=0.6),
         ],
     )
@@ -70,7 +70,7 @@ def test_texts_stand_in_a_table(tmp_path: Path, make_run: Callable[..., Record])
     assert group.table.head == ("sample", "expected", "predicted", "confidence")
     assert [[cell.text for cell in row] for row in group.table.rows] == [
         ["bad film", "no", "yes", "60.0%"],
-        ["good film", "yes", "yes", "75.0%"],
+        ["good film", "yes", "yes", ">99.9%"],
     ]
     assert [row[2].tone for row in group.table.rows] == ["bad", "good"]
     page = write_report([run], tmp_path / "report.html").read_text(encoding="utf-8")

@@ -105,6 +105,7 @@ def test_perfect_and_absent_classes():
     assert macro_auc(probs, labels).value == 1.0
     assert macro_auc(probs, labels).low < 0.3  # one sample of the rarer class
     assert macro_auc(probs, np.zeros(4, np.int64)) is None
+    assert macro_auc(np.full((4, 101), 0.5), labels) is None
     constant = macro_auc(np.full((4, 2), 0.5), labels)
     assert constant.value == 0.5
     assert constant.low < 0.15

@@ -128,7 +128,8 @@ def _measure_figure(results: list[Result], words: Words) -> Iterator[Fact]:
     key, reached = next(iter((results[0].test_metrics if is_test else results[0].val_metrics).items()))
     low, high = (format_measure(key, bound) for bound in (reached.low, reached.high))
     note = words("note_test" if is_test else "note_validation", low=low, high=high)
-    yield Fact(measure_name(key, words), format_measure(key, reached.value), note, "truth")
+    name = measure_name(key, words)
+    yield Fact(name[:1].upper() + name[1:], format_measure(key, reached.value), note, "truth")
 
 
 def environment_facts(sources: Sources, words: Words) -> list[Fact]:
@@ -145,7 +146,7 @@ def environment_facts(sources: Sources, words: Words) -> list[Fact]:
     ]  # fmt: skip
     return [
         Fact(words("env_data"), every(lambda run: run.record.data.source), "; ".join(data)),
-        Fact(words("env_corpus_python"), every(lambda run: run.record.data.python_version)),
+        *_library_fact(sources, words),
         Fact(words("env_python"), every(lambda run: run.record.environment.python)),
         Fact(words("env_torch"), every(lambda run: run.record.environment.torch)),
         Fact(words("env_kleiber"), every(lambda run: run.record.environment.kleiber)),
@@ -153,6 +154,13 @@ def environment_facts(sources: Sources, words: Words) -> list[Fact]:
         Fact(words("env_cores"), every(_cores)),
         Fact(words("env_seeds"), ", ".join(map(str, sorted({record.seed for record in records})))),
     ]
+
+
+def _library_fact(sources: Sources, words: Words) -> Iterator[Fact]:
+    """Yield whose library was learnt from, where it was."""
+    versions = [run.record.data.python_version for run in sources.runs if run.record.data.source == "stdlib"]
+    if versions:
+        yield Fact(words("env_corpus_python"), ", ".join(dict.fromkeys(versions)))
 
 
 def _cores(run: RunView) -> str:

@@ -79,7 +79,10 @@ def _table(shown: list[Shown], words: Words) -> Table | None:
 
 
 def _confidence(one: Shown) -> str:
-    return "" if one.confidence_frac is None else format_frac(one.confidence_frac)
+    """Return the confidence; one that would round to certainty, as less than it."""
+    if one.confidence_frac is None:
+        return ""
+    return ">99.9%" if 0.999 < one.confidence_frac < 1 else format_frac(one.confidence_frac)
 
 
 def _tone(one: Shown) -> str:

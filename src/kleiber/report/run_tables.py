@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from kleiber.report.measures import format_estimate, format_measure, main_measures, measure_name
+from kleiber.report.measures import format_estimate, format_measure, main_measures, measure_name, method_name
 from kleiber.report.sources import RunView, Sources
 from kleiber.report.tables import EMPTY, Cell, Table, format_frac, table_of
 from kleiber.report.words import Words
@@ -66,7 +66,10 @@ def _measure_rows(run: RunView, words: Words) -> Iterator[tuple[str | Cell, ...]
         return
     methods = [(words("by_model"), result.val_metrics, result.test_metrics)]
     if run.baseline is not None:
-        methods += [(one.method, one.val_metrics, one.test_metrics) for one in run.baseline.results]
+        methods += [
+            (method_name(one.method, words), one.val_metrics, one.test_metrics)
+            for one in run.baseline.results
+        ]
     for key in dict.fromkeys([*result.val_metrics, *result.test_metrics]):
         for index, (method, *splits) in enumerate(methods):
             if any(key in split for split in splits):

@@ -33,6 +33,9 @@ Floats = npt.NDArray[np.float64]
 Labels = npt.NDArray[np.int64]
 
 
+_MAX_AUC_CLASSES = 100
+
+
 def require_metrics(package: str) -> None:
     """Refuse a task whose measures need a package that is not installed, before anything is trained.
 
@@ -77,7 +80,8 @@ def macro_f1(predicted_N: Labels, labels_N: Labels, num_classes: int) -> Estimat
 def macro_auc(probs_NK: Floats, labels_N: Labels) -> Estimate | None:
     """Return the mean over classes of the area under the ROC curve of one class against the rest.
 
-    Of two classes that is the usual area. Classes that no sample or every sample has are left out; None without others.
+    Of two classes that is the usual area. Classes that no sample or every sample has are left out; None without others, and
+    of more than a hundred classes, whose sorting would take longer than what it measures.
 
     Source:
         DeLong, DeLong and Clarke-Pearson 1988, Biometrics 44, 837-845; by ranks as Sun and Xu 2014, IEEE SPL 21, 1389.
@@ -87,7 +91,7 @@ def macro_auc(probs_NK: Floats, labels_N: Labels) -> Estimate | None:
     num, num_classes = probs_NK.shape
     counts_K = np.bincount(labels_N, minlength=num_classes)
     measured = np.flatnonzero((counts_K > 0) & (counts_K < num))
-    if not len(measured):
+    if not len(measured) or num_classes > _MAX_AUC_CLASSES:
         return None
     with warnings.catch_warnings():  # of classes without samples, which are left out here
         warnings.simplefilter("ignore", UserWarning)
