@@ -7,6 +7,7 @@ Source:
 from __future__ import annotations
 
 import hashlib
+from contextlib import closing
 from pathlib import Path
 
 import numpy as np
@@ -79,13 +80,13 @@ def _batch_files(argument: str, source: str) -> list[Path]:
 
 
 def _prepare(target: Path, files: list[Path]) -> PreparedMeta:
-    digest, writer, labels = hashlib.sha256(), NpyWriter(target / "images.npy"), []
-    for path in files:
-        images, batch_labels = (_binary_batch if path.suffix == ".bin" else _python_batch)(path)
-        digest.update(images.tobytes())
-        writer.append(images.reshape(-1, 3, 32, 32))
-        labels.append(batch_labels)
-    writer.close()
+    digest, labels = hashlib.sha256(), []
+    with closing(NpyWriter(target / "images.npy")) as writer:
+        for path in files:
+            images, batch_labels = (_binary_batch if path.suffix == ".bin" else _python_batch)(path)
+            digest.update(images.tobytes())
+            writer.append(images.reshape(-1, 3, 32, 32))
+            labels.append(batch_labels)
     np.save(target / "labels.npy", np.concatenate(labels))
     np.save(target / "num_train.npy", np.array(sum(map(len, labels[:-1]))))
     return PreparedMeta(content_hash=digest.hexdigest()[:16])

@@ -11,6 +11,7 @@ import io
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -101,27 +102,26 @@ def prepare_images(
     Raises:
         DataError: An image does not decode, all are left out, or sizes differ.
     """
-    bad: list[str] = []
-    modes: Counter[str] = Counter()
-    digest, writer = hashlib.sha256(), NpyWriter(folder / "images.npy")
-    kept: list[int] = []
     _require_pillow()
-    num_channels = _num_channels(images)
-    for index, image, mode in _decoded(images, image_size, bad):
-        modes[mode] += 1
-        if not kept:
-            first, shape = images[index].name, image.shape[1:]
-        if image.shape[1:] != shape:
-            raise DataError(
-                f"data.source '{source}': images must be of one size; {first} is {_size(shape)} and "
-                f"{images[index].name} is {_size(image.shape[1:])}.",
-                hint="--set data.image_size=32",
-            )
-        pixels = np.ascontiguousarray(np.broadcast_to(image, (num_channels, *shape)))
-        digest.update(pixels.tobytes())
-        writer.append(pixels[None])
-        kept.append(index)
-    writer.close()
+    bad: list[str] = []
+    kept: list[int] = []
+    modes: Counter[str] = Counter()
+    digest, num_channels = hashlib.sha256(), _num_channels(images)
+    with closing(NpyWriter(folder / "images.npy")) as writer:
+        for index, image, mode in _decoded(images, image_size, bad):
+            if not kept:
+                first, shape = images[index].name, image.shape[1:]
+            if image.shape[1:] != shape:
+                raise DataError(
+                    f"data.source '{source}': images must be of one size; {first} is {_size(shape)} and "
+                    f"{images[index].name} is {_size(image.shape[1:])}.",
+                    hint="--set data.image_size=32",
+                )
+            pixels = np.ascontiguousarray(np.broadcast_to(image, (num_channels, *shape)))
+            digest.update(pixels.tobytes())
+            writer.append(pixels[None])
+            kept.append(index)
+            modes[mode] += 1
     _check_bad(bad, len(kept), source, skips_bad=skips_bad)
     np.save(folder / "kept.npy", np.array(kept, np.intp))
     return PreparedMeta(
@@ -133,6 +133,8 @@ def prepare_images(
 
 
 def _check_bad(bad: list[str], num_good: int, source: str, *, skips_bad: bool) -> None:
+    if not bad and not num_good:
+        raise DataError(f"data.source '{source}' is empty: it holds no image.")
     if bad and not (skips_bad and num_good):
         raise DataError(
             f"data.source '{source}': {num_in(len(bad), 'image')} of {len(bad) + num_good:,} cannot be decoded; the first "

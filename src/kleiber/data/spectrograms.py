@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -142,16 +143,19 @@ def prepare_spectrograms(
     mel, sentences = Mel(sample_rate), list(bad)
     lengths = np.array([clip.num_samples for clip in clips], np.int64)
     num_frames = _num_frames(lengths[is_train], mel) if is_train.any() else _FRAME_MULTIPLE
-    length = (num_frames - 1) * mel.hop
-    digest, writer, kept = hashlib.sha256(str(sample_rate).encode()), NpyWriter(folder / "images.npy"), []
-    for start in range(0, len(clips), _CHUNK):
-        read = list(_read(clips, range(start, min(start + _CHUNK, len(clips))), length, sentences))
-        if read:
-            kept += [index for index, _ in read]
-            pictures = log_mel(np.stack([wave for _, wave in read]), mel)[:, None]
-            digest.update(pictures.tobytes())
-            writer.append(pictures)
-    writer.close()
+    digest = hashlib.sha256(str(sample_rate).encode())
+    kept: list[int] = []
+    with closing(NpyWriter(folder / "images.npy")) as writer:
+        for start in range(0, len(clips), _CHUNK):
+            chunk = range(start, min(start + _CHUNK, len(clips)))
+            read = list(_read(clips, chunk, (num_frames - 1) * mel.hop, sentences))
+            if read:
+                kept += [index for index, _ in read]
+                pictures = log_mel(np.stack([wave for _, wave in read]), mel)[:, None]
+                digest.update(pictures.tobytes())
+                writer.append(pictures)
+    if not sentences and not kept:
+        raise DataError(f"data.source '{source}' is empty: it holds no sound.")
     if sentences and not (skips_bad and kept):
         raise DataError(
             f"data.source '{source}': {num_in(len(sentences), 'clip')} of {len(sentences) + len(kept):,} cannot be "
