@@ -9,14 +9,26 @@ from kleiber.tasks.classification import Classification
 from kleiber.tasks.contrastive import Contrastive
 from kleiber.tasks.language import LanguageModelling
 from kleiber.tasks.regression import Regression
+from kleiber.tasks.seq2seq import SequenceToSequence
 from kleiber.tasks.task import Metrics, Task
 
-__all__ = ["TASKS", "LanguageModelling", "Metrics", "Task", "task_of"]
+__all__ = [
+    "TASKS",
+    "Classification",
+    "Contrastive",
+    "LanguageModelling",
+    "Metrics",
+    "Regression",
+    "SequenceToSequence",
+    "Task",
+    "task_of",
+]
 
 TASKS: dict[TaskName, Callable[[TaskRecipe, DataMeta | None], Task]] = {
     "lm": LanguageModelling,
     "classification": Classification,
     "regression": Regression,
+    "seq2seq": SequenceToSequence,
     "contrastive": Contrastive,
 }
 
