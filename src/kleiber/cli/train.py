@@ -66,11 +66,16 @@ def train(
     With --json: run, loss, val_loss (nats a token of text), test_loss, num_tokens, tokens_per_s (samples where a sample is
     the unit), mfu_frac, total_time_s, val_metrics and test_metrics with 95% intervals, stopped_by, baseline, folder.
     """
-    from kleiber.runs import read_recipe
+    from kleiber.runs import RunFolder, read_recipe
 
     asked = read_recipe(recipe).with_values(sets or [])
     folder = output or Path("runs") / recipe.stem
     out = Output(json_)
+    if asked.train.fits_memory and (fresh or not RunFolder(folder).exists()):
+        from kleiber.study.micro_batch import fit_micro_batch
+
+        asked, says = fit_micro_batch(asked)
+        out.say(says)
     predicted = _predicted(asked, folder, forecast, out, fresh=fresh)
     from kleiber.train import train as train_run
 
@@ -122,7 +127,9 @@ def _predicted(
         forecast=foretold,
         on_progress=lambda stage: out.say(f"{stage} ..."),
     )
-    out.say(f"{_plan_line(run.name, found, recipe.unit)}{'' if calibration else ' (this machine was never measured)'}.")
+    out.say(
+        f"{_plan_line(run.name, found, recipe.unit)}{'' if calibration else ' (this machine was never measured)'}."
+    )
     return predicted
 
 

@@ -10,9 +10,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from kleiber.data.data import PAD_ID, Samples
+from kleiber.data.data import Samples
 from kleiber.data.source import Part, Source
 from kleiber.data.tokenizer import tokenizer_hash, train_tokenizer
+from kleiber.runs.data_shape import PAD_ID
 from kleiber.runs.document import hash_of
 from kleiber.runs.files import write_folder, write_text
 

@@ -12,12 +12,9 @@ import numpy.typing as npt
 from kleiber.data.batches import Batch
 from kleiber.runs.record import DataMeta
 
-__all__ = ["PAD_ID", "Data", "Samples", "Split"]
+__all__ = ["Data", "Samples", "Split"]
 
 Split = Literal["train", "val", "test"]
-
-PAD_ID = 0
-"""The token that fills short sequences: `<|endoftext|>`, which never stands inside a text."""
 
 
 class Data(Protocol):

@@ -8,10 +8,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-__all__ = ["PAD_ID", "is_token", "last_token"]
+from kleiber.runs.data_shape import PAD_ID
 
-PAD_ID = 0
-"""The token that fills short texts."""
+__all__ = ["is_token", "last_token"]
 
 
 def is_token(tokens_BT: Tensor) -> Tensor:

@@ -7,7 +7,7 @@ from kleiber.runs.data_shape import DataShape, InputKind
 from kleiber.runs.document import Document, canonical_json, hash_of
 from kleiber.runs.folder import METRIC_KEYS, RunFolder, find_runs
 from kleiber.runs.ledger import LedgerEntry, read_ledger, write_ledger
-from kleiber.runs.machine import num_cores
+from kleiber.runs.machine import free_memory_bytes, num_cores
 from kleiber.runs.recipe import (
     AugmentRecipe,
     DataRecipe,
@@ -72,6 +72,7 @@ __all__ = [
     "default_cache",
     "environment",
     "find_runs",
+    "free_memory_bytes",
     "hash_of",
     "now",
     "num_cores",

@@ -8,11 +8,14 @@ from pydantic import Field
 
 from kleiber.runs.document import Document
 
-__all__ = ["DataShape", "InputKind"]
+__all__ = ["PAD_ID", "DataShape", "InputKind"]
 
 InputKind = Literal["tokens", "images", "features", "series", "pairs", "captions"]
 """What goes in: `tokens` [B, T], `images` [B, C, H, W] (spectrograms too), `features` [B, F], `series` [B, T, F], `pairs`
 of a source and a target text, `captions`: images with a text each."""
+
+PAD_ID = 0
+"""The token that fills short texts: `<|endoftext|>`, which never stands inside one."""
 
 _Positive = Annotated[int, Field(strict=True, ge=1, le=10_000_000)]
 

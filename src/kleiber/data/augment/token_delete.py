@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from kleiber.data.augment.draws import Draws
-from kleiber.data.data import PAD_ID
+from kleiber.runs.data_shape import PAD_ID
 
 __all__ = ["token_delete"]
 

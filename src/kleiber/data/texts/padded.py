@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from kleiber.data.data import PAD_ID
 from kleiber.data.prepared import MappedSamples
 from kleiber.data.tokenizer import END_OF_TEXT_ID
+from kleiber.runs.data_shape import PAD_ID
 
 __all__ = ["PaddedTexts"]
 

@@ -14,7 +14,7 @@ from kleiber.models.config_file import read_config, read_weights, require_shapes
 from kleiber.models.dual.module import MAX_LOG_SCALE, Dual
 from kleiber.models.dual.spec import DualSpec
 from kleiber.models.dual.towers import NORM_EPS
-from kleiber.models.padding import PAD_ID
+from kleiber.runs.data_shape import PAD_ID
 
 __all__ = ["load", "save"]
 

@@ -11,8 +11,8 @@ from torch import Tensor, nn
 
 from kleiber.errors import UsageError
 from kleiber.models.dual.spec import DualSpec
-from kleiber.models.padding import PAD_ID
 from kleiber.models.transformer_block import TransformerBlock
+from kleiber.runs.data_shape import PAD_ID
 
 __all__ = ["NORM_EPS", "CausalBlock", "ImageTower", "TextTower"]
 

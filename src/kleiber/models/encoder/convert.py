@@ -14,7 +14,7 @@ from kleiber.models.bert_names import block_names, join, split
 from kleiber.models.config_file import read_config, read_weights, require_shapes, write_model
 from kleiber.models.encoder.module import Encoder
 from kleiber.models.encoder.spec import EncoderSpec
-from kleiber.models.padding import PAD_ID
+from kleiber.runs.data_shape import PAD_ID
 
 __all__ = ["config_of", "load", "save", "spec_of"]
 

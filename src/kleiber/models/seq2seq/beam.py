@@ -11,9 +11,9 @@ import torch
 from torch import Tensor
 
 from kleiber.errors import UsageError
-from kleiber.models.padding import PAD_ID
 from kleiber.models.seq2seq.decoder_block import TargetCache
 from kleiber.models.seq2seq.module import Seq2Seq
+from kleiber.runs.data_shape import PAD_ID
 
 __all__ = ["generate"]
 

@@ -14,9 +14,9 @@ from torch import Tensor
 
 from kleiber.errors import RunFolderError
 from kleiber.models.config_file import read_config, read_weights, require_shapes, write_model
-from kleiber.models.padding import PAD_ID
 from kleiber.models.seq2seq.module import Seq2Seq
 from kleiber.models.seq2seq.spec import Seq2SeqSpec
+from kleiber.runs.data_shape import PAD_ID
 
 __all__ = ["load", "save"]
 

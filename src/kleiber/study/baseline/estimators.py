@@ -5,6 +5,7 @@ Legend: N samples, B samples of a batch, F features, K classes or values.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import pairwise
@@ -18,11 +19,24 @@ from torch import Tensor, nn
 from kleiber.data import PAD_ID, Batch, Data
 from kleiber.runs import DataMeta, InputKind, TaskRecipe
 
-__all__ = ["ESTIMATORS", "Estimator", "EstimatorModule", "Fitted", "design_of", "fit", "suits"]
+__all__ = [
+    "ESTIMATORS",
+    "Estimator",
+    "EstimatorModule",
+    "Fitted",
+    "design_of",
+    "epoch",
+    "fit",
+    "suits",
+    "token_grams",
+]
 
 _BATCH = 1024
-_MAX_CELLS = 40_000_000
-"""Numbers that a table for boosting holds at most: beyond them a part of the samples is taken, and said."""
+_MAX_CELLS = {"linear": 40_000_000, "boosting": 10_000_000}
+"""Numbers that a table holds at most, to learn from in minutes: beyond them a part of the samples is taken, and said."""
+
+_MAX_ITERATIONS = 200
+"""Of the linear model of classes: pixels take minutes to the last digit, and gain nothing."""
 
 Design = Callable[[Batch], Any]
 """Rows of a batch as the estimator takes them: [B, F], dense or sparse."""
@@ -46,12 +60,13 @@ class Fitted:
     model: Any
     design: Design
     num_samples: int
+    is_converged: bool
 
 
 def _logistic() -> Any:
     from sklearn.linear_model import LogisticRegression  # noqa: PLC0415 - an extra
 
-    return LogisticRegression(max_iter=200)
+    return LogisticRegression(max_iter=_MAX_ITERATIONS)
 
 
 def _ridge() -> Any:
@@ -121,13 +136,13 @@ def design_of(data: Data) -> Design:
     from sklearn.feature_extraction.text import TfidfVectorizer  # noqa: PLC0415 - an extra
 
     vectorizer = TfidfVectorizer(
-        analyzer=_grams, min_df=2, max_features=200_000, sublinear_tf=True, dtype=np.float32
+        analyzer=token_grams, min_df=2, max_features=200_000, sublinear_tf=True, dtype=np.float32
     )
-    vectorizer.fit(row for batch in _epoch(data) for row in batch.tokens)
+    vectorizer.fit(row for batch in epoch(data) for row in batch.tokens)
     return lambda batch: vectorizer.transform(batch.tokens)
 
 
-def _grams(row: npt.NDArray[np.int64]) -> list[int]:
+def token_grams(row: npt.NDArray[np.int64]) -> list[int]:
     """Return the tokens of a text and its pairs of neighbours, each as one number."""
     ids: list[int] = row[row != PAD_ID].tolist()
     return ids + [(first + 1) * 10_000_000 + second for first, second in pairwise(ids)]
@@ -142,19 +157,22 @@ def fit(name: str, task: TaskRecipe, data: Data, design: Design) -> Fitted:
         data: Without augmentation.
         design: Of `design_of`.
     """
-    batches = list(_epoch(data))
+    batches = list(epoch(data))
     rows = _stacked([design(batch) for batch in batches])
     num = rows.shape[0]
-    if ESTIMATORS[name].is_dense:
-        num = min(num, max(1, _MAX_CELLS // rows.shape[1]))
+    if isinstance(rows, np.ndarray):
+        num = min(num, max(1, _MAX_CELLS[name] // rows.shape[1]))
     if task.name == "classification":
         model = ESTIMATORS[name].classify()
-        model.fit(rows[:num], np.concatenate([batch.arrays["labels"] for batch in batches])[:num])
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of iterations that do not converge, which is said
+            model.fit(rows[:num], np.concatenate([batch.arrays["labels"] for batch in batches])[:num])
     else:
         model = ESTIMATORS[name].regress()
         values_NK = np.concatenate([batch.arrays["values"] for batch in batches])
         model.fit(rows[:num], _standardized(values_NK, data.meta)[:num])
-    return Fitted(model, design, num)
+    is_converged = ESTIMATORS[name].is_dense or not np.any(getattr(model, "n_iter_", 0) == _MAX_ITERATIONS)
+    return Fitted(model, design, num, is_converged)
 
 
 def suits(name: str, inputs: InputKind) -> bool:
@@ -176,7 +194,7 @@ def _stacked(rows: list[Any]) -> Any:
     return vstack(rows).tocsr()
 
 
-def _epoch(data: Data) -> Iterator[Batch]:
+def epoch(data: Data) -> Iterator[Batch]:
     """Yield the training split once."""
     num = data.meta.num_train_tokens
     for batch in data.batches("train", 0, min(_BATCH, num)):
