@@ -62,9 +62,10 @@ def _model_schema() -> dict[str, Any]:
         for of_data in ("vocab_size", "context", "shape"):
             keys.pop(of_data, None)
         keys["family"] = {"const": name, "default": name}
-        keys["params"] = {
-            "anyOf": [{"type": "number"}, {"type": "string"}],
-            "description": "Parameters to come close to, in place of depth and width.",
-        }
+        if name != "hf":  # a config says its size
+            keys["params"] = {
+                "anyOf": [{"type": "number"}, {"type": "string"}],
+                "description": "Parameters to come close to, in place of depth and width.",
+            }
         families.append({"type": "object", "properties": keys, "additionalProperties": False})
     return {"title": "ModelRecipe", "anyOf": families}

@@ -7,11 +7,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from kleiber.errors import RecipeError, nearest
-from kleiber.models.config_file import read_architecture
+from kleiber.models.config_file import read_architecture, read_config
 from kleiber.models.convnet.spec import ConvNetSpec
 from kleiber.models.dual.spec import DualSpec
 from kleiber.models.encoder.spec import EncoderSpec
 from kleiber.models.gpt.spec import GPTSpec
+from kleiber.models.hf.spec import HFSpec
 from kleiber.models.inception.spec import InceptionSpec
 from kleiber.models.mlp.spec import MLPSpec
 from kleiber.models.resnet.spec import ResNetSpec
@@ -39,6 +40,7 @@ __all__ = [
 
 Spec: TypeAlias = (
     GPTSpec | RNNSpec | EncoderSpec | ViTSpec | Seq2SeqSpec | DualSpec | MLPSpec | ConvNetSpec | InceptionSpec | ResNetSpec
+    | HFSpec
 )
 """The union of the families' specs."""
 
@@ -53,6 +55,7 @@ FAMILIES: dict[str, type[Spec]] = {
     "vit": ViTSpec,
     "seq2seq": Seq2SeqSpec,
     "dual": DualSpec,
+    "hf": HFSpec,
 }
 """By the name of their folder here, each with `spec.py`, `module.py` and `convert.py`."""
 
@@ -83,9 +86,13 @@ def parse_size(text: str) -> ModelRecipe:
     Example:
         >>> parse_size("gpt:depth=12,width=768").size
         {'depth': 12, 'width': 768}
+        >>> parse_size("hf:models/bert,pretrained=true").size
+        {'path': 'models/bert', 'pretrained': True}
     """
     family, _, rest = text.partition(":")
     _family(family)
+    if family == "hf" and "=" not in rest.partition(",")[0]:
+        rest = f"path={rest}"
     size: dict[str, object] = {}
     for part in rest.split(",") if rest else ():
         key, separator, value = (piece.strip() for piece in part.partition("="))
@@ -166,7 +173,8 @@ def load(folder: Path) -> tuple[FamilyModule, Spec]:
     Raises:
         RunFolderError: A file is missing or truncated, or the architecture is not one of ours.
     """
-    family = ARCHITECTURES.get(read_architecture(folder), "gpt")
+    is_hf = HFSpec.config_key in read_config(folder)
+    family = "hf" if is_hf else ARCHITECTURES.get(read_architecture(folder), "gpt")
     loaded: tuple[FamilyModule, Spec] = _part(family, "convert").load(folder)
     return loaded
 

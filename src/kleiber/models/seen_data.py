@@ -1,12 +1,15 @@
-"""What a spec sees of its data, and what such data is usually for where no recipe says it."""
+"""What is asked of a spec of any family: its data and what that is usually for, its blocks, its cache."""
 
 from __future__ import annotations
 
+from kleiber.cost.layouts import BlockShape
 from kleiber.models import Spec
+from kleiber.models.gpt.blocks import block_shape
 from kleiber.models.gpt.spec import GPTSpec
+from kleiber.models.hf.spec import HFSpec
 from kleiber.runs import DataShape, TaskName
 
-__all__ = ["is_modelled", "seen_by", "usual_task"]
+__all__ = ["blocks_of", "is_modelled", "keeps_cache", "seen_by", "usual_task"]
 
 
 def seen_by(spec: Spec) -> DataShape:
@@ -45,3 +48,15 @@ def is_modelled(shape: DataShape) -> bool:
         False
     """
     return shape.inputs == "tokens" and shape.num_outputs is None
+
+
+def blocks_of(spec: Spec) -> BlockShape | None:
+    """Return what layouts must divide; None of a family that layouts do not know from inside."""
+    if isinstance(spec, GPTSpec):
+        return block_shape(spec)
+    return spec.blocks() if isinstance(spec, HFSpec) else None
+
+
+def keeps_cache(spec: Spec) -> bool:
+    """Return whether a model writes token by token and keeps keys and values of what it read."""
+    return isinstance(spec, GPTSpec) or (isinstance(spec, HFSpec) and is_modelled(spec.shape))

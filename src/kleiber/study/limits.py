@@ -52,6 +52,7 @@ def is_size_open(text: str) -> bool:
         >>> is_size_open("gpt"), is_size_open("gpt:depth=12"), is_size_open("config.json")
         (True, False, False)
     """
-    if text.partition(":")[0] not in FAMILIES:
+    family = text.partition(":")[0]
+    if family not in FAMILIES or family == "hf":  # a config says its size
         return False
     return not any(key in parse_size(text).size for key in _SIZES)

@@ -18,7 +18,7 @@ from kleiber.models.gpt import GPTSpec
 from kleiber.models.gpt.blocks import block_shape
 from kleiber.models.gpt.memory import step_memory
 from kleiber.models.gpt.operations import module_params, step_operations
-from kleiber.models.seen_data import is_modelled, seen_by
+from kleiber.models.seen_data import blocks_of, is_modelled, keeps_cache, seen_by
 from kleiber.runs import TaskName
 
 if TYPE_CHECKING:
@@ -81,23 +81,13 @@ def costed_family(
         from kleiber.models.foreign.family import subject_of  # noqa: PLC0415 - torch takes a second to import
 
         subject = subject_of(spec, name, batch_size=batch_size, task=task)
-        count = spec.count()
-        return replace(
-            _traced_cost(subject, usage, convention, has_workspaces=is_here),
-            num_params=count,
-            num_active=spec.num_active_params if isinstance(spec, GPTSpec) else count.total,
-        )
+        traced = _traced_cost(subject, usage, convention, has_workspaces=is_here)
+        num_active = spec.num_active_params if isinstance(spec, GPTSpec) else traced.num_active
+        return replace(traced, num_params=spec.count(), num_active=num_active)
 
     shape = seen_by(spec)
-    return CostedModel(
-        name,
-        cost,
-        spec,
-        batch_size,
-        shape.context if is_modelled(shape) else None,
-        block_shape(spec) if isinstance(spec, GPTSpec) else None,
-        has_cache=isinstance(spec, GPTSpec),
-    )
+    tokens = shape.context if is_modelled(shape) else None
+    return CostedModel(name, cost, spec, batch_size, tokens, blocks_of(spec), has_cache=keeps_cache(spec))
 
 
 def _dense_gpt(

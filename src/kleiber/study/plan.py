@@ -22,6 +22,7 @@ from kleiber.cost.step_cost import StepCost
 from kleiber.cost.step_time import comparable_probes, probed_step_time
 from kleiber.cost.usage import Precision
 from kleiber.models import Spec, resolve_spec
+from kleiber.models.hf import HFSpec
 from kleiber.runs import Document, ParamCount, Recipe, num_cores
 from kleiber.study.recipe_cost import recipe_cost
 from kleiber.units import format_bytes, format_count
@@ -104,6 +105,7 @@ def plan(
         time.method,
         *memory_says,
         *_size_says(recipe, spec),
+        *(spec.notes() if isinstance(spec, HFSpec) else ()),
         *_device_says(machine, memory, price, is_listed=usd_per_hour is None),
     ]
     return Plan(

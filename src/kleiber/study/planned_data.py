@@ -8,6 +8,7 @@ from kleiber.cost import load_calibration
 from kleiber.errors import DataError, RecipeError
 from kleiber.models import FAMILIES, parse_size
 from kleiber.models.foreign.inputs import parse_inputs
+from kleiber.models.hf import HFSpec
 from kleiber.models.seen_data import is_modelled, usual_task
 from kleiber.runs import DataRecipe, DataShape, Recipe, TaskRecipe
 
@@ -29,10 +30,16 @@ def size_recipe(text: str, inputs: Sequence[str] = ()) -> Recipe:
         'lm'
     """
     model = parse_size(text)
-    shape = as_typed(inputs, FAMILIES[model.family].example_shape)
-    if is_modelled(shape):
-        return Recipe(model=model)
-    return Recipe(model=model, task=TaskRecipe(name=usual_task(shape)), data=DataRecipe(shape=shape))
+    if model.family == "hf":
+        shape = as_typed(inputs, HFSpec.usual_shape(model.size))
+    else:
+        shape = as_typed(inputs, FAMILIES[model.family].example_shape)
+        if is_modelled(shape):
+            return Recipe(model=model)
+    context = {"context": shape.context} if is_modelled(shape) else {}
+    return Recipe(
+        model=model, task=TaskRecipe(name=usual_task(shape)), data=DataRecipe(shape=shape, **context)
+    )
 
 
 def as_typed(inputs: Sequence[str], example: DataShape) -> DataShape:

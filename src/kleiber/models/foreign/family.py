@@ -16,10 +16,11 @@ from kleiber.models.foreign.grouped_experts import let_experts_be_traced
 from kleiber.models.foreign.inputs import numbers, whole_numbers
 from kleiber.models.foreign.losses import find_loss
 from kleiber.models.foreign.task_losses import find_task_loss
-from kleiber.models.gpt.blocks import block_shape
 from kleiber.models.gpt.module import GPT
 from kleiber.models.gpt.spec import GPTSpec
-from kleiber.models.seen_data import is_modelled, seen_by
+from kleiber.models.hf.fitted import fitted
+from kleiber.models.hf.spec import HFSpec
+from kleiber.models.seen_data import blocks_of, is_modelled, keeps_cache, seen_by
 from kleiber.models.subject import Inputs, Subject
 from kleiber.runs import DataRecipe, DataShape, Recipe, TaskName
 from kleiber.runs.data_shape import InputKind
@@ -79,8 +80,10 @@ def subject_of(
         loss_name=loss_name,
         batch_size=batch_size or _BATCH_SIZE,
         tokens_per_sample=shape.context if is_modelled(shape) else None,
-        has_cache=isinstance(spec, GPTSpec),
-        blocks=block_shape(spec) if isinstance(spec, GPTSpec) else None,
+        has_cache=keeps_cache(spec),
+        blocks=blocks_of(spec),
+        num_experts=fitted(spec).architecture.num_experts() if isinstance(spec, HFSpec) else None,
+        notes=spec.notes() if isinstance(spec, HFSpec) else (),
     )
 
 

@@ -21,7 +21,7 @@ from kleiber.errors import MissingExtraError, RecipeError, nearest
 from kleiber.models.foreign.grouped_experts import let_experts_be_traced
 from kleiber.models.subject import BlockShape
 
-__all__ = ["Architecture", "open_config"]
+__all__ = ["Architecture", "open_config", "quiet", "sentence"]
 
 _HINT = "kleiber plan folder/config.json"
 
@@ -63,11 +63,11 @@ class Architecture:
             RecipeError: The sizes of the config do not fit together.
         """
         try:
-            with _quiet():
+            with quiet():
                 return self._build()
         except Exception as error:  # noqa: BLE001 - a hundred architectures, each with its own checks
             raise RecipeError(
-                f"{self.model_class.__name__} cannot be built from this config: {_sentence(error)}"
+                f"{self.model_class.__name__} cannot be built from this config: {sentence(error)}"
             ) from None
 
     def _build(self) -> nn.Module:
@@ -116,20 +116,26 @@ class Architecture:
         return (visited, total) if total and visited and total > 1 else None
 
 
-def open_config(path: Path) -> Architecture:
+def open_config(path: Path, *, head: str | None = None) -> Architecture:
     """Return the architecture of a `config.json`, or of a folder with one.
 
     Layers are never dropped at random: what is counted must not depend on chance.
 
+    Args:
+        path: The file or the folder.
+        head: Of the class, as in transformers' `MODEL_FOR_CAUSAL_LM_MAPPING`; None takes the one that the config names.
+
     Raises:
-        RecipeError: No such file, no JSON object, an unknown model type or architecture, or one that needs code
-            from the hub.
+        RecipeError: No such file, no JSON object, an unknown model type or architecture, one without such a head, or one
+            that needs code from the hub.
         MissingExtraError: transformers is not installed.
     """
     file = path / "config.json" if path.is_dir() else path
     raw = _read(file)
     config = _config(raw, file)
-    model_class, notes = _model_class(raw, config, file)
+    model_class, notes = (
+        _model_class(raw, config, file) if head is None else (_with_head(config, head, file), ())
+    )
     if "quantization_config" in raw:
         notes += ("quantization_config is left out: the weights count in full precision",)
     for name, (value, note) in _STEADY.items():
@@ -143,7 +149,7 @@ def open_config(path: Path) -> Architecture:
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
     """Keep transformers' advice on token ids and kernels from the user, who asked for counts."""
     from transformers.utils import logging  # noqa: PLC0415 - takes a second to import
 
@@ -188,10 +194,10 @@ def _config(raw: dict[str, Any], file: Path) -> Any:
         )
     left_out = {"auto_map", "quantization_config"}
     try:
-        with _quiet():
+        with quiet():
             config = CONFIG_MAPPING[model_type].from_dict({k: v for k, v in raw.items() if k not in left_out})
     except Exception as error:  # noqa: BLE001 - every config class has its own checks
-        raise RecipeError(f"{file}: {_sentence(error)}") from None
+        raise RecipeError(f"{file}: {sentence(error)}") from None
     return config
 
 
@@ -209,6 +215,19 @@ def _model_class(raw: Mapping[str, Any], config: Any, file: Path) -> tuple[Any, 
         return found, ()
     name = _default_class(config.model_type)
     return getattr(transformers, name), (f"the config names no architecture: built as {name}",)
+
+
+def _with_head(config: Any, head: str, file: Path) -> Any:
+    import transformers  # noqa: PLC0415 - takes a second to import
+
+    mapping = getattr(transformers, f"MODEL_FOR_{head}_MAPPING")
+    if type(config) not in mapping:
+        raise RecipeError(
+            f"transformers has no '{config.model_type}' for {head.lower().replace('_', ' ')}.",
+            got=str(file),
+            hint="another config, or data and a task of its kind",
+        )
+    return mapping[type(config)]
 
 
 def _default_class(model_type: str) -> str:
@@ -232,7 +251,7 @@ def _size(config: Any, name: str) -> int | None:
     return value if isinstance(value, int) and value > 0 else None
 
 
-def _sentence(error: BaseException) -> str:
+def sentence(error: BaseException) -> str:
     """Return the last line of a message: validators put what is wrong behind a headline."""
     line = str(error).strip().splitlines()[-1].strip() if str(error).strip() else type(error).__name__
     line = line.removeprefix("TypeError: ").removeprefix("ValueError: ")

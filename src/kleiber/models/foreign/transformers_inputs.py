@@ -12,7 +12,7 @@ from kleiber.models.foreign.inputs import numbers, whole_numbers
 from kleiber.models.foreign.transformers_config import Architecture
 from kleiber.models.subject import Inputs
 
-__all__ = ["default_context", "has_own_loss", "make_example", "reads_text"]
+__all__ = ["default_context", "has_own_loss", "image_size", "make_example", "num_positions", "reads_text"]
 
 _MAX_DEFAULT_CONTEXT = 1024
 _IMAGE_SIZE = 224
@@ -60,7 +60,7 @@ def default_context(architecture: Architecture, context: int | None) -> int:
     Raises:
         RecipeError: More than the config has positions for.
     """
-    limit = _num_positions(architecture.text_config)
+    limit = num_positions(architecture.text_config)
     if context is None:
         return 1 << (min(limit or _MAX_DEFAULT_CONTEXT, _MAX_DEFAULT_CONTEXT).bit_length() - 1)
     if limit is not None and context > limit:
@@ -72,7 +72,8 @@ def default_context(architecture: Architecture, context: int | None) -> int:
     return context
 
 
-def _num_positions(config: Any) -> int | None:
+def num_positions(config: Any) -> int | None:
+    """Return the longest text that a config has positions for [tokens]; None where it has no such limit."""
     names = ("max_target_positions", "max_position_embeddings")
     found = next((v for name in names if isinstance(v := getattr(config, name, None), int) and v > 0), None)
     if found is None or config.model_type not in _COUNT_FROM_PADDING:
@@ -127,12 +128,16 @@ def _main_input(main: str, config: Any, text: Any, batch_size: int, context: int
 
 
 def _pixels(config: Any, batch_size: int) -> Tensor:
+    frames = getattr(getattr(config, "vision_config", config), "num_frames", None)
+    return numbers((batch_size, *((frames,) if frames else ()), *image_size(config)))
+
+
+def image_size(config: Any) -> tuple[int, int, int]:
+    """Return channels, height and width of the images that a config is for."""
     vision = getattr(config, "vision_config", config)
     size = getattr(vision, "image_size", _IMAGE_SIZE)
     height, width = (size, size) if isinstance(size, int) else tuple(size)
-    channels = getattr(vision, "num_channels", 3)
-    frames = getattr(vision, "num_frames", None)
-    return numbers((batch_size, *((frames,) if frames else ()), channels, height, width))
+    return getattr(vision, "num_channels", 3), height, width
 
 
 def _labels(name: str, config: Any, text: Any, batch_size: int, context: int) -> dict[str, Tensor]:

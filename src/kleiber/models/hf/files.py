@@ -1,0 +1,43 @@
+"""Where the files of a transformers model are: in a folder, or in the cache that a name of the hub fills."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from kleiber.errors import MissingExtraError, RecipeError
+
+__all__ = ["folder_of"]
+
+_HINT = "a folder with config.json, or a name of the hub such as bert-base-uncased"
+
+
+def folder_of(path: str) -> Path:
+    """Return the folder with a model's files; those of a name of the hub are fetched into the cache of transformers.
+
+    Raises:
+        RecipeError: Neither a folder with a config nor a name that the hub knows or the cache holds.
+        MissingExtraError: transformers is not installed.
+    """
+    here = Path(path)
+    if here.is_file():
+        return here.parent
+    if (here / "config.json").is_file():
+        return here
+    if here.exists():
+        raise RecipeError(f"hf: {path} has no config.json.", hint=_HINT)
+    try:
+        from transformers.utils.hub import cached_file  # noqa: PLC0415 - takes a second to import, and is an extra
+    except ImportError:
+        raise MissingExtraError.of("transformers", "hf", f"hf:{path}") from None
+    return Path(_fetched(cached_file, path)).parent
+
+
+def _fetched(cached_file: Any, name: str) -> str:
+    try:
+        return str(cached_file(name, "config.json"))
+    except (OSError, ValueError) as error:
+        reason = str(error).strip().partition("\n")[0] or type(error).__name__
+        raise RecipeError(
+            f"hf: '{name}' is no folder here, and the hub did not give it: {reason}", hint=_HINT
+        ) from None
