@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 from tokenizers import Tokenizer
 
+from kleiber.data.documents import chosen_documents, cleaned
 from kleiber.data.holdout import split
 from kleiber.data.passages import joined
 from kleiber.data.source_files import SourceFiles
@@ -37,6 +38,18 @@ __all__ = ["Corpus", "CorpusMeta", "Progress", "open_corpus", "source_files"]
 Progress = Callable[[str], None]
 """Is told the stage that begins, in a few words."""
 
+_HEEDED = {
+    "source",
+    "field",
+    "vocab_size",
+    "val_frac",
+    "max_samples",
+    "selection",
+    "duplicates",
+    "has_quality_filter",
+}
+"""Keys of a recipe that tokens depend on."""
+
 _VERSION: Literal[1] = 1
 """Of the preparation below: raise it when the same files would give other tokens."""
 
@@ -56,6 +69,9 @@ class CorpusMeta(Document):
     """Boiler-plate lines that validation lost because train holds them too."""
     num_train_tokens: int
     num_val_tokens: int
+    num_duplicates: int | None = None
+    """Documents left out as copies of others; None where nobody looked."""
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -110,7 +126,7 @@ def open_corpus(recipe: DataRecipe, cache: Path, on_progress: Progress) -> Corpu
             "version": _VERSION,
             "root": str(files.root.resolve()),
             "files": files.stats(),
-            "recipe": recipe.model_dump(include={"source", "field", "vocab_size", "val_frac"}),
+            "recipe": recipe.model_dump(include=_HEEDED),
             "python": platform.python_version(),
             "tokenizers": metadata.version("tokenizers"),
         }
@@ -125,13 +141,16 @@ def _prepare(
     files: SourceFiles, recipe: DataRecipe, cache: Path, folder: Path, on_progress: Progress
 ) -> None:
     on_progress("reading the text")
-    documents = files.read()
+    clean = cleaned(files.read(), recipe)
+    documents = clean.documents
     on_progress("grouping near-duplicates")
     parts = split(documents, recipe.val_frac, source=recipe.source)
-    train, val = joined(parts.train), joined(parts.val)
+    chosen = chosen_documents(parts.train, recipe)
     on_progress("training the tokenizer")
-    tokenizer = _tokenizer(train, recipe, cache)
+    # Of all training documents: losses on more or fewer of them compare.
+    tokenizer = _tokenizer(joined(parts.train), recipe, cache)
     on_progress("encoding")
+    train, val = joined(chosen), joined(parts.val)
     train_tokens, val_tokens = encode_texts(tokenizer, train), encode_texts(tokenizer, val)
     meta = CorpusMeta(
         source=recipe.source,
@@ -142,6 +161,8 @@ def _prepare(
         num_lines_cut=parts.num_lines_cut,
         num_train_tokens=len(train_tokens),
         num_val_tokens=len(val_tokens),
+        num_duplicates=clean.num_duplicates,
+        notes=clean.notes,
     )
 
     def write(target: Path) -> None:

@@ -28,17 +28,20 @@ _OF_SOME_SOURCES = (
 """Keys of `data` that only some kinds of sources read."""
 
 
-def refuse_without_effect(recipe: DataRecipe, *, used: Collection[str] = ()) -> None:
+def refuse_without_effect(
+    recipe: DataRecipe, *, used: Collection[str] = (), also: Collection[str] = ()
+) -> None:
     """Refuse what a recipe says about columns, images or texts to a source that has none.
 
     Args:
         recipe: What the user wrote.
         used: Which of those keys the source reads.
+        also: Keys that all other sources read, and this one does not.
 
     Raises:
         DataError: Another of them is not at its default.
     """
-    for key in _OF_SOME_SOURCES:
+    for key in (*_OF_SOME_SOURCES, *also):
         default = type(recipe).model_fields[key].default
         if key not in used and getattr(recipe, key) != default:
             raise DataError(

@@ -15,6 +15,7 @@ from kleiber.data.augment import check_augment
 from kleiber.data.batches import Batch, num_sequences, ordered_batches, shuffled_batches
 from kleiber.data.corpus import Corpus, Progress, open_corpus
 from kleiber.data.data import Data, Split
+from kleiber.data.sample_checks import refuse_without_effect
 from kleiber.data.tokenizer import load_tokenizer, write_tokenizer
 from kleiber.errors import DataError, RecipeError
 from kleiber.runs import DataShape, default_cache
@@ -98,6 +99,11 @@ def open_text(
         MissingExtraError: The source's format needs a package that is not installed.
         StorageError: The cache cannot be written.
     """
+    refuse_without_effect(
+        recipe,
+        used={"field", "has_quality_filter"},
+        also=("test_frac", "positive_frac", "skips_bad_samples", "normalization"),
+    )
     check_augment(recipe.augment, DataShape(inputs="tokens"), "lm")
     corpus = open_corpus(recipe, cache or default_cache(), on_progress or (lambda _: None))
     for name, tokens in (("training", corpus.train_tokens), ("held-out", corpus.val_tokens)):
@@ -129,6 +135,8 @@ def _with_evaluation_set(corpus: Corpus, recipe: DataRecipe, seed: int) -> TextD
         num_train_tokens=len(corpus.train_tokens),
         num_val_tokens=num * context,
         val_bytes_per_token=val_bytes / (num * context),
+        num_duplicates=corpus.meta.num_duplicates,
+        notes=corpus.meta.notes,
     )
     return TextData(
         meta=meta,
