@@ -150,3 +150,8 @@ def test_momentum_is_what_is_usual_of_each_optimizer():
         for name in ("sgd", "rmsprop", "muon")
     }
     assert momenta == {"sgd": 0.9, "rmsprop": 0.0, "muon": 0.95}
+
+
+def test_a_contrastive_batch_is_whole():
+    with pytest.raises(RecipeError, match=r"cannot be split: accumulation must be 1 and fits_memory false, got 2 and False"):
+        Recipe().with_values(["task.name=contrastive", "train.accumulation=2"])

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import math
 
+import torch
 from torch import Tensor, nn
 
 from kleiber.models.activation_functions import ACTIVATIONS
 from kleiber.models.activations import ActivationName, NormName
 
-__all__ = ["ConvLayer", "image_norm"]
+__all__ = ["ConvLayer", "channels_last", "image_norm"]
 
 _MAX_GROUPS = 32
 """Wu and He 2018, arXiv:1803.08494, section 3.1."""
@@ -49,6 +50,14 @@ class ConvLayer(nn.Module):
         """Return the layer's channels, [B, C, H, W]."""
         channels_BCHW: Tensor = self.activate(self.norm(self.conv(x_BCHW)))
         return channels_BCHW
+
+
+def channels_last(images_BCHW: Tensor) -> Tensor:
+    """Return the images with a pixel's channels side by side in memory; their shape, and what is computed, stay the same.
+
+    Convolutions on a CPU are a sixth to a half faster so, and every layer hands the order on to the next.
+    """
+    return images_BCHW.contiguous(memory_format=torch.channels_last)
 
 
 def image_norm(name: NormName, num_channels: int) -> nn.Module:

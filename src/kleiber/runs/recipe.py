@@ -5,10 +5,10 @@ from __future__ import annotations
 import copy
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from kleiber.errors import RecipeError
 from kleiber.runs.data_recipe import AugmentRecipe, DataRecipe
@@ -67,6 +67,15 @@ class Recipe(Document):
     data: DataRecipe = DataRecipe()
     train: TrainRecipe = TrainRecipe()
     parallel: ParallelRecipe = ParallelRecipe()
+
+    @model_validator(mode="after")
+    def _whole(self) -> Self:
+        if self.task.name == "contrastive" and (self.train.accumulation > 1 or self.train.fits_memory):
+            raise ValueError(
+                "a contrastive loss compares all samples of a batch, which cannot be split: accumulation must be 1 and "
+                f"fits_memory false, got {self.train.accumulation} and {self.train.fits_memory}"
+            )
+        return self
 
     @property
     def unit(self) -> Literal["token", "sample"]:

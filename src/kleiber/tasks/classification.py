@@ -50,6 +50,10 @@ class Classification:
         outputs_BK = module(*model_inputs(batch))
         return self._losses(outputs_BK, tensor(batch, "labels"), self._smoothing).mean()
 
+    def weight(self, batch: Batch) -> float:
+        """Return the number of samples."""
+        return len(batch)
+
     def evaluate(self, module: nn.Module, data: Data, split: Split = "val") -> Metrics:
         """Return loss, accuracy, macro-F1 and, where there are two classes of samples, the area under the ROC curve."""
         outputs_NK, labels = outputs_on(module, data, split, kept="labels")

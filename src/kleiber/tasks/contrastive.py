@@ -49,6 +49,10 @@ class Contrastive:
         images_BE, texts_BE, scale = module(*model_inputs(batch))
         return _losses(images_BE, texts_BE, scale, tensor(batch, "tokens")).mean()
 
+    def weight(self, batch: Batch) -> float:
+        """Return the number of pairs."""
+        return len(batch)
+
     def evaluate(self, module: nn.Module, data: Data, split: Split = "val") -> Metrics:
         """Return the loss within batches of a fixed size, and how often what is sought is found among the whole split."""
         retrieval, losses_N = _retrieve(module, data, split)

@@ -37,6 +37,10 @@ class LanguageModelling:
         logits, targets = _logits_and_targets(module, batch)
         return F.cross_entropy(logits, targets, label_smoothing=self._smoothing)
 
+    def weight(self, batch: Batch) -> float:
+        """Return the number of sequences."""
+        return len(batch)
+
     @torch.no_grad()
     def evaluate(self, module: nn.Module, data: Data, split: Split = "val") -> Metrics:
         """Return the cross-entropy over the evaluation set, with the interval of its mean over sequences."""

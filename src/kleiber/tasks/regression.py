@@ -46,6 +46,10 @@ class Regression:
         """Return the mean loss over samples and values."""
         return self._losses(module(*model_inputs(batch)), tensor(batch, "values")).mean()
 
+    def weight(self, batch: Batch) -> float:
+        """Return the number of samples."""
+        return len(batch)
+
     def evaluate(self, module: nn.Module, data: Data, split: Split = "val") -> Metrics:
         """Return loss, R² and the mean absolute error."""
         outputs_NK, values_NK = outputs_on(module, data, split, kept="values")

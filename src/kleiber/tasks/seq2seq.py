@@ -56,6 +56,10 @@ class SequenceToSequence:
         losses_BT, counted_BT = _losses(module, batch, self._smoothing)
         return losses_BT.sum() / counted_BT.sum()
 
+    def weight(self, batch: Batch) -> float:
+        """Return the number of tokens of the targets."""
+        return float(counted(tensor(batch, "target")[:, 1:]).sum())
+
     def evaluate(self, module: nn.Module, data: Data, split: Split = "val") -> Metrics:
         """Return loss, BLEU of what is written by greedy or beam search, and perplexity."""
         sums, counts = [], []

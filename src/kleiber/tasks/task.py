@@ -35,6 +35,10 @@ class Task(Protocol):
         """Return the mean loss of a batch, a scalar that can be differentiated."""
         ...
 
+    def weight(self, batch: Batch) -> float:
+        """Return what the loss of a batch is a mean over: by it the losses of micro-batches add up to that of their batch."""
+        ...
+
     def evaluate(self, module: nn.Module, data: Data, split: Split = "val") -> Metrics:
         """Return the metrics on a whole split; the module's mode is as before afterwards."""
         ...

@@ -119,9 +119,11 @@ class Loop:
         train, state = self.recipe.train, self.state
         loss = 0.0
         forward = state.module if self.compiled is None else self.compiled
-        for batch in micro_batches:
-            part = self.task.loss(forward, batch) / len(micro_batches)
-            part.backward()  # type: ignore[no-untyped-call] # torch leaves it unannotated
+        weights = [self.task.weight(batch) for batch in micro_batches]
+        for batch, weight in zip(micro_batches, weights, strict=True):
+            part = self.task.loss(forward, batch) * (weight / sum(weights))
+            extra = state.module.auxiliary_loss()
+            (part if extra is None else part + extra / len(micro_batches)).backward()  # type: ignore[no-untyped-call] # torch leaves it unannotated
             loss += float(part.detach())
         grad_norm = state.optimizer.clip_(train.clip_norm)
         if not (math.isfinite(loss) and math.isfinite(grad_norm)):

@@ -13,7 +13,7 @@ from kleiber.models.activation_functions import ACTIVATIONS
 from kleiber.models.convnet.spec import ConvNetSpec
 from kleiber.models.family import FamilyModule
 from kleiber.models.groups import ParamGroups, groups_of
-from kleiber.models.image_layers import ConvLayer
+from kleiber.models.image_layers import ConvLayer, channels_last
 from kleiber.models.initialization import initialize_, seeded
 
 __all__ = ["ConvNet", "build"]
@@ -41,7 +41,7 @@ class ConvNet(FamilyModule):
 
     def forward(self, images_BCHW: Tensor) -> Tensor:
         """Return the outputs of each image, [B, K]."""
-        x_BCHW = images_BCHW
+        x_BCHW = channels_last(images_BCHW)
         for stage in self.stages:
             x_BCHW = self.pool(stage(x_BCHW))
         x_BF = x_BCHW.flatten(1)

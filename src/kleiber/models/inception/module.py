@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from kleiber.models.family import FamilyModule
 from kleiber.models.groups import ParamGroups, groups_of
-from kleiber.models.image_layers import ConvLayer
+from kleiber.models.image_layers import ConvLayer, channels_last
 from kleiber.models.inception.spec import Branches, InceptionSpec
 from kleiber.models.initialization import initialize_, seeded
 
@@ -65,7 +65,7 @@ class Inception(FamilyModule):
 
     def forward(self, images_BCHW: Tensor) -> Tensor:
         """Return the outputs of each image, [B, K]."""
-        x_BCHW = self.stem(images_BCHW)
+        x_BCHW = self.stem(channels_last(images_BCHW))
         for stage in self.stages:
             x_BCHW = stage(x_BCHW)
         outputs_BK: Tensor = self.head(self.dropout(x_BCHW.mean((2, 3))))

@@ -11,7 +11,7 @@ from torch.nn.functional import pad
 from kleiber.models.activation_functions import ACTIVATIONS
 from kleiber.models.family import FamilyModule
 from kleiber.models.groups import ParamGroups, groups_of
-from kleiber.models.image_layers import ConvLayer
+from kleiber.models.image_layers import ConvLayer, channels_last
 from kleiber.models.initialization import initialize_, seeded
 from kleiber.models.resnet.spec import BlockSizes, ResNetSpec
 
@@ -96,7 +96,7 @@ class ResNet(FamilyModule):
 
     def forward(self, images_BCHW: Tensor) -> Tensor:
         """Return the outputs of each image, [B, K]."""
-        x_BCHW = self.pool(self.stem(images_BCHW))
+        x_BCHW = self.pool(self.stem(channels_last(images_BCHW)))
         for stage in self.stages:
             x_BCHW = stage(x_BCHW)
         outputs_BK: Tensor = self.head(self.dropout(x_BCHW.mean((2, 3))))
