@@ -118,6 +118,12 @@ def test_params_are_reached(log_params: float, vocab_size: int) -> None:
         assert 16 < spec.width / spec.depth < 130
 
 
+def test_a_small_target_with_a_large_vocabulary_takes_an_odd_shape() -> None:
+    # 48 is the widest table that fits, and leaves 8 blocks: more than a width of 48 has by the dial's aspect ratio
+    spec = dial(50_257, params=2_641_648)
+    assert (spec.depth, spec.width) == (8, 48)
+
+
 def test_params_of_gpt2_small() -> None:
     spec = dial(50_257, 1024, params=124e6)
     assert (spec.depth, spec.width, spec.count().total) == (12, 768, 123_552_768)

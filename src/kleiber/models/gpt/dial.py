@@ -19,6 +19,8 @@ __all__ = ["resolve_dial"]
 WIDTH_PER_DEPTH = 64
 """Aspect ratio of the dial: depth 12 is 768 wide, as GPT-2 small."""
 _ASPECTS = (8.0, 128.0)
+"""Of width to depth: what is chosen from first."""
+_ODD_ASPECTS = (1.0, 128.0)
 _MAX_MISS_FRAC = 0.2
 _MAX_DEPTH, _MAX_WIDTH = 10_000, 1_000_000
 """Of a spec."""
@@ -163,19 +165,24 @@ def _solve(dial: _Dial, target: float, vocab_size: int, context: int) -> GPTSpec
             "depth, width and params cannot all be set: params solves for what is not given.",
             hint="gpt:params=124e6,depth=12",
         )
-    candidates = _candidates(dial, target, vocab_size, context)
-    best = min(candidates, key=lambda spec: _distance(spec, target), default=None)
-    if best is None or abs(best.count().total / target - 1) > _MAX_MISS_FRAC:
-        nearest = "" if best is None else f"; the nearest has {best.count().total:,}"
-        raise RecipeError(
-            f"params cannot be reached with vocab_size {vocab_size} and the other sizes asked{nearest}.",
-            got=target,
-            hint=_EXAMPLE,
-        )
-    return best
+    best = None
+    # A large vocabulary leaves a small target few widths: better an odd shape than none.
+    for aspects in (_ASPECTS, _ODD_ASPECTS):
+        candidates = _candidates(dial, target, vocab_size, context, aspects)
+        best = min(candidates, key=lambda spec: _distance(spec, target), default=None)
+        if best is not None and abs(best.count().total / target - 1) <= _MAX_MISS_FRAC:
+            return best
+    nearest = "" if best is None else f"; the nearest has {best.count().total:,}"
+    raise RecipeError(
+        f"params cannot be reached with vocab_size {vocab_size} and the other sizes asked{nearest}.",
+        got=target,
+        hint=_EXAMPLE,
+    )
 
 
-def _candidates(dial: _Dial, target: float, vocab_size: int, context: int) -> list[GPTSpec]:
+def _candidates(
+    dial: _Dial, target: float, vocab_size: int, context: int, aspects: tuple[float, float]
+) -> list[GPTSpec]:
     """Return the specs near the target; widths at which a rule is broken are left out, unless it is at all of them."""
     candidates: list[GPTSpec] = []
     refused: dict[str, RecipeError] = {}
@@ -183,7 +190,7 @@ def _candidates(dial: _Dial, target: float, vocab_size: int, context: int) -> li
         try:
             candidates += [
                 _spec(dial, depth, width, vocab_size, context)
-                for depth in _depths(dial, target, width, vocab_size)
+                for depth in _depths(dial, target, width, vocab_size, aspects)
             ]
         except RecipeError as error:
             refused[error.message] = error
@@ -223,13 +230,15 @@ def _width_step(width: int, *, is_fine: bool) -> int:
     return small << max(0, octave - 1)
 
 
-def _depths(dial: _Dial, target: float, width: int, vocab_size: int) -> list[int]:
+def _depths(
+    dial: _Dial, target: float, width: int, vocab_size: int, aspects: tuple[float, float]
+) -> list[int]:
     if dial.depth:
         return [dial.depth]
     one = _spec(dial, 1, width, vocab_size, 1).count()
     block = one.body - width
     exact = (target - one.total + block) / block
-    low, high = (width / aspect for aspect in reversed(_ASPECTS))
+    low, high = (width / aspect for aspect in reversed(aspects))
     return [
         depth
         for depth in sorted({_clamped(math.floor(exact)), _clamped(math.ceil(exact))})
