@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import io
+import shutil
 import sys
 
 import numpy as np
@@ -127,6 +128,16 @@ def test_an_image_that_does_not_decode_is_named_counted_and_skipped_on_request(p
     assert data.meta.num_bad_samples == 2
     assert data.meta.num_train_tokens + data.meta.num_val_tokens == 8
     assert data.parts["val"].labels.tolist() == [0, 1]
+
+
+def test_splits_of_folders_keep_their_samples_when_others_are_skipped(pets, tmp_path):
+    root = tmp_path / "split"
+    for split in ("train", "test"):
+        shutil.copytree(pets, root / split)
+    (root / "train" / "cat" / "0.png").write_text("no image")
+    data = open_folder(root, tmp_path / "cache", skips_bad_samples=True)
+    assert (data.meta.num_train_tokens + data.meta.num_val_tokens, data.meta.num_test_tokens) == (9, 10)
+    assert data.parts["test"].labels.tolist() == [0] * 5 + [1] * 5
 
 
 def test_not_all_images_can_be_skipped(pets, tmp_path):
