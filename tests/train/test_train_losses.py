@@ -31,7 +31,7 @@ def test_targets_of_unequal_length_weigh_by_their_tokens(tmp_path):
     path.write_text("a\tb\n" + "\n".join(rows) + "\n")
     recipe = Recipe().with_values(
         [
-            "model.family=seq2seq", "model.depth=1", "model.width=16", "task.name=seq2seq", f"data.source=pairs:{path}",
+            "model.family=seq2seq", "model.depth=1", "model.width=16", "model.dropout=0", "task.name=seq2seq", f"data.source=pairs:{path}",
             "data.field=a", "data.target=b", "data.vocab_size=260", "data.context=24", "data.val_frac=0.2", *SHORT,
         ]
     )  # fmt: skip

@@ -149,7 +149,12 @@ def size_of(spec: Spec) -> dict[str, Any]:
         True
     """
     size = spec.model_dump(mode="json", exclude={"vocab_size", "context", "shape"})
-    return {key: value for key, value in size.items() if value is False or value not in (None, 0)}
+    fields = type(spec).model_fields
+    return {
+        key: value
+        for key, value in size.items()
+        if value is not None and (value or value is False or fields[key].default != value)
+    }
 
 
 def build(spec: Spec, *, seed: int = 0) -> FamilyModule:
