@@ -15,8 +15,8 @@ from kleiber.data.images import EncodedImage, prepare_images
 from kleiber.data.prepared import PreparedMeta, open_prepared
 from kleiber.data.sample_checks import refuse_without_effect
 from kleiber.data.source import Source
-from kleiber.data.table.answers import read_answers
 from kleiber.data.table.parts import load_answers, parts_of, save_answers
+from kleiber.data.table.row_answers import read_answers
 from kleiber.data.table.table import Table
 from kleiber.errors import DataError
 from kleiber.runs import TaskRecipe

@@ -19,9 +19,9 @@ from kleiber.data.corpus import Progress
 from kleiber.data.prepared import NpyWriter, Prepared, PreparedMeta, open_prepared
 from kleiber.data.sample_checks import refuse_without_effect
 from kleiber.data.source import Source
-from kleiber.data.table.answers import read_answers
 from kleiber.data.table.columns import ColumnScan, Features, codes_of, fit_columns, scan_columns
 from kleiber.data.table.parts import load_answers, parts_of, save_answers, train_rows
+from kleiber.data.table.row_answers import read_answers
 from kleiber.data.table.table import CHUNK_ROWS, Table
 from kleiber.errors import DataError
 from kleiber.runs import DataShape, TaskRecipe

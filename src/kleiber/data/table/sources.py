@@ -8,9 +8,10 @@ from pathlib import Path
 from kleiber.data.corpus import Progress
 from kleiber.data.sample_checks import refuse_without_effect
 from kleiber.data.source import Source
-from kleiber.data.table.answers import read_answers, read_splits
 from kleiber.data.table.features import feature_source
 from kleiber.data.table.opening import open_table
+from kleiber.data.table.row_answers import read_answers
+from kleiber.data.table.row_splits import read_splits
 from kleiber.data.table.table import Table
 from kleiber.data.texts.source import text_source
 from kleiber.errors import DataError
