@@ -19,7 +19,7 @@ __all__ = ["NORMALIZED_ROLES", "Normalization", "chunks", "fit_normalization"]
 NORMALIZED_ROLES: dict[str, int] = {"images": 1, "features": 1, "series": 2}
 """What is normalized, and which axis of it has a mean and a deviation each: channels, columns."""
 
-_CHUNK_BYTES = 2**24
+_CHUNK_BYTES = 2**22
 
 
 @dataclass(frozen=True)
