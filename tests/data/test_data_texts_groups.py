@@ -45,7 +45,7 @@ def test_long_texts_are_told_by_their_sketch() -> None:
     for text in (words, changed, others):
         groups.add(" ".join(text))
     assert groups.numbers().tolist() == [0, 0, 1]
-    assert max(sketch.nbytes for sketch in groups.sketches) <= 512
+    assert max(sketch.nbytes for sketch in groups.sketches) <= 128
 
 
 @given(st.lists(st.text("ab \n中", max_size=12), min_size=1, max_size=12))

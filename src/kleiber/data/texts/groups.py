@@ -21,14 +21,14 @@ __all__ = ["TextGroups"]
 
 MIN_SHARED_FRAC = 0.5
 
-_MAX_HASHES = 64
+_MAX_HASHES = 16
 _EAST_ASIAN = "\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff\uac00-\ud7af"
 _WORD = re.compile(rf"[{_EAST_ASIAN}]|[^\W_{_EAST_ASIAN}]+")
 
 
 @dataclass(frozen=True)
 class TextGroups:
-    """Sketches of texts, half a kilobyte each at most.
+    """Sketches of texts, 128 bytes each at most.
 
     Example:
         >>> groups = TextGroups()
