@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import gzip
 import lzma
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -80,6 +81,26 @@ def test_a_nul_byte_in_a_later_part_is_named(tmp_path: Path, monkeypatch: pytest
 def test_packed_files_are_unpacked(tmp_path: Path, name: str, packed: bytes) -> None:
     (tmp_path / name).write_bytes(packed)
     assert list(text_lines(tmp_path / name)) == ["a\n", "b"]
+
+
+@pytest.mark.parametrize("pack", [lzma.compress, gzip.compress, zstandard.compress])
+@pytest.mark.parametrize("num_missing", [1, 9])
+def test_a_packed_file_without_its_end_is_refused(
+    tmp_path: Path, pack: Callable[[bytes], bytes], num_missing: int
+) -> None:
+    suffix = {lzma.compress: ".xz", gzip.compress: ".gz"}.get(pack, ".zst")
+    whole = pack(bytes(32 + number * number % 90 for number in range(3000)))
+    (tmp_path / f"a{suffix}").write_bytes(whole[:-num_missing])
+    with pytest.raises(DataError, match=rf"a\{suffix} is not a whole \{suffix} file"):
+        list(text_parts(tmp_path / f"a{suffix}"))
+
+
+def test_frames_may_follow_each_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(text_stream, "_PACKED_BYTES", 5)
+    (tmp_path / "a.zst").write_bytes(
+        b"".join(zstandard.compress(part.encode()) for part in ("a\nb", "", "c\n", "d"))
+    )
+    assert list(text_lines(tmp_path / "a.zst")) == ["a\n", "bc\n", "d"]
 
 
 def test_a_packed_file_that_is_not_there_is_no_torn_one(tmp_path: Path) -> None:

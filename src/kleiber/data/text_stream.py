@@ -18,6 +18,8 @@ __all__ = ["COMPRESSED_SUFFIXES", "inner_suffix", "text_lines", "text_parts"]
 COMPRESSED_SUFFIXES = frozenset({".xz", ".gz", ".zst"})
 
 _PART_BYTES = 2**20
+_PACKED_BYTES = 2**16
+_UTF16_MARKS = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 _EXAMPLE = "name a file of UTF-8 text, which may be packed as .xz, .gz or .zst"
 
 
@@ -57,6 +59,11 @@ def text_parts(path: Path) -> Iterator[str]:
     decoder = io.IncrementalNewlineDecoder(codecs.getincrementaldecoder("utf-8-sig")(), translate=True)
     num_read = 0
     for part in _unpacked(path):
+        if not num_read and part.startswith(_UTF16_MARKS):
+            raise DataError(
+                f"{path} is not UTF-8 text: it begins with the byte order mark of UTF-16.",
+                hint=f"iconv -f utf-16 -t utf-8 {path.name} > utf8{inner_suffix(path.name) or '.txt'}",
+            )
         if (zero := part.find(b"\0")) >= 0:
             raise DataError(f"{path} is binary, not text: byte {num_read + zero} is NUL.", hint=_EXAMPLE)
         yield _decoded(decoder, part, num_read, path, is_last=False)
@@ -86,12 +93,12 @@ def _unpacked(path: Path) -> Iterator[bytes]:
         return
     if suffix not in COMPRESSED_SUFFIXES:
         with path.open("rb") as stream:
-            yield from _parts(stream)
+            yield from _parts(stream, _PART_BYTES)
         return
     with path.open("rb") as packed:  # a file that is not there is no torn packing
         try:
             with lzma.open(packed) if suffix == ".xz" else gzip.open(packed) as stream:
-                yield from _parts(cast("BinaryIO", stream))
+                yield from _parts(cast("BinaryIO", stream), _PART_BYTES)
         except (lzma.LZMAError, EOFError, OSError, zlib.error) as error:
             raise DataError(
                 f"{path} is not a whole {suffix} file: {error}.", hint=f"test it with: {suffix[1:]} -t"
@@ -103,16 +110,22 @@ def _unpacked_zst(path: Path) -> Iterator[bytes]:
         import zstandard  # noqa: PLC0415 - an extra
     except ImportError:
         raise MissingExtraError.of("zstandard", "data", f"Reading {path.name}") from None
+    frame = None
     try:
-        with (
-            path.open("rb") as packed,
-            zstandard.ZstdDecompressor().stream_reader(packed, read_across_frames=True) as stream,
-        ):
-            yield from _parts(stream)
+        with path.open("rb") as packed:
+            for part in _parts(packed, _PACKED_BYTES):
+                rest = part
+                while rest:
+                    if frame is None or frame.eof:  # frames may follow each other
+                        frame = zstandard.ZstdDecompressor().decompressobj()
+                    yield frame.decompress(rest)
+                    rest = frame.unused_data
     except zstandard.ZstdError as error:
         raise DataError(f"{path} is not a whole .zst file: {error}.", hint="test it with: zstd -t") from None
+    if frame is None or not frame.eof:
+        raise DataError(f"{path} is not a whole .zst file: its end is missing.", hint="test it with: zstd -t")
 
 
-def _parts(stream: BinaryIO) -> Iterator[bytes]:
-    while part := stream.read(_PART_BYTES):
+def _parts(stream: BinaryIO, num_bytes: int) -> Iterator[bytes]:
+    while part := stream.read(num_bytes):
         yield part
