@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -69,18 +69,7 @@ def prepare_texts(
     """
     on_progress("reading the texts")
     read = _read(table, columns, answers, recipe)
-    answers = answers.without(np.array(read.is_bad))
-    is_train = answers.splits == SPLIT_NUMBERS["train"]
-    has_fault = np.array([fault is not None for fault in read.faults]) & is_train
-    counts = Counter(fault for fault, is_own in zip(read.faults, has_fault, strict=True) if is_own)
-    if has_fault[is_train].all() and is_train.any():
-        raise DataError(
-            f"data.has_quality_filter would leave no training text of '{table.source}'.",
-            got=dict(counts),
-            hint="--set data.has_quality_filter=false",
-        )
-    kept = answers.without(has_fault)
-    answers = Answers(kept.splits, answers.labels, answers.values, answers.classes, answers.num_bad)
+    answers, notes = _filtered(answers.without(np.array(read.is_bad)), read.faults, table.source)
     on_progress("grouping near-duplicates")
     groups = read.groups.numbers()
     is_learnt = np.zeros(len(groups), bool)
@@ -100,7 +89,7 @@ def prepare_texts(
         content_hash=read.digest.hexdigest()[:16],
         classes=answers.classes,
         num_bad_samples=answers.num_bad,
-        notes=_notes(counts, num_train=int(np.count_nonzero(is_train))),
+        notes=notes,
     )
 
 
@@ -131,6 +120,25 @@ def _read(table: Table, columns: Mapping[str, str], answers: Answers, recipe: Da
         empty = " and ".join(repr(column) for column in columns.values())
         raise DataError(f"'{table.source}' has no row with a text in {empty}.", got=list(table.columns))
     return read
+
+
+def _filtered(answers: Answers, faults: Sequence[str | None], source: str) -> tuple[Answers, tuple[str, ...]]:
+    """Return the answers without the training texts that have a fault, and what to say of that."""
+    is_train = answers.splits == SPLIT_NUMBERS["train"]
+    has_fault = np.array([fault is not None for fault in faults]) & is_train
+    counts = Counter(fault for fault, is_own in zip(faults, has_fault, strict=True) if is_own)
+    if not counts:
+        return answers, ()
+    if has_fault[is_train].all():
+        raise DataError(
+            f"data.has_quality_filter would leave no training text of '{source}'.",
+            got=dict(counts),
+            hint="--set data.has_quality_filter=false",
+        )
+    reasons = ", ".join(f"{count:,} {fault}" for fault, count in counts.most_common())
+    num_train = num_in(int(np.count_nonzero(is_train)), "training text")
+    kept = replace(answers.without(has_fault), num_bad=answers.num_bad)  # they are whole, only not wanted
+    return kept, (f"the quality filter left out {counts.total():,} of {num_train}: {reasons}",)
 
 
 def _fault_of_cell(cell: object) -> str | None:
@@ -179,13 +187,3 @@ def _encode(table: Table, columns: Mapping[str, str], tokenizer: Tokenizer, fold
                 num_before[role] += len(tokens)
                 writers[role].append(tokens)
                 writers[f"{role}_ends"].append(ends.astype(np.int64))
-
-
-def _notes(counts: Mapping[str | None, int], *, num_train: int) -> tuple[str, ...]:
-    total = sum(counts.values())
-    if not total:
-        return ()
-    reasons = ", ".join(
-        f"{count:,} {fault}" for fault, count in sorted(counts.items(), key=lambda item: -item[1])
-    )
-    return (f"the quality filter left out {total:,} of {num_in(num_train, 'training text')}: {reasons}",)
