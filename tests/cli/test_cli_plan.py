@@ -476,8 +476,8 @@ REFUSED = [
     ),
     (
         "gpt:depth=2 --input 8x4",
-        ("--input is for a class in a file; a family knows what it takes. Got '8x4'.\n"
-        "  try: kleiber plan gpt:depth=2 --context 512 --batch 8\n"),
+        ("--input is not for text. Got '8x4'.\n"
+        "  try: kleiber plan gpt:depth=2 --context 512 --vocab-size 8192\n"),
     ),
     ("gpt:depth=2 --init '{}'", "--init is for a class in a file;"),
     ("gpt:depth=2 --loss mse", "--loss is for a class in a file;"),

@@ -32,14 +32,17 @@ def plan(
         str,
         typer.Argument(
             metavar="MODEL",
-            help="A size such as gpt:depth=12, a recipe in YAML, my_model.py:Net, or a transformers config.json.",
+            help="A size such as gpt:depth=12 or resnet:depth=20, a recipe in YAML, hf:PATH, my_model.py:Net, or a transformers config.json.",
         ),
     ],
     *,
     input_: Annotated[
         list[str] | None,
         _option(
-            "--input", "SHAPE", "What a class takes: 8x3x32x32, or 8x128:int64; may be given again.", _USE
+            "--input",
+            "SHAPE",
+            "What a class takes: 8x3x32x32, or 8x128:int64, may be given again; of a family a sample: 3x32x32.",
+            _USE,
         ),
     ] = None,
     init: Annotated[
@@ -146,7 +149,7 @@ def plan(
     With --json: num_params (total, trainable, active, embedding, body, head), flops (of a step), train_flops, memory_bytes
     (weights, gradients, optimizer, activations, peak), fits, kv_cache_bytes, disk, step_time_s, time_by_kind,
     total_time_s, num_tokens, device, dtype, layout, energy_kwh, usd (or null), modules, moments, layouts, optimum,
-    room, measured, assumptions, spec.
+    room, measured, assumptions, spec, shape.
     """
     command = f"kleiber plan {model}"
 

@@ -150,15 +150,18 @@ def open_config(path: Path, *, head: str | None = None) -> Architecture:
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Keep transformers' advice on token ids and kernels from the user, who asked for counts."""
+    """Keep transformers' advice on token ids and kernels, and its bars of files, from the user."""
     from transformers.utils import logging  # noqa: PLC0415 - takes a second to import
 
-    level = logging.get_verbosity()
+    level, has_bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
     logging.set_verbosity(ERROR)
+    logging.disable_progress_bar()
     try:
         yield
     finally:
         logging.set_verbosity(level)
+        if has_bars:
+            logging.enable_progress_bar()
 
 
 def _read(file: Path) -> dict[str, Any]:

@@ -82,6 +82,8 @@ def _fit_text_(config: Any, head: Head, spec: HFSpec) -> list[str]:
             f"The vocabulary is the data's {shape.vocab_size:,} tokens, not the config's {text.vocab_size:,}."
         )
         text.vocab_size = shape.vocab_size
+    elif spec.pretrained:
+        notes.append(f"Tokens must be numbered as when {spec.path} was trained: by the same tokenizer.")
     _fit_special_tokens_(config, text, head)
     positions = num_positions(text)
     if positions is not None and shape.context is not None and shape.context > positions:
