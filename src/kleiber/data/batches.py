@@ -103,7 +103,7 @@ def shuffled_indices(
     Example:
         >>> order = shuffled_indices(5, seed=0, cursor=3, batch_size=3)
         >>> [(chosen.tolist(), cursor) for chosen, cursor in [next(order)]]
-        [([4, 3, 2], 6)]
+        [([4, 3, 3], 6)]
     """
     epoch, order = -1, np.empty(0, np.intp)
     while True:

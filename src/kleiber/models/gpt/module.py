@@ -150,6 +150,8 @@ class GPT(FamilyModule):
 
         None of a dense model, and after a forward pass in evaluation.
         """
+        if not self.spec.is_mixture:
+            return None
         experts = [module for module in self.modules() if isinstance(module, Experts)]
         taken = [one for module in experts if (one := module.take_imbalance()) is not None]
         return self.spec.router_aux_coef * torch.stack(taken).mean() if taken else None
