@@ -210,3 +210,37 @@ def test_a_model_that_refuses_checkpointing():
         RecipeError, match="Refuses of transformers does not support activation checkpointing"
     ):
         enable_checkpointing_(Refuses(2, 2))
+
+
+class Balanced(nn.Module):
+    """Adds to its task's loss what its router would."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.tensor(2.0))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        self._extra: torch.Tensor | None = 10 * self.weight
+        return self.weight * x
+
+    def auxiliary_loss(self) -> torch.Tensor | None:
+        taken, self._extra = self._extra, None
+        return taken
+
+
+def test_what_a_module_adds_to_its_loss_is_minimized_too() -> None:
+    module = Balanced()
+    gradients: list[float] = []
+
+    class Look:
+        def step(self) -> None:
+            gradients.append(float(module.weight.grad))
+
+        def zero_grad(self) -> None:
+            module.weight.grad = None
+
+    inputs = Inputs(args=(torch.tensor(3.0),))
+    run_step(module, inputs, lambda value: value, Look(), Usage(batch_size=4, accumulation=2))
+    # Twice half of 3 from the task and 10 from the module.
+    assert gradients == [13.0]
+    assert module.auxiliary_loss() is None
