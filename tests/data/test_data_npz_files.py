@@ -111,10 +111,19 @@ def test_classes_may_be_named(tmp_path):
         ),
         (
             {"x_train": GREY, "y_train": LABELS * 1.5},
-            "does not suit the task classification: its samples have no",
+            r"y_train must hold a whole number or a name .* Got '\(30,\) of float64'\.\n  try: y_train=y_train\.astype\(int\)",
         ),
         ({"x_train": GREY, "y_train": LABELS * 0}, "of one class only"),
-        ({"x_train": np.array([object()]), "y_train": LABELS[:1]}, "data.npz cannot be read: Object arrays"),
+        (
+            {"x_train": np.array([object()]), "y_train": LABELS[:1]},
+            "array x_train of data.npz holds pickled Python objects",
+        ),
+        ({"x_train": GREY[:0], "y_train": LABELS[:0]}, "x_train is empty"),
+        (
+            {"x_train": GREY, "y_train": LABELS * 2**40},
+            "there is none of 1, but sample 2 has label 2199023255552",
+        ),
+        ({"x_train": GREY[:, 0] * 1e300, "y_train": LABELS}, "has NaN or infinity in float32"),
     ],
 )
 def test_arrays_that_do_not_fit_are_refused(tmp_path, arrays, message):

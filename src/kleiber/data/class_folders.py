@@ -71,7 +71,7 @@ def class_folders(path_typed: str, suffixes: Collection[str], *, source: str, wh
     root = Path(path_typed).expanduser()
     if not path_typed or not root.is_dir():
         raise DataError(
-            f"data.source '{source}': there is no such folder.", hint=f"--set data.source={what}folder:photos"
+            f"data.source '{source}': there is no such folder.", hint=f"--set data.source={what}folder:FOLDER"
         )
     found = {
         split: {path.name: sorted(_files(path, suffixes)) for path in _subfolders(folder)}

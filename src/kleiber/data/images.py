@@ -19,7 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from kleiber.data.prepared import NpyWriter, PreparedMeta
-from kleiber.data.sample_checks import num_in
+from kleiber.data.sample_checks import left_out, num_in
 from kleiber.errors import DataError, MissingExtraError
 from kleiber.runs import num_cores
 
@@ -128,7 +128,7 @@ def prepare_images(
         content_hash=digest.hexdigest()[:16],
         classes=classes,
         num_bad_samples=len(bad),
-        notes=tuple(_notes(modes, image_size)),
+        notes=(*left_out(bad), *_notes(modes, image_size)),
     )
 
 

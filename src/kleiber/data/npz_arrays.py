@@ -69,19 +69,30 @@ def _samples(name: str, x: npt.NDArray[Any], source: str) -> tuple[str, npt.NDAr
     [N, T, F], or with four axes pixels too.
     """
     if x.dtype.kind not in "buif":
-        raise DataError(f"data.source '{source}': {name} must be of numbers, and is of {x.dtype}.")
+        raise DataError(
+            f"data.source '{source}': {name} must be of numbers, and is of {x.dtype}.",
+            hint=f"numpy.savez('data.npz', {name}={name}.astype('float32'), ...)",
+        )
+    if not x.size:
+        raise DataError(f"data.source '{source}': {name} is empty.", got=x.shape)
     if x.ndim == 4 or (x.ndim == 3 and x.dtype == np.uint8):
-        pixels = x if x.dtype == np.uint8 else x.astype(np.float32)
+        pixels = x if x.dtype == np.uint8 else _as_float32(x)
         if x.ndim == 3:
             return "images", pixels[:, None]
         is_channels_last = x.shape[-1] in {1, 3} and x.shape[1] not in {1, 3}
         return "images", np.ascontiguousarray(pixels.transpose(0, 3, 1, 2)) if is_channels_last else pixels
     if x.ndim in {2, 3}:
-        return _ROLES[x.ndim - 1], x.astype(np.float32)
+        return _ROLES[x.ndim - 1], _as_float32(x)
     raise DataError(
         f"data.source '{source}': {name} must be [N, F], [N, T, F], [N, H, W], [N, C, H, W] or [N, H, W, C].",
         got=x.shape,
     )
+
+
+def _as_float32(x: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
+    """Return an array whose numbers are infinite where float32 has none so large: the check of them says so."""
+    with np.errstate(over="ignore"):
+        return x.astype(np.float32)
 
 
 def _answers(archive: Arrays, name: str, num: int, source: str) -> npt.NDArray[Any]:
@@ -100,18 +111,25 @@ def array_source(prepared: Prepared, recipe: DataRecipe, task: TaskRecipe) -> So
     """Return the splits; whole numbers and names are classes, unless the task is regression.
 
     Raises:
-        DataError: A split has a class by name that train has not.
+        DataError: A split has a class by name that train has not, or classes are asked for and there are none.
     """
     role = next(role for role in _ROLES if prepared.has(f"train_{role}"))
     answers = {split: prepared.read(f"{split}_y") for split in _SPLITS if prepared.has(f"{split}_y")}
     named, classes = _coded(answers, prepared.meta.classes, recipe.source)
     is_labels = named["train"].ndim == 1 and named["train"].dtype.kind in "bui" and task.name != "regression"
+    if task.name == "classification" and not is_labels:
+        y = named["train"]
+        raise DataError(
+            f"data.source '{recipe.source}': y_train must hold a whole number or a name for each sample, its class.",
+            got=f"{y.shape} of {y.dtype}",
+            hint=f"y_train=y_train.{'argmax(1)' if y.ndim == 2 else 'astype(int)'}, or --set task.name=regression",
+        )
     parts = {}
     for split, y in named.items():
         samples = prepared.samples(**{role: f"{split}_{role}"})
         values = None if is_labels else y.reshape(len(y), -1).astype(np.float32)
         parts[split] = Part(samples, labels=y.astype(np.int64) if is_labels else None, values=values)
-    names = class_names(classes, parts["train"].labels)
+    names = class_names(classes, parts["train"].labels, recipe.source)
     train_values = parts["train"].values
     num_outputs = len(names) if train_values is None else train_values.shape[1]
     return Source(
@@ -139,16 +157,33 @@ def _coded(answers: Arrays, classes: tuple[str, ...], source: str) -> tuple[Arra
     return {split: np.array([numbers[str(name)] for name in y]) for split, y in answers.items()}, known
 
 
-def class_names(given: tuple[str, ...], labels: npt.NDArray[np.int64] | None) -> tuple[str, ...]:
+def class_names(given: tuple[str, ...], labels: npt.NDArray[np.int64] | None, source: str) -> tuple[str, ...]:
     """Return the names that an archive gives to its classes; without them, the numbers up to the largest label.
 
+    Args:
+        given: By label.
+        labels: Of the training samples [N]; None where they have none.
+        source: What the user typed, for errors.
+
+    Raises:
+        DataError: There are no names, and a number below the largest label has no training sample: one label that is far
+            out of range would make as many classes.
+
     Example:
-        >>> class_names((), np.array([0, 2]))
+        >>> class_names((), np.array([0, 2, 1]), "npz:a.npz")
         ('0', '1', '2')
     """
     if given or labels is None:
         return given
-    return tuple(str(label) for label in range(int(labels.max(initial=-1)) + 1))
+    present = np.unique(labels[labels >= 0])
+    gaps = np.flatnonzero(present != np.arange(len(present)))
+    if len(gaps):
+        raise DataError(
+            f"data.source '{source}' has labels out of range: without names, classes are numbered from 0 on, each with "
+            f"training samples, and there is none of {gaps[0]}, but sample {int(labels.argmax())} has label {labels.max()}.",
+            hint="mend the labels, or numpy.savez(..., classes=['a', 'b', 'c'])   where a class may have no sample",
+        )
+    return tuple(map(str, range(len(present))))
 
 
 def _shape(role: str, size: tuple[int, ...], num_outputs: int) -> DataShape:

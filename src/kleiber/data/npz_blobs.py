@@ -80,7 +80,7 @@ def blob_source(prepared: Prepared, recipe: DataRecipe, task: TaskRecipe) -> Sou
     samples = prepared.samples(images="images")
     whole = Part(samples, labels=labels)
     train = whole.take(np.flatnonzero(~is_test))
-    classes = class_names(prepared.meta.classes, train.labels)
+    classes = class_names(prepared.meta.classes, train.labels, recipe.source)
     return Source(
         shape=samples.image_shape(len(classes)),
         train=train,

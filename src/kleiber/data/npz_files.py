@@ -12,10 +12,12 @@ from __future__ import annotations
 
 import zipfile
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from kleiber.data.corpus import Progress
 from kleiber.data.npz_arrays import Arrays, array_source, prepare_arrays
@@ -118,7 +120,20 @@ def _read(path: Path, layout: str, source: str) -> Arrays:
         raise DataError(f"data.source '{source}': {path.name} lacks the arrays {', '.join(sorted(missing))}.")
     try:
         with np.load(path, allow_pickle=False) as archive:
-            return {name: archive[name] for name in archive.files}
+            return {name: _array(archive, name, path, source) for name in archive.files}
     except (ValueError, OSError, EOFError, zipfile.BadZipFile, zlib.error) as error:
         reason = str(error).splitlines()[0].rstrip(".")
         raise DataError(f"data.source '{source}': {path.name} cannot be read: {reason}.") from None
+
+
+def _array(archive: Mapping[str, npt.NDArray[Any]], name: str, path: Path, source: str) -> npt.NDArray[Any]:
+    try:
+        return archive[name]
+    except ValueError as error:
+        if "allow_pickle" not in str(error):
+            raise
+        raise DataError(
+            f"data.source '{source}': the array {name} of {path.name} holds pickled Python objects, which are not read: "
+            "they could run code.",
+            hint=f"numpy.savez('data.npz', {name}=numpy.array(list({name}), dtype='float32'), ...)",
+        ) from None

@@ -13,8 +13,11 @@ from kleiber.errors import DataError
 from kleiber.runs import TaskRecipe
 from kleiber.runs.recipe import DataRecipe
 
-__all__ = ["check_finite", "check_source", "check_suits", "num_in", "refuse_without_effect"]
+__all__ = ["check_finite", "check_source", "check_suits", "left_out", "num_in", "refuse_without_effect"]
 
+
+_MAX_NAMED = 5
+"""Samples that a note names."""
 
 _OF_SOME_SOURCES = (
     "field",
@@ -122,7 +125,9 @@ def _check_classes(source: Source, name: str) -> None:
     counts = np.bincount(source.train.labels, minlength=len(source.classes))
     if np.count_nonzero(counts) < 2:
         raise DataError(
-            f"data.source '{name}' has training samples of one class only: nothing is to be told apart."
+            f"data.source '{name}' has training samples of one class only: nothing is to be told apart.",
+            got=_class_name(source.classes, int(source.train.labels[0])),
+            hint="add samples of another class",
         )
     alone = [_class_name(source.classes, label) for label in np.flatnonzero(counts == 1).tolist()]
     if alone and source.val is None:
@@ -152,7 +157,26 @@ def check_finite(array: npt.NDArray[Any], indices: npt.NDArray[np.intp], where: 
         return
     bad = np.flatnonzero(~np.isfinite(array).reshape(len(array), -1).all(1))
     if len(bad):
-        raise DataError(f"{where} are not all finite: sample {indices[bad[0]]} has NaN or infinity.")
+        raise DataError(
+            f"{where} are not all finite: sample {indices[bad[0]]} has NaN or infinity in float32.",
+            hint="mend the sample, or leave it out",
+        )
+
+
+def left_out(bad: Sequence[str]) -> tuple[str, ...]:
+    """Return the note that names samples which were left out because they cannot be decoded; none where there are none.
+
+    Args:
+        bad: A name and a reason each.
+
+    Example:
+        >>> left_out(["a.png: it is empty"]), left_out([])
+        (('Left out: a.png: it is empty.',), ())
+    """
+    if not bad:
+        return ()
+    more = f"; and {len(bad) - _MAX_NAMED:,} more" if len(bad) > _MAX_NAMED else ""
+    return (f"Left out: {'; '.join(bad[:_MAX_NAMED])}{more}.",)
 
 
 def num_in(num: int, one: str, more: str | None = None) -> str:

@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from kleiber.data.prepared import NpyWriter, PreparedMeta
-from kleiber.data.sample_checks import num_in
+from kleiber.data.sample_checks import left_out, num_in
 from kleiber.errors import DataError
 
 __all__ = ["Clip", "Mel", "log_mel", "mel_filters", "prepare_spectrograms"]
@@ -166,7 +166,7 @@ def prepare_spectrograms(
     return PreparedMeta(
         content_hash=digest.hexdigest()[:16],
         num_bad_samples=len(sentences),
-        notes=(_note(mel, lengths, num_frames),),
+        notes=(*left_out(sentences), _note(mel, lengths, num_frames)),
     )
 
 

@@ -34,7 +34,7 @@ def carved(parts: dict[str, Part], recipe: DataRecipe, *, is_carved: bool = Fals
         is_carved: Whether the source has held it out itself.
 
     Raises:
-        DataError: There is a test split already, or all samples are near-duplicates of each other.
+        DataError: There is a test split already, a single sample, or all samples are near-duplicates of each other.
     """
     if is_carved:
         return parts
@@ -51,6 +51,12 @@ def carved(parts: dict[str, Part], recipe: DataRecipe, *, is_carved: bool = Fals
     ):
         if frac and name not in parts:
             train = parts["train"]
+            if len(train) < 2:
+                raise DataError(
+                    f"data.source '{recipe.source}' has a single training sample, which cannot be both learnt from and held "
+                    "out.",
+                    hint="name a source with more samples",
+                )
             stay, held = held_out(len(train), frac, labels=train.labels, groups=train.groups, stream=stream)
             if not len(stay) or not len(held):
                 raise DataError(

@@ -145,7 +145,11 @@ def check_augment(recipes: Collection[AugmentRecipe], shape: DataShape, task: Ta
 
 def _check_strength(recipe: AugmentRecipe, kind: Augmentation) -> None:
     if not kind.max_strength and recipe.strength != 1:
-        raise RecipeError(f"strength has no effect on data.augment {recipe.name}.", got=recipe.strength)
+        raise RecipeError(
+            f"strength has no effect on data.augment {recipe.name}.",
+            got=recipe.strength,
+            hint=f"{{name: {recipe.name}}}   and prob, how often it is applied",
+        )
     if kind.max_strength and recipe.strength > kind.max_strength:
         raise RecipeError(
             f"the strength of data.augment {recipe.name} must be at most {kind.max_strength:g}.",

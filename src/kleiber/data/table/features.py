@@ -84,7 +84,9 @@ def _columns(table: Table, recipe: DataRecipe) -> tuple[str, ...]:
             )
     if not names:
         raise DataError(
-            f"data.source '{table.source}' has no columns to learn from.", got=list(table.columns)
+            f"data.source '{table.source}' has no columns to learn from beside the one to predict.",
+            got=list(table.columns),
+            hint="columns stand apart by , ; tab or | in a .csv, by tabs in a .tsv",
         )
     return names
 

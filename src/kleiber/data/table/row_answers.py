@@ -41,6 +41,10 @@ def read_answers(table: Table, recipe: DataRecipe, task: TaskRecipe) -> Answers:
     read = partial(_codes, names=names, given=table.classes.get(column)) if is_classified else _values
     chunks = [read(rows, column, skips_bad=recipe.skips_bad_samples) for rows in table.chunks()]
     answers_N = np.concatenate(chunks) if chunks else np.empty(0)
+    if not len(answers_N):
+        raise DataError(
+            f"data.source '{table.source}' is empty: it has columns and no rows.", got=list(table.columns)
+        )
     if np.isnan(answers_N).all():
         raise DataError(
             f"column {column!r} of '{table.source}' is empty.",

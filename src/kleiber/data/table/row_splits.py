@@ -54,6 +54,7 @@ def _split_number(cell: object, rows: Rows, index: int) -> int:
         raise DataError(
             f"data.split_field must say train, valid or test, and it does not at {rows.place(index)}.",
             got=cell,
+            hint="--set data.split_field=null   holds out a part of the rows instead",
         )
     return SPLIT_NUMBERS[split]
 

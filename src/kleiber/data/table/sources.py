@@ -91,6 +91,12 @@ def pair_source(
     field, target = recipe.field, recipe.target
     if len(texts) == 2:
         field, target = field or texts[0], target or texts[1]
+    if len(texts) < 2:
+        raise DataError(
+            f"'{table.source}' has no two columns: pairs of texts are a source and its target.",
+            got=texts,
+            hint="columns stand apart by , ; tab or | in a .csv, by tabs in a .tsv",
+        )
     if field is None or target is None:
         raise DataError(
             f"'{table.source}' has more columns than two: data.field must name the source's side, data.target the "

@@ -72,7 +72,9 @@ class Table:
         if column not in self.columns:
             raise DataError(
                 f"data.{key}: '{self.source}' has no column {column!r}. {nearest(column, self.columns)}",
-                hint=f"--set data.{key}={self.columns[-1]}",
+                hint=f"--set 'data.columns=[{', '.join(self.columns[:-1])}]'"
+                if key == "columns"
+                else f"--set data.{key}={self.columns[-1]}",
             )
         return column
 
