@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -145,6 +146,8 @@ def _print(out: Output, record: Record, folder: Path, baseline: Baseline | None)
     result = record.result
     if result is None:  # `train` returns finished runs only
         raise AssertionError(f"{folder} has no result")
+    for note in _data_notes(record):
+        out.say(note)
     out.say(f"{record.run}: {_came_to(record, result)}")
     if result.stopped_by:
         out.say(f"Stopped at step {result.num_steps}: {result.stopped_by}.")
@@ -174,6 +177,14 @@ def _print(out: Output, record: Record, folder: Path, baseline: Baseline | None)
         | {"baseline": baseline.model_dump() if baseline else None}
         | {"stopped_by": result.stopped_by, "folder": str(folder)}
     )
+
+
+def _data_notes(record: Record) -> Iterator[str]:
+    """Yield what was done to the data, a sentence each; what was left out comes first."""
+    if record.data.num_bad_samples:
+        num, source = record.data.num_bad_samples, record.data.source
+        yield f"{num:,} of the samples of {source} could not be read and {'was' if num == 1 else 'were'} left out."
+    yield from (f"{note.removesuffix('.')}." for note in record.data.notes)
 
 
 def _came_to(record: Record, result: Result) -> str:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from kleiber.runs.data_shape import DataShape
 from kleiber.runs.document import Document
@@ -23,6 +23,13 @@ class AugmentRecipe(Document):
     """1 is the usual amount of each; `kleiber.data.augment` says what that is."""
     prob: float = Field(default=1.0, gt=0, le=1)
     """How often it is applied to a sample; `flip` is applied to half of those."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _is_mapping(cls, raw: Any) -> Any:
+        if isinstance(raw, str):
+            raise ValueError(f"an augmentation is written {{name: {raw}}}, got {raw!r}")  # noqa: TRY004 - pydantic wants it
+        return raw
 
 
 class DataRecipe(Document):

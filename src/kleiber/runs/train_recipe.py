@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Mapping
 from typing import Literal, Self
 
 from pydantic import Field, model_validator
@@ -11,6 +12,36 @@ from kleiber.runs.document import Document
 __all__ = ["OptimizerRecipe", "ScheduleRecipe", "StopRecipe", "TrainRecipe"]
 
 _USUAL_MOMENTUM = {"sgd": 0.9, "rmsprop": 0.0}
+
+_OPTIMIZER_READS: dict[str, tuple[str, ...]] = {
+    "sgd": ("momentum",),
+    "adagrad": ("eps",),
+    "rmsprop": ("beta2", "eps", "momentum"),
+    "adam": ("beta1", "beta2", "eps"),
+    "adamw": ("beta1", "beta2", "eps"),
+    "muon": ("beta1", "beta2", "eps", "momentum"),
+}
+"""Of the settings that not all optimizers have, those that each has."""
+
+_SCHEDULE_READS: dict[str, tuple[str, ...]] = {
+    "wsd": ("cooldown_frac", "cooldown_shape"),
+    "constant": (),
+    "step": ("milestones", "gamma"),
+    "cosine": ("final_frac",),
+    "linear": ("final_frac",),
+}
+"""The same of schedules."""
+
+
+def _refuse_without_effect(document: Document, reads: Mapping[str, Collection[str]], name: str) -> None:
+    """Raise if a setting that only others of a kind read is set to anything but its default."""
+    for key in sorted({key for keys in reads.values() for key in keys}.difference(reads[name])):
+        is_set = key in document.model_fields_set
+        if is_set and getattr(document, key) != type(document).model_fields[key].default:
+            raise ValueError(
+                f"{key} has no effect on {name}, only on {', '.join(other for other in reads if key in reads[other])}; "
+                f"got {getattr(document, key)}"
+            )
 
 
 class OptimizerRecipe(Document):
@@ -43,6 +74,7 @@ class OptimizerRecipe(Document):
             self.__dict__["matrix_lr"] = self.lr  # stays unset: it follows when `lr` is set anew
         if "momentum" not in self.model_fields_set and self.name in _USUAL_MOMENTUM:
             self.__dict__["momentum"] = _USUAL_MOMENTUM[self.name]
+        _refuse_without_effect(self, _OPTIMIZER_READS, self.name)
         if self.is_nesterov and (self.name != "sgd" or not self.momentum):
             raise ValueError(
                 f"is_nesterov is for sgd with a momentum above 0, got {self.name} with {self.momentum:g}"
@@ -67,9 +99,10 @@ class ScheduleRecipe(Document):
     """Of cosine and linear: where the rate ends, as a fraction of its peak."""
 
     @model_validator(mode="after")
-    def _rising(self) -> Self:
+    def _suits(self) -> Self:
         if list(self.milestones) != sorted({part for part in self.milestones if 0 < part < 1}):
             raise ValueError(f"milestones must rise between 0 and 1, got {list(self.milestones)}")
+        _refuse_without_effect(self, _SCHEDULE_READS, self.name)
         return self
 
     def cooldown_start(self, num_steps: int) -> int:
@@ -105,6 +138,12 @@ class StopRecipe(Document):
     """Validation loss at or below which the run ends."""
     patience: int | None = Field(default=None, ge=1)
     """Validations without a better loss; the best weights are the result."""
+
+    @model_validator(mode="after")
+    def _suits(self) -> Self:
+        if self.usd_per_hour is not None and self.usd is None:
+            raise ValueError(f"usd_per_hour has no effect without usd, got {self.usd_per_hour:g}")
+        return self
 
     @property
     def is_countable(self) -> bool:

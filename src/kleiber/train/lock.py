@@ -14,6 +14,7 @@ from kleiber.runs.files import storage_errors
 
 __all__ = ["exclusive", "is_held"]
 
+_LOCK = ".lock"
 _NUM_TRIES, _PAUSE_S = 10, 0.02
 
 
@@ -21,22 +22,47 @@ _NUM_TRIES, _PAUSE_S = 10, 0.02
 def exclusive(folder: Path) -> Iterator[None]:
     """Hold `folder` for this process; the system lets go when the process ends, however it ends.
 
+    A folder that was made for it and in which nothing was written is removed again.
+
     Raises:
         UsageError: Another process holds it.
     """
-    path = _lock_path(folder)
-    with storage_errors(path):
-        folder.mkdir(parents=True, exist_ok=True)
-        handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+    is_new = not folder.exists()
+    handle = _taken(folder)
     try:
+        yield
+    finally:
+        if is_new:
+            _remove_unused(folder)
+        os.close(handle)
+
+
+def _taken(folder: Path) -> int:
+    """Return the open lock of a folder, ours, after making the folder where there is none."""
+    path = _lock_path(folder)
+    while True:
+        with storage_errors(path):
+            folder.mkdir(parents=True, exist_ok=True)
+            handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
         if not _take_patiently(handle):
+            os.close(handle)
             raise UsageError(
                 f"{folder} is being trained by another process.",
                 hint="wait for it, or choose another folder with -o",
             )
-        yield
-    finally:
+        # Whoever held it may have removed it with its folder, and another stand there by now.
+        with contextlib.suppress(FileNotFoundError):
+            if os.path.samestat(os.fstat(handle), path.stat()):
+                return handle
         os.close(handle)
+
+
+def _remove_unused(folder: Path) -> None:
+    """Remove a folder in which nothing but the lock was ever written: what was asked could not be begun."""
+    with contextlib.suppress(OSError):
+        if [path.name for path in folder.iterdir()] == [_LOCK]:
+            _lock_path(folder).unlink()
+            folder.rmdir()
 
 
 def is_held(folder: Path) -> bool:
@@ -52,7 +78,7 @@ def is_held(folder: Path) -> bool:
 
 
 def _lock_path(folder: Path) -> Path:
-    return folder / ".lock"
+    return folder / _LOCK
 
 
 def _take_patiently(handle: int) -> bool:

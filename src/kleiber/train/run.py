@@ -13,7 +13,7 @@ from pathlib import Path
 import torch
 
 from kleiber.data import Data, open_data, require_tokens, save_tokenizer
-from kleiber.errors import Interrupted, KleiberError, StorageError
+from kleiber.errors import Interrupted, KleiberError, StorageError, UsageError
 from kleiber.models import Spec, resolve_spec, save
 from kleiber.runs import Predicted, Recipe, Record, Result, RunFolder, environment, now, write_shown
 from kleiber.runs.files import RESUME_HINT, storage_errors
@@ -55,8 +55,8 @@ def train(
         on_notice: Called with sentences that a person should see, such as a corrupt checkpoint passed over.
 
     Raises:
-        RecipeError: The folder holds a run of another recipe.
-        DataError: The text is missing, unreadable or too small.
+        RecipeError: The folder holds a run of another recipe; or the recipe breaks a rule, and no folder is left behind.
+        DataError: The data is missing, unreadable or too small; no folder is left behind.
         CheckpointError: No checkpoint of the run can be read.
         DivergedError: The loss left the finite numbers.
         Interrupted: SIGINT or SIGTERM, after a checkpoint; during the last step, after the run has finished.
@@ -93,10 +93,14 @@ def train(
                 on_progress=on_progress,
                 notice=notice,
             )
+        except UsageError as error:
+            if known is None and not run.checkpoints_path.exists():
+                _forget(run)  # what was asked cannot be done, and nothing has been
+            else:
+                _write_ended(record, run, error)
+            raise
         except (Exception, KeyboardInterrupt) as error:
-            # A full disk refuses this one too: the first error is raised.
-            with contextlib.suppress(StorageError):
-                _ended(record, error).write(run.record_path)
+            _write_ended(record, run, error)
             raise
         record = record.model_copy(update={"status": "finished", "ended_at": now(), "result": result})
         record.write(run.record_path)
@@ -105,11 +109,13 @@ def train(
         return record
 
 
-def _ended(record: Record, error: BaseException) -> Record:
+def _write_ended(record: Record, run: RunFolder, error: BaseException) -> None:
     is_stopped = isinstance(error, Interrupted | KeyboardInterrupt)
     reason = error.message if isinstance(error, KleiberError) else f"{type(error).__name__}: {error}"
     ended = {"status": "interrupted" if is_stopped else "failed", "ended_at": now(), "error": reason}
-    return record.model_copy(update=ended)
+    # A full disk refuses this one too: the first error is raised.
+    with contextlib.suppress(StorageError):
+        record.model_copy(update=ended).write(run.record_path)
 
 
 def _work(

@@ -7,6 +7,7 @@ import math
 from kleiber.errors import RecipeError
 from kleiber.models import resolve_spec, size_of
 from kleiber.runs import DataMeta, ModelRecipe, Recipe
+from kleiber.train.recipe_checks import check_batches, check_models_text
 from kleiber.units import format_count
 
 __all__ = ["as_settled", "settle"]
@@ -22,11 +23,14 @@ def settle(recipe: Recipe, meta: DataMeta, *, num_threads: int, step_time_s: flo
         step_time_s: By the plan, for a limit on money.
 
     Raises:
-        RecipeError: A limit allows no step, or one on money has no price or no plan.
+        RecipeError: The model cannot learn the task, a batch is larger than the training split or too small to be mixed up,
+            a limit allows no step, or one on money has no price or no plan.
     """
     recipe = recipe.with_shape(meta.shape)
+    spec = resolve_spec(recipe)
+    check_models_text(recipe, spec)
     # The data says vocabulary and shape; a size that said them too could contradict it.
-    size = size_of(resolve_spec(recipe))
+    size = size_of(spec)
     train = recipe.train
     if train.is_full_batch:
         num_samples = meta.num_train_tokens // recipe.tokens_per_sample
@@ -39,6 +43,7 @@ def settle(recipe: Recipe, meta: DataMeta, *, num_threads: int, step_time_s: flo
             )
     parallel = recipe.parallel.model_copy(update={"num_threads": recipe.parallel.num_threads or num_threads})
     recipe = recipe.model_copy(update={"model": ModelRecipe(**size), "train": train, "parallel": parallel})
+    check_batches(recipe, meta)
     if not train.stop.is_countable:
         return recipe
     steps = min(train.num_steps, _most_steps(recipe, meta, step_time_s))
