@@ -98,6 +98,10 @@ def test_normalization_is_fitted_on_the_samples_that_are_learnt_from():
     np.testing.assert_allclose(batch.std(0), 1, atol=1e-4)
     (val,) = data.batches("val", 0, 100)
     assert np.abs(val.arrays["features"].mean(0)).max() > 1e-3
+    # What a model must be given again when it is used stands in the record.
+    raw = data.parts["val"].samples.gather(np.arange(len(val)))["features"]
+    said = data.meta.input_scales["features"]
+    np.testing.assert_allclose((raw - said.offset) / said.scale, val.arrays["features"], rtol=1e-4, atol=1e-5)
 
 
 def test_classes_out_of_balance_are_noted():

@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from kleiber.data.data import Samples
+from kleiber.runs.record import InputScale
 
 __all__ = ["NORMALIZED_ROLES", "Normalization", "chunks", "fit_normalization"]
 
@@ -38,6 +39,11 @@ class Normalization:
     """[C], above 0: 1 where all training samples agree."""
     axis: int
     """Of the C in a batch."""
+
+    @property
+    def scales(self) -> InputScale:
+        """The same, to be written down."""
+        return InputScale(offset=tuple(self.offset.tolist()), scale=tuple(self.scale.tolist()))
 
     def apply(self, x_B: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
         """Return a normalized copy of a batch."""

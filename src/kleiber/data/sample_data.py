@@ -139,11 +139,13 @@ def open_samples(
     train_values = parts["train"].values
     parts["train"] = selected(parts["train"], recipe)
     meta = sample_meta(source, parts, name=recipe.source, train_values=train_values, copies=copies)
+    normalizations = _normalizations(parts["train"], recipe)
+    scales = {role: one.scales for role, one in normalizations.items()}
     return SampleData(
-        meta=meta,
+        meta=meta.model_copy(update={"input_scales": scales}),
         seed=seed,
         parts=parts,
-        normalizations=_normalizations(parts["train"], recipe),
+        normalizations=normalizations,
         augment=recipe.augment,
         tokenizer_path=source.tokenizer_path,
         num_workers=recipe.num_workers,

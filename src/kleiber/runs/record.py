@@ -20,6 +20,7 @@ __all__ = [
     "DataMeta",
     "Environment",
     "Estimate",
+    "InputScale",
     "Lineage",
     "Predicted",
     "Record",
@@ -35,6 +36,13 @@ class Estimate(Document):
     value: float
     low: float
     high: float
+
+
+class InputScale(Document):
+    """How numbers are normalized before a model reads them: (x - offset) / scale, for each channel or column."""
+
+    offset: tuple[float, ...]
+    scale: tuple[float, ...]
 
 
 class DataMeta(Document):
@@ -69,6 +77,8 @@ class DataMeta(Document):
     target_mean: tuple[float, ...] = ()
     """Of each value to predict, over the training split: models predict (value - mean) / std."""
     target_std: tuple[float, ...] = ()
+    input_scales: dict[str, InputScale] = Field(default_factory=dict)
+    """By what goes in, `images`, `features` or `series`: what a model must be given again when it is used."""
     num_duplicates: int | None = None
     """Samples removed as copies of others; None where nobody looked."""
     num_bad_samples: int = 0
