@@ -43,6 +43,8 @@ def test_limits():
         ("gpt:depth=2", False),
         ("gpt:params=1e9", False),
         ("my.py:Net", False),
+        ("hf:a/b", False),
+        ("resnet", True),
     ],
 )
 def test_sizes_that_are_left_open(text, is_open):

@@ -155,13 +155,13 @@ def quiet() -> Iterator[None]:
 
     level, has_bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
     logging.set_verbosity(ERROR)
-    logging.disable_progress_bar()
+    logging.disable_progress_bar()  # type: ignore[no-untyped-call] # transformers leaves it unannotated
     try:
         yield
     finally:
         logging.set_verbosity(level)
         if has_bars:
-            logging.enable_progress_bar()
+            logging.enable_progress_bar()  # type: ignore[no-untyped-call] # the same
 
 
 def _read(file: Path) -> dict[str, Any]:
