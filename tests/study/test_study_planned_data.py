@@ -100,8 +100,9 @@ def test_a_recipe_is_planned_on_what_its_data_says(tmp_path, monkeypatch):
 def test_a_recipe_without_its_data_is_planned_on_what_is_typed(tmp_path):
     text = DIGITS.replace("digits", "imagefolder:/nowhere/at/all")
     (tmp_path / "recipe.yaml").write_text(text)
-    with pytest.raises(DataError, match="/nowhere/at/all"):
+    with pytest.raises(DataError, match="/nowhere/at/all") as caught:
         open_planned(Asked(str(tmp_path / "recipe.yaml")), HERE, Job())
+    assert (caught.value.hint or "").endswith("--input 3x32x32, which plans without the data")
     planned = open_planned(Asked(str(tmp_path / "recipe.yaml"), inputs=("3x8x8",)), HERE, Job())
     assert planned.model.spec.shape.num_inputs == 192
     assert planned.job == Job(steps=50)

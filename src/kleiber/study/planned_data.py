@@ -99,8 +99,9 @@ def of_data(recipe: Recipe) -> Recipe:
     try:
         meta = open_data(recipe.data, seed=recipe.train.seed, task=recipe.task).meta
     except DataError as error:
-        if error.hint is None and not has_shape:
-            hint = "--input 3x32x32   plans without the data"
-            raise DataError(error.message, got=error.got, hint=hint) from None
-        raise
+        if has_shape:
+            raise
+        without = "--input 3x32x32   plans without the data"
+        hint = without if error.hint is None else f"{error.hint}   or {without.replace('   ', ', which ')}"
+        raise DataError(error.message, got=error.got, hint=hint) from None
     return settled(recipe, meta, load_calibration())
