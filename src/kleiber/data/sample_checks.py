@@ -11,9 +11,18 @@ import numpy.typing as npt
 from kleiber.data.source import Source
 from kleiber.errors import DataError
 from kleiber.runs import TaskRecipe
+from kleiber.runs.data_shape import InputKind
 from kleiber.runs.recipe import DataRecipe
 
-__all__ = ["check_finite", "check_source", "check_suits", "left_out", "num_in", "refuse_without_effect"]
+__all__ = [
+    "check_finite",
+    "check_source",
+    "check_suits",
+    "left_out",
+    "num_in",
+    "refuse_sizes_without_effect",
+    "refuse_without_effect",
+]
 
 
 _MAX_NAMED = 5
@@ -52,6 +61,17 @@ def refuse_without_effect(
                 got=getattr(recipe, key),
                 hint=f"--set data.{key}={'null' if default is None else str(default).lower()}",
             )
+
+
+def refuse_sizes_without_effect(recipe: DataRecipe, inputs: InputKind) -> None:
+    """Refuse sizes of text and of windows to samples that have none; captions are as long as they are.
+
+    Raises:
+        DataError: `data.vocab_size`, `data.context` or `data.val_tokens` is not at its default, and not read.
+    """
+    read = {"tokens": ("vocab_size", "context"), "pairs": ("vocab_size", "context"), "series": ("context",)}
+    unread = {"vocab_size", "context", "val_tokens"}.difference(read.get(inputs, ()))
+    refuse_without_effect(recipe, used=_OF_SOME_SOURCES, also=sorted(unread))
 
 
 def check_suits(source: Source, task: TaskRecipe, *, name: str) -> None:

@@ -21,7 +21,7 @@ from kleiber.data.image_folder import open_image_folder
 from kleiber.data.normalization import Normalization, fit_normalization
 from kleiber.data.npz_files import open_npz
 from kleiber.data.sample_batches import Preparation, indices_in_order
-from kleiber.data.sample_checks import check_source, check_suits
+from kleiber.data.sample_checks import check_source, check_suits, refuse_sizes_without_effect
 from kleiber.data.sample_meta import sample_meta
 from kleiber.data.selection import selected, thinned
 from kleiber.data.series import open_series
@@ -164,6 +164,7 @@ def _opened(recipe: DataRecipe, task: TaskRecipe, cache: Path, on_progress: Prog
     if task.name == "contrastive" and source.shape.inputs == "images" and source.classes:
         source = with_captions(source, cache, name=recipe.source)
     check_suits(source, task, name=recipe.source)
+    refuse_sizes_without_effect(recipe, source.shape.inputs)
     check_source(source, name=recipe.source)
     check_augment(recipe.augment, source.shape, task.name)
     return source

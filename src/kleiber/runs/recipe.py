@@ -155,16 +155,18 @@ def assign(raw: dict[str, Any], assignments: Sequence[str]) -> dict[str, Any]:
 
 
 def parse_scalar(text: str) -> Any:
-    """Return the YAML value of `text`; `3e-4` is a number here, which YAML 1.1 reads as a string.
+    """Return the YAML value of `text`; `3e-4` is a number here, which YAML 1.1 reads as a string, and `csv:` is a text.
 
     Example:
-        >>> parse_scalar("3e-4"), parse_scalar("true"), parse_scalar("null"), parse_scalar("abc")
-        (0.0003, True, None, 'abc')
+        >>> parse_scalar("3e-4"), parse_scalar("true"), parse_scalar("null"), parse_scalar("abc"), parse_scalar("csv:")
+        (0.0003, True, None, 'abc', 'csv:')
     """
     try:
         value = yaml.safe_load(text)
     except yaml.YAMLError:
         return text
+    if isinstance(value, dict) and not text.lstrip().startswith("{"):
+        return text  # a source with a colon and nothing, or a space, after it
     if isinstance(value, str):
         try:
             return float(value)
