@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: demo test check bench bench-cost docs format clean
+.PHONY: demo test check bench bench-cost bench-training docs format clean
 
 demo: $(STAMP)
 	$(BIN)/kleiber demo
@@ -35,6 +35,14 @@ bench-cost: $(STAMP)
 	$(BIN)/python bench/cost_grid.py
 	$(BIN)/python bench/local_time.py
 	$(BIN)/python bench/billion.py
+
+# The loop of `kleiber train` beside a plain one; with DATA=folder every recipe beside its classical baselines: two hours.
+bench-training: $(STAMP)
+	$(BIN)/python bench/train_loop.py $(if $(DATA),--data $(DATA))
+ifdef DATA
+	mkdir -p build/recipes && ln -sfn $(abspath $(DATA)) build/recipes/data
+	cd build/recipes && $(abspath $(BIN))/python $(abspath bench/recipes.py)
+endif
 
 docs: $(STAMP)
 	$(BIN)/python docs/make_reference.py
