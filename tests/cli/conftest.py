@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import json
+import sys
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from kleiber.cli.main import main
+
+# The tests of docs/training.md find training_page here.
+sys.path.insert(0, str(Path(__file__).parent))
 
 
 @dataclass(frozen=True)
