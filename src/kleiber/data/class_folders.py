@@ -105,7 +105,8 @@ def _split_folders(root: Path, source: str) -> dict[str, Path]:
         split = _SPLITS.get(folder.name.lower())
         if split in named:
             raise DataError(
-                f"data.source '{source}': {named[split].name} and {folder.name} both say that they are the {split} split."
+                f"data.source '{source}': {named[split].name} and {folder.name} both say that they are the {split} split.",
+                hint="put them together, or name one of them val or test",
             )
         if split is not None:
             named[split] = folder
@@ -127,7 +128,8 @@ def _checked(
     if strange:
         raise DataError(
             f"data.source '{source}': the {split} split has {num_in(len(strange), 'class', 'classes')} that train has not: "
-            f"{', '.join(strange[:5])}."
+            f"{', '.join(strange[:5])}.",
+            hint="add training samples of it, or leave the class out",
         )
     empty = sorted(name for name, files in by_class.items() if not files)
     if empty:

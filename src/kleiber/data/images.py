@@ -134,12 +134,16 @@ def prepare_images(
 
 def _check_bad(bad: list[str], num_good: int, source: str, *, skips_bad: bool) -> None:
     if not bad and not num_good:
-        raise DataError(f"data.source '{source}' is empty: it holds no image.")
+        raise DataError(
+            f"data.source '{source}' is empty: it holds no image.", hint="name a source with images"
+        )
     if bad and not (skips_bad and num_good):
         raise DataError(
             f"data.source '{source}': {num_in(len(bad), 'image')} of {len(bad) + num_good:,} cannot be decoded; the first "
             f"is {bad[0]}.",
-            hint="--set data.skips_bad_samples=true" if num_good else None,
+            hint="--set data.skips_bad_samples=true"
+            if num_good
+            else "files of PNG, JPEG or another format that Pillow reads",
         )
 
 

@@ -135,5 +135,5 @@ def _array(archive: Mapping[str, npt.NDArray[Any]], name: str, path: Path, sourc
         raise DataError(
             f"data.source '{source}': the array {name} of {path.name} holds pickled Python objects, which are not read: "
             "they could run code.",
-            hint=f"numpy.savez('data.npz', {name}=numpy.array(list({name}), dtype='float32'), ...)",
+            hint=f"numpy.savez('data.npz', {name}=numpy.array(list({name})), ...)",
         ) from None

@@ -155,12 +155,16 @@ def prepare_spectrograms(
                 digest.update(pictures.tobytes())
                 writer.append(pictures)
     if not sentences and not kept:
-        raise DataError(f"data.source '{source}' is empty: it holds no sound.")
+        raise DataError(
+            f"data.source '{source}' is empty: it holds no sound.", hint="name a source with sounds"
+        )
     if sentences and not (skips_bad and kept):
         raise DataError(
             f"data.source '{source}': {num_in(len(sentences), 'clip')} of {len(sentences) + len(kept):,} cannot be "
             f"decoded; the first is {sentences[0]}.",
-            hint="--set data.skips_bad_samples=true" if kept else None,
+            hint="--set data.skips_bad_samples=true"
+            if kept
+            else "files of WAV, FLAC or another format that soundfile reads",
         )
     np.save(folder / "kept.npy", np.array(kept, np.intp))
     return PreparedMeta(

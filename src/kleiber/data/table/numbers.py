@@ -58,6 +58,8 @@ def as_number(cell: object, column: str, place: Callable[[], str]) -> float:
         )
     if not math.isfinite(number) or abs(number) > MAX_NUMBER:
         raise DataError(
-            f"column {column!r} holds a number that is not finite in float32 at {place()}.", got=cell
+            f"column {column!r} holds a number that is not finite in float32 at {place()}.",
+            got=cell,
+            hint="mend the cell: empty, it is a missing one",
         )
     return number

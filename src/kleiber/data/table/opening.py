@@ -80,12 +80,14 @@ def _shared_columns(source: str, files: tuple[TableFile, ...], *, skips_bad: boo
             raise DataError(
                 f"data.source '{source}': {file.path.name} has the columns of {files[0].path.name} in another order.",
                 got=list(own),
+                hint=f"put them in the order {', '.join(known)}",
             )
         else:
             odd = next(name for name in (*known, *own) if (name in own) != (name in known))
             raise DataError(
                 f"data.source '{source}': {files[0].path.name} and {file.path.name} must have the same columns, and "
-                f"only one of them has {odd!r}."
+                f"only one of them has {odd!r}.",
+                hint="give all files the same header, or name one file",
             )
     return known
 

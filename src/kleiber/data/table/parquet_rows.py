@@ -43,7 +43,7 @@ def _batches(file: TableFile, columns: tuple[str, ...]) -> Iterator[Any]:
     try:
         yield from opened.iter_batches(batch_size=CHUNK_ROWS, columns=list(columns))
     except (pa.ArrowException, OSError) as error:
-        raise DataError(_torn(file, error)) from None
+        raise _torn(file, error) from None
 
 
 def _opened(file: TableFile) -> Any:
@@ -55,8 +55,11 @@ def _opened(file: TableFile) -> Any:
     try:
         return pq.ParquetFile(file.path)
     except (pa.ArrowException, OSError) as error:
-        raise DataError(_torn(file, error)) from None
+        raise _torn(file, error) from None
 
 
-def _torn(file: TableFile, error: Exception) -> str:
-    return f"{file.path} is not a whole .parquet file: {str(error).splitlines()[0]}."
+def _torn(file: TableFile, error: Exception) -> DataError:
+    return DataError(
+        f"{file.path} is not a whole .parquet file: {str(error).splitlines()[0].rstrip('.')}.",
+        hint=f"frame.to_parquet('{file.path.name}')   writes one, with pandas",
+    )

@@ -43,7 +43,9 @@ def read_answers(table: Table, recipe: DataRecipe, task: TaskRecipe) -> Answers:
     answers_N = np.concatenate(chunks) if chunks else np.empty(0)
     if not len(answers_N):
         raise DataError(
-            f"data.source '{table.source}' is empty: it has columns and no rows.", got=list(table.columns)
+            f"data.source '{table.source}' is empty: it has columns and no rows.",
+            got=list(table.columns),
+            hint="name a table with a header and rows",
         )
     if np.isnan(answers_N).all():
         raise DataError(
