@@ -111,6 +111,7 @@ def _predicted(
 ) -> Predicted | None:
     """Return what is said of a run that starts; None for one that goes on, of which it was said then."""
     from kleiber.cost import load_calibration
+    from kleiber.models.hf.spec import HFSpec
     from kleiber.runs import RunFolder
     from kleiber.scaling import Forecast
     from kleiber.study.prediction import check_started, predict
@@ -131,6 +132,8 @@ def _predicted(
     out.say(
         f"{_plan_line(run.name, found, recipe.unit)}{'' if calibration else ' (this machine was never measured)'}."
     )
+    for note in found.spec.notes() if isinstance(found.spec, HFSpec) else ():
+        out.say(note)
     return predicted
 
 

@@ -16,6 +16,7 @@ from kleiber.cost.usage import Usage
 from kleiber.models.foreign.failures import explained
 from kleiber.models.foreign.family import subject_of
 from kleiber.models.foreign.packing import nothing_packed
+from kleiber.models.hf.files import Stamp, stamp_of
 from kleiber.models.hf.fitted import fitted
 from kleiber.models.hf.module import HF
 from kleiber.models.hf.spec import HFSpec
@@ -35,9 +36,13 @@ class Facts:
     hidden_shapes: tuple[tuple[int, int], ...]
 
 
-@functools.lru_cache(maxsize=32)
 def facts_of(spec: HFSpec) -> Facts:
     """Return what the module of a spec holds."""
+    return _facts_of(spec, stamp_of(spec.path))
+
+
+@functools.lru_cache(maxsize=32)
+def _facts_of(spec: HFSpec, _stamp: Stamp | None) -> Facts:
     with torch.device("meta"):
         module = HF(spec)
     params = dict(module.named_parameters())
@@ -51,14 +56,14 @@ def facts_of(spec: HFSpec) -> Facts:
 
 def flops_of(spec: HFSpec, batch: int, convention: FlopConvention) -> FlopCount:
     """Return the operations of one step on `batch` samples."""
-    forward, backward = _traced_flops(spec, convention)
+    forward, backward = _traced_flops(spec, convention, stamp_of(spec.path))
     return FlopCount(
         forward=forward * batch // _BATCH, backward=backward * batch // _BATCH, convention=convention
     )
 
 
 @functools.lru_cache(maxsize=32)
-def _traced_flops(spec: HFSpec, convention: FlopConvention) -> tuple[int, int]:
+def _traced_flops(spec: HFSpec, convention: FlopConvention, _stamp: Stamp | None) -> tuple[int, int]:
     subject = subject_of(spec, f"hf:{spec.path}")
     with nothing_packed():
         traced = trace_step(

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 from kleiber.errors import MissingExtraError, RecipeError
 
-__all__ = ["folder_of"]
+__all__ = ["Stamp", "folder_of", "stamp_of"]
+
+Stamp: TypeAlias = tuple[Path, int, int]
+"""Path, time of change [ns] and size [bytes] of a config: what tells that it is still the same."""
 
 _HINT = "a folder with config.json, or a name of the hub such as bert-base-uncased"
 
@@ -31,6 +34,16 @@ def folder_of(path: str) -> Path:
     except ImportError:
         raise MissingExtraError.of("transformers", "hf", f"hf:{path}") from None
     return Path(_fetched(cached_file, path)).parent
+
+
+def stamp_of(path: str) -> Stamp | None:
+    """Return the stamp of the config at a path; None of a name of the hub, whose config stays."""
+    here = Path(path)
+    config = here if here.is_file() else here / "config.json"
+    if not config.is_file():
+        return None
+    stat = config.stat()
+    return config.resolve(), stat.st_mtime_ns, stat.st_size
 
 
 def _fetched(cached_file: Any, name: str) -> str:

@@ -9,7 +9,7 @@ from typing import Any, Literal
 from kleiber.errors import RecipeError
 from kleiber.models.foreign.transformers_config import Architecture, open_config
 from kleiber.models.foreign.transformers_inputs import num_positions
-from kleiber.models.hf.files import folder_of
+from kleiber.models.hf.files import Stamp, folder_of, stamp_of
 from kleiber.models.hf.spec import HFSpec
 from kleiber.models.seen_data import is_modelled
 from kleiber.runs import DataShape
@@ -31,7 +31,6 @@ class Fitted:
     """A sentence each."""
 
 
-@functools.lru_cache(maxsize=32)
 def fitted(spec: HFSpec) -> Fitted:
     """Return the architecture of a spec, its config made to suit the data.
 
@@ -40,6 +39,11 @@ def fitted(spec: HFSpec) -> Fitted:
             pretrained model cannot change.
         MissingExtraError: transformers is not installed.
     """
+    return _fitted(spec, stamp_of(spec.path))
+
+
+@functools.lru_cache(maxsize=32)
+def _fitted(spec: HFSpec, _stamp: Stamp | None) -> Fitted:
     head = _head_of(spec.shape)
     found = open_config(folder_of(spec.path), head=head)
     config, notes = found.config, [*found.notes]

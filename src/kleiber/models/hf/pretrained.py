@@ -64,7 +64,7 @@ def _require_trunk(model: nn.Module, info: dict[str, Any], spec: HFSpec) -> None
     heads = _heads(model)
     wrong = [
         f"{name} is {tuple(theirs)} and must be {tuple(ours)}"
-        for name, theirs, ours in info["mismatched_keys"]
+        for name, theirs, ours in sorted(info["mismatched_keys"])
         if name.partition(".")[0] not in heads
     ]
     wrong += [
