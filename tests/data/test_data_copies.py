@@ -53,6 +53,12 @@ def test_groups_of_the_source_tell_near_copies():
     assert left(without_copies(parts, "near", source="x").train) == [1, 2]
 
 
+def test_a_training_split_of_nothing_but_copies_is_refused():
+    parts = {"train": table([2, 1]), "val": table([1]), "test": table([2])}
+    with pytest.raises(DataError, match="no training sample of 'x': all 2 copy held-out ones"):
+        without_copies(parts, "exact", source="x")
+
+
 def test_near_copies_of_tables_are_refused():
     with pytest.raises(DataError, match="compares images and texts, and 'x' has features"):
         without_copies({"train": table([1]), "val": table([2])}, "near", source="x")

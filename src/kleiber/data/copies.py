@@ -59,7 +59,7 @@ def without_copies(parts: Mapping[str, Part], kind: Literal["exact", "near"], *,
         source: What the user typed, for errors.
 
     Raises:
-        DataError: `near` is asked of samples that are neither images nor text.
+        DataError: `near` is asked of samples that are neither images nor text, or every training sample copies a held-out one.
     """
     ordered = [parts[name] for name in ("val", "test", "train") if name in parts]
     num_held_out = sum(map(len, ordered[:-1]))
@@ -68,6 +68,11 @@ def without_copies(parts: Mapping[str, Part], kind: Literal["exact", "near"], *,
         first = np.minimum(first, _first_near(ordered, source))
     first_of_train = first[num_held_out:]
     is_copy = first_of_train < np.arange(num_held_out, len(first))
+    if is_copy.all():
+        raise DataError(
+            f"data.duplicates '{kind}' would leave no training sample of '{source}': all {len(is_copy):,} copy held-out ones.",
+            hint="--set data.duplicates=keep   or a train split of its own",
+        )
     of_held_out = is_copy & (first_of_train < num_held_out)
     num_contradicting = 0
     if ordered[-1].labels is not None:
