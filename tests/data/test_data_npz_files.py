@@ -65,6 +65,11 @@ def test_whole_numbers_are_values_of_a_regression(tmp_path):
     assert data.meta.classes == ()
 
 
+def test_names_are_no_values_of_a_regression(tmp_path):
+    with pytest.raises(DataError, match="y_train must hold numbers, and it holds names"):
+        opened(tmp_path, {"x_train": GREY, "y_train": LABELS.astype(str)}, REGRESS)
+
+
 def test_classes_may_be_named(tmp_path):
     names = np.array(["wolf", "ant", "bee"])[LABELS]
     data = opened(tmp_path, {"x_train": GREY, "y_train": names, "x_val": GREY[:3], "y_val": names[:3]})
@@ -124,6 +129,26 @@ def test_classes_may_be_named(tmp_path):
             "there is none of 1, but sample 2 has label 2199023255552",
         ),
         ({"x_train": GREY[:, 0] * 1e300, "y_train": LABELS}, "has NaN or infinity in float32"),
+        (
+            {"x_train": GREY, "y_train": LABELS, "x_test": GREY[:2], "y_test": np.array([0.4, 1.7])},
+            r"y_test must hold whole numbers as y_train does, of one shape\. Got '\(2,\) of float64'",
+        ),
+        (
+            {"x_train": GREY, "y_train": LABELS, "x_val": GREY[:2], "y_val": np.array(["0", "1"])},
+            "y_val must hold whole numbers as y_train does",
+        ),
+        (
+            {"x_train": GREY, "y_train": LABELS, "x_test": GREY[:2], "y_test": np.eye(3, dtype=int)[:2]},
+            r"y_test must hold whole numbers as y_train does, of one shape\. Got '\(2, 3\)",
+        ),
+        (
+            {"x_train": GREY, "y_train": LABELS, "classes": np.array("cat")},
+            "classes must be a name for each label",
+        ),
+        (
+            {"x_train": GREY, "y_train": np.stack([LABELS, LABELS], 1).astype(str)},
+            "y_train must hold a class or a number for each of the 30 samples",
+        ),
     ],
 )
 def test_arrays_that_do_not_fit_are_refused(tmp_path, arrays, message):
@@ -216,8 +241,9 @@ def test_sounds_become_spectrograms(tmp_path):
     waves = np.zeros((2, 1200), np.float32)
     waves[0, :800], waves[1, :400] = sound[:800] / 2**15, sound[800:1200] / 2**15
     np.testing.assert_allclose(whole(data, "test")["images"][:, 0], log_mel(waves, Mel(8000)), atol=1e-5)
-    with pytest.raises(DataError, match=r"sample_rate must be one positive number\. Got \[0\]"):
-        opened(tmp_path, {**arrays, "sample_rate": np.int32(0)})
+    for rate, got in ((np.int32(0), "0"), (np.full(20, 8000), r"\(20,\)"), (np.array("8 kHz"), "'8 kHz'")):
+        with pytest.raises(DataError, match=rf"sample_rate must be one positive number\. Got \[{got}\]"):
+            opened(tmp_path, {**arrays, "sample_rate": rate})
 
 
 def test_pixels_of_arrays_are_not_resized(tmp_path):

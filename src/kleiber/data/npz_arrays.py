@@ -20,7 +20,7 @@ from kleiber.errors import DataError
 from kleiber.runs import DataShape, TaskRecipe
 from kleiber.runs.recipe import DataRecipe
 
-__all__ = ["Arrays", "array_source", "class_names", "prepare_arrays"]
+__all__ = ["Arrays", "array_source", "class_names", "given_classes", "prepare_arrays"]
 
 Arrays = dict[str, npt.NDArray[Any]]
 
@@ -48,7 +48,9 @@ def prepare_arrays(target: Path, archives: Sequence[Arrays], recipe: DataRecipe)
         check_finite(x, np.arange(len(x)), f"data.source '{recipe.source}': x_{name}")
         np.save(target / f"{split}_{role}.npy", x)
         np.save(target / f"{split}_y.npy", y)
-        digest.update(f"{role} {x.shape} {x.dtype} {y.dtype} ".encode() + x.tobytes() + y.tobytes())
+        digest.update(f"{role} {x.shape} {x.dtype} {y.dtype} ".encode())
+        digest.update(np.ascontiguousarray(x).data)
+        digest.update(y.tobytes())
         shapes[f"x_{name}"] = x.shape[1:]
     if len(set(shapes.values())) > 1:
         raise DataError(
@@ -58,7 +60,7 @@ def prepare_arrays(target: Path, archives: Sequence[Arrays], recipe: DataRecipe)
         )
     return PreparedMeta(
         content_hash=digest.hexdigest()[:16],
-        classes=tuple(str(name) for name in archive.get("classes", ())),
+        classes=given_classes(archive, recipe.source),
     )
 
 
@@ -99,7 +101,8 @@ def _answers(archive: Arrays, name: str, num: int, source: str) -> npt.NDArray[A
     y = archive.get(f"y_{name}")
     if y is None:
         raise DataError(f"data.source '{source}': x_{name} has no y_{name} beside it.")
-    if y.ndim not in {1, 2} or len(y) != num or y.dtype.kind not in "buifU":
+    is_column = y.ndim == 1 or (y.ndim == 2 and (y.shape[1] == 1 or y.dtype.kind != "U"))
+    if not is_column or len(y) != num or y.dtype.kind not in "buifU":
         raise DataError(
             f"data.source '{source}': y_{name} must hold a class or a number for each of the {num:,} samples.",
             got=f"{y.shape} of {y.dtype}",
@@ -111,10 +114,12 @@ def array_source(prepared: Prepared, recipe: DataRecipe, task: TaskRecipe) -> So
     """Return the splits; whole numbers and names are classes, unless the task is regression.
 
     Raises:
-        DataError: A split has a class by name that train has not, or classes are asked for and there are none.
+        DataError: A split has a class by name that train has not, or answers of another kind than train's, or classes are asked
+            for and there are none, or numbers and there are names.
     """
     role = next(role for role in _ROLES if prepared.has(f"train_{role}"))
     answers = {split: prepared.read(f"{split}_y") for split in _SPLITS if prepared.has(f"{split}_y")}
+    _check_alike(answers, recipe.source, task)
     named, classes = _coded(answers, prepared.meta.classes, recipe.source)
     is_labels = named["train"].ndim == 1 and named["train"].dtype.kind in "bui" and task.name != "regression"
     if task.name == "classification" and not is_labels:
@@ -142,6 +147,28 @@ def array_source(prepared: Prepared, recipe: DataRecipe, task: TaskRecipe) -> So
     )
 
 
+def _check_alike(answers: Arrays, source: str, task: TaskRecipe) -> None:
+    """Refuse splits whose answers are not of the kind of train's: as that kind they would be read wrong."""
+    kinds = {split: (_kind_of(y, task), y.shape[1:]) for split, y in answers.items()}
+    odd = next((split for split, kind in kinds.items() if kind != kinds["train"]), None)
+    if odd is not None:
+        raise DataError(
+            f"data.source '{source}': y_{odd} must hold {kinds['train'][0]} as y_train does, of one shape.",
+            got=f"{answers[odd].shape} of {answers[odd].dtype}",
+        )
+    if task.name == "regression" and kinds["train"][0] == "names":
+        raise DataError(
+            f"data.source '{source}': y_train must hold numbers, and it holds names.",
+            hint="--set task.name=classification",
+        )
+
+
+def _kind_of(y: npt.NDArray[Any], task: TaskRecipe) -> str:
+    if y.dtype.kind == "U":
+        return "names"
+    return "whole numbers" if y.dtype.kind in "bui" and task.name != "regression" else "numbers"
+
+
 def _coded(answers: Arrays, classes: tuple[str, ...], source: str) -> tuple[Arrays, tuple[str, ...]]:
     """Return classes that are names as numbers, in the order of `classes` or sorted."""
     if answers["train"].dtype.kind != "U":
@@ -155,6 +182,22 @@ def _coded(answers: Arrays, classes: tuple[str, ...], source: str) -> tuple[Arra
                 f"data.source '{source}': y_{split} has classes that are not known: {', '.join(strange[:5])}."
             )
     return {split: np.array([numbers[str(name)] for name in y]) for split, y in answers.items()}, known
+
+
+def given_classes(archive: Arrays, source: str) -> tuple[str, ...]:
+    """Return the names that an archive gives to its classes, by label; none where it has no `classes`.
+
+    Raises:
+        DataError: They are no list of names.
+    """
+    names = archive.get("classes", np.empty(0))
+    if names.ndim != 1:
+        raise DataError(
+            f"data.source '{source}': classes must be a name for each label.",
+            got=names.tolist() if names.size < 9 else names.shape,
+            hint="numpy.savez(..., classes=['a', 'b'])",
+        )
+    return tuple(map(str, names.tolist()))
 
 
 def class_names(given: tuple[str, ...], labels: npt.NDArray[np.int64] | None, source: str) -> tuple[str, ...]:

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from kleiber.data.images import EncodedImage, prepare_images
-from kleiber.data.npz_arrays import Arrays, class_names
+from kleiber.data.npz_arrays import Arrays, class_names, given_classes
 from kleiber.data.prepared import Prepared, PreparedMeta
 from kleiber.data.source import Part, Source
 from kleiber.data.spectrograms import Clip, prepare_spectrograms
@@ -52,10 +52,14 @@ def prepare_audio(target: Path, archives: Sequence[Arrays], recipe: DataRecipe) 
     Raises:
         DataError: Arrays do not fit each other, sample rates differ, or a clip is empty or not finite.
     """
-    rates = {int(archive["sample_rate"]) for archive in archives}
-    if len(rates) > 1 or min(rates) < 1:
+    rates = [archive["sample_rate"] for archive in archives]
+    if (
+        any(rate.size != 1 or rate.dtype.kind not in "uif" or rate < 1 for rate in rates)
+        or rates[0] != rates[-1]
+    ):
         raise DataError(
-            f"data.source '{recipe.source}': sample_rate must be one positive number.", got=sorted(rates)
+            f"data.source '{recipe.source}': sample_rate must be one positive number.",
+            got=[rate.tolist() if rate.size < 9 else rate.shape for rate in rates],
         )
     clips = [
         Clip(f"clip {index} of {split}", len(piece), partial(_wave, piece))
@@ -66,7 +70,7 @@ def prepare_audio(target: Path, archives: Sequence[Arrays], recipe: DataRecipe) 
         target,
         clips,
         ~_is_test(archives),
-        sample_rate=rates.pop(),
+        sample_rate=int(rates[0].item()),
         source=recipe.source,
         skips_bad=recipe.skips_bad_samples,
     )
@@ -137,7 +141,7 @@ def _is_test(archives: Sequence[Arrays]) -> npt.NDArray[np.bool_]:
 
 
 def _classes(archives: Sequence[Arrays], source: str) -> tuple[str, ...]:
-    named = {tuple(str(name) for name in archive.get("classes", ())) for archive in archives}
+    named = {given_classes(archive, source) for archive in archives}
     if len(named) > 1:
         raise DataError(f"data.source '{source}': the classes of train and test differ.")
     return named.pop()
