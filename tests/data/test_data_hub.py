@@ -104,6 +104,24 @@ def test_columns_that_do_not_fit_are_refused(tmp_path: Path, keys: dict[str, obj
         source_of(images(tmp_path), tmp_path, **keys)
 
 
+def test_images_with_classes_suit_captions(tmp_path: Path) -> None:
+    source = source_of(images(tmp_path), tmp_path, "contrastive", field="picture", target="animal")
+    assert source.train.labels is not None
+    assert source.classes == ("cat", "dog", "owl")
+
+
+def test_a_format_that_was_saved_along_changes_nothing(tmp_path: Path) -> None:
+    rows = datasets.Dataset.from_dict(
+        {"x": [0.5, 1.5, 2.5, 3.5], "y": [0, 1, 0, 1]},
+        features=datasets.Features({"x": datasets.Value("float32"), "y": LABELS}),
+    )
+    rows.with_format("numpy", columns=["x"]).save_to_disk(str(tmp_path / "formatted"))
+    source = source_of(str(tmp_path / "formatted"), tmp_path)
+    assert source.train.samples.gather(np.arange(4))["features"].ravel().tolist() == [0.5, 1.5, 2.5, 3.5]
+    assert source.train.labels is not None
+    assert source.train.labels.tolist() == [0, 1, 0, 1]
+
+
 def test_texts_splits_and_unlabelled_rows(tmp_path: Path) -> None:
     texts = [f"the owl saw {row} mice" for row in range(12)]
     train = {"text": texts, "label": [row % 3 for row in range(12)]}

@@ -66,7 +66,9 @@ def _loaded(argument: str, source: str, cache: Path) -> Any:
 
 
 def _splits(loaded: Any, source: str) -> dict[Split, Any]:
-    """Return the data set of each split, flat; a data set without splits is train."""
+    """Return the data set of each split, flat, all columns as plain Python; a data set without splits is train."""
+    # A format that was saved along would hide columns, or give arrays where a table has cells.
+    loaded = loaded.with_format(None)
     if not isinstance(loaded, Mapping):
         return {"train": loaded.flatten()}
     named: dict[Split, Any] = {}

@@ -70,16 +70,18 @@ def image_source(
             got=recipe.target,
             hint=f"--set data.target={others[-1] if others else 'COLUMN'}",
         )
+    # Captions are made of the names of classes.
+    asked = task if task.name == "regression" else TaskRecipe(name="classification")
     key = {
         "version": _VERSION,
         "table": table.stats,
         "columns": [column, target],
-        "task": task.name,
+        "task": asked.name,
         "recipe": recipe.model_dump(include={"image_size", "skips_bad_samples"}),
     }
 
     def prepare(folder: Path) -> PreparedMeta:
-        answers = read_answers(table, recipe.model_copy(update={"target": target}), task)
+        answers = read_answers(table, recipe.model_copy(update={"target": target}), asked)
         on_progress("decoding images")
         meta = prepare_images(
             folder,
