@@ -72,7 +72,7 @@ def test_what_is_fitted_is_fitted_to_the_training_rows(tmp_path: Path) -> None:
         [0],
         [1],
     ]
-    assert source.notes == ("3 columns are 7 features",)
+    assert source.notes == ("3 columns became 7 features",)
     assert sorted(path.name for path in folder.iterdir()) == [
         "columns.json",
         "features.npy",

@@ -17,7 +17,7 @@ import numpy.typing as npt
 
 from kleiber.data.corpus import Progress
 from kleiber.data.prepared import NpyWriter, Prepared, PreparedMeta, open_prepared
-from kleiber.data.sample_checks import refuse_without_effect
+from kleiber.data.sample_checks import num_in, refuse_without_effect
 from kleiber.data.source import Source
 from kleiber.data.table.columns import ColumnScan, Features, codes_of, fit_columns, scan_columns
 from kleiber.data.table.parts import load_answers, parts_of, save_answers, train_rows
@@ -129,7 +129,7 @@ def _prepare(
         classes=answers.classes,
         num_bad_samples=answers.num_bad,
         notes=(
-            f"{len(names)} columns are {len(features.names)} features",
+            f"{num_in(len(names), 'column')} became {num_in(len(features.names), 'feature')}",
             *(scan.note for scan in scans if scan.note is not None),
         ),
     )
