@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import Any, ClassVar, Self
 
 import yaml
-from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, GetJsonSchemaHandler, ValidationError, model_validator
 
 from kleiber.errors import KleiberError, RunFolderError, nearest
+from kleiber.runs.field_docs import field_docs
 from kleiber.runs.files import write_text
 
 __all__ = ["Document", "canonical_json", "explain", "hash_of"]
@@ -19,7 +20,7 @@ __all__ = ["Document", "canonical_json", "explain", "hash_of"]
 class Document(BaseModel):
     """A frozen value that a person can read on disk as JSON or YAML."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+    model_config = ConfigDict(extra="forbid", frozen=True)
 
     help_line: ClassVar[str | None] = None
     """What to type to learn what the document takes."""
@@ -32,6 +33,15 @@ class Document(BaseModel):
         return (
             {k: v for k, v in raw.items() if k not in derived} if isinstance(raw, dict) and derived else raw
         )
+
+    @classmethod
+    def __get_pydantic_json_schema__(cls, core_schema: Any, handler: GetJsonSchemaHandler) -> dict[str, Any]:
+        # pydantic would read the docstrings of all documents whenever kleiber starts: a tenth of a second.
+        schema = handler.resolve_ref_schema(handler(core_schema))
+        for name, text in field_docs(cls).items():
+            if name in schema.get("properties", {}):
+                schema["properties"][name].setdefault("description", text)
+        return schema
 
     @classmethod
     def read(cls, path: Path, error_type: type[KleiberError] = RunFolderError) -> Self:

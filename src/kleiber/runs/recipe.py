@@ -36,7 +36,7 @@ __all__ = [
 class ModelRecipe(BaseModel):
     """The family and what its size dial is set to; the family checks the dial's keys."""
 
-    model_config = ConfigDict(extra="allow", frozen=True, use_attribute_docstrings=True)
+    model_config = ConfigDict(extra="allow", frozen=True)
 
     family: str = "gpt"
     """A name of `kleiber.models.FAMILIES`."""
@@ -98,14 +98,18 @@ class Recipe(Document):
         return self.tokens_per_step * self.train.num_steps
 
     def with_shape(self, shape: DataShape | None) -> Recipe:
-        """Return the recipe with what its data looks like; text that is modelled says so itself.
+        """Return the recipe with what its data looks like; text that is modelled says so itself, if its tokenizer is trained.
 
         Args:
             shape: Of its data; None leaves the recipe as it is.
         """
-        if self.task.name == "lm" or shape is None:
+        data = self.data
+        if shape is None or (self.task.name == "lm" and shape.vocab_size == data.vocab_size):
             return self
-        return self.model_copy(update={"data": self.data.model_copy(update={"shape": shape})})
+        found: dict[str, Any] = {"shape": shape}
+        if data.tokenizer is not None:
+            found["vocab_size"] = shape.vocab_size
+        return self.model_copy(update={"data": data.model_copy(update=found)})
 
     def with_values(self, assignments: Sequence[str]) -> Recipe:
         """Return the recipe with `a.b=value` assignments applied; values are read as YAML.
