@@ -34,6 +34,8 @@ __all__ = ["open_npz"]
 _VERSION = 1
 """Of the preparation: raise it when the same files would give other arrays."""
 
+_SAVE_HINT = "numpy.savez('data.npz', x_train=x, y_train=y)"
+
 _LAYOUTS: dict[str, tuple[str, ...]] = {
     "arrays": ("x_train", "y_train"),
     "jpeg": ("jpeg", "offsets", "labels"),
@@ -90,7 +92,9 @@ def _names(path: Path, source: str) -> set[str]:
         with zipfile.ZipFile(path) as archive:
             return {name.removesuffix(".npy") for name in archive.namelist()}
     except (zipfile.BadZipFile, OSError) as error:
-        raise DataError(f"data.source '{source}': {path.name} is not a whole .npz file: {error}.") from None
+        raise DataError(
+            f"data.source '{source}': {path.name} is not a whole .npz file: {error}.", hint=_SAVE_HINT
+        ) from None
 
 
 def _layout(path: Path, source: str) -> str:
@@ -102,7 +106,7 @@ def _layout(path: Path, source: str) -> str:
     raise DataError(
         f"data.source '{source}': the arrays of {path.name} must be named {known}.",
         got=", ".join(sorted(names)) or None,
-        hint="numpy.savez('data.npz', x_train=x, y_train=y)",
+        hint=_SAVE_HINT,
     )
 
 
@@ -117,13 +121,19 @@ def _read(path: Path, layout: str, source: str) -> Arrays:
     """Read all arrays: they are about to be copied to the cache."""
     missing = set(_LAYOUTS[layout]) - _names(path, source)
     if missing:
-        raise DataError(f"data.source '{source}': {path.name} lacks the arrays {', '.join(sorted(missing))}.")
+        raise DataError(
+            f"data.source '{source}': {path.name} lacks the arrays {', '.join(sorted(missing))}.",
+            hint="give both archives the same arrays",
+        )
     try:
         with np.load(path, allow_pickle=False) as archive:
             return {name: _array(archive, name, path, source) for name in archive.files}
     except (ValueError, OSError, EOFError, zipfile.BadZipFile, zlib.error) as error:
         reason = str(error).splitlines()[0].rstrip(".")
-        raise DataError(f"data.source '{source}': {path.name} cannot be read: {reason}.") from None
+        raise DataError(
+            f"data.source '{source}': {path.name} cannot be read: {reason}.",
+            hint="save it again, or fetch it again from where it came",
+        ) from None
 
 
 def _array(archive: Mapping[str, npt.NDArray[Any]], name: str, path: Path, source: str) -> npt.NDArray[Any]:

@@ -137,6 +137,7 @@ def _check_labels(labels: npt.NDArray[np.int64], num_classes: int, where: str) -
             f"{where} has labels out of range: {num_in(len(bad), 'sample')}, the first of which is number {bad[0]}; "
             f"{num_classes} classes have labels 0 to {num_classes - 1}.",
             got=int(labels[bad[0]]),
+            hint="mend the labels, or leave those samples out",
         )
 
 
