@@ -74,6 +74,13 @@ def test_channels_double_up_to_eight_times() -> None:
     assert ConvNetSpec.of_size({"depth": 2, "width": 6, "dense_widths": []}, CIFAR).dense_widths == ()
 
 
+def test_widths_of_stages_leave_the_depth_to_the_dial() -> None:
+    assert ConvNetSpec.of_size({"stage_widths": "6x16"}, CIFAR).stage_depths == (1, 1)
+    spec = ConvNetSpec.of_size({"stage_widths": "16x32", "params": 3e5}, CIFAR)
+    assert spec.stage_widths == (16, 32)
+    assert abs(spec.count().total / 3e5 - 1) < 0.2
+
+
 @pytest.mark.parametrize(
     ("size", "message"),
     [
@@ -82,6 +89,11 @@ def test_channels_double_up_to_eight_times() -> None:
         ({"depth": 4, "kernel": 4}, "kernel 4 must be odd where is_padded keeps the image's size"),
         ({"stage_depths": "1x1", "stage_widths": "6x16x32"}, "stage_depths has 2 stages and stage_widths 3"),
         ({"depth": 4, "stage_widths": "6x-1"}, "stage_widths"),
+        ({"width": 8, "stage_widths": "6x16"}, "width and stage_widths both say the width"),
+        (
+            {"depth": 4, "dense_widths": [], "dropout": 0.5},
+            "dropout is of the dense layers, and dense_widths has none",
+        ),
         ({"depth": 4, "pool": "sum"}, "pool: input should be 'max' or 'mean'"),
         ({"depth": 4, "init": "zero_residual"}, "init: input should be"),
     ],

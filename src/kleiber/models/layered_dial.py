@@ -85,6 +85,8 @@ class LayeredDial(Generic[S]):
     width_multiple: int = 1
     depth_fields: Collection[str] = field(default=())
     """Fields that say the depth themselves."""
+    width_fields: Collection[str] = field(default=())
+    """Fields that say the width themselves."""
 
     @property
     def family(self) -> str:
@@ -99,14 +101,11 @@ class LayeredDial(Generic[S]):
         """
         turned = self._read(size)
         sizes = Sizes(shape, {key: size[key] for key in size.keys() - _Turned.model_fields.keys()})
-        said = [key for key in self.depth_fields if key in sizes.fields]
-        if said and turned.depth is not None:
-            raise RecipeError(
-                f"{self.family} size: depth and {said[0]} both say the depth.", hint=self.example
-            )
+        says_sizes = self._says("depth", self.depth_fields, turned.depth, sizes)
+        says_sizes |= self._says("width", self.width_fields, turned.width, sizes)
         if turned.params is not None:
             return self._solve(turned, turned.params, sizes)
-        if turned.depth is None and turned.width is None and not said:
+        if turned.depth is None and turned.width is None and not says_sizes:
             raise RecipeError(
                 f"The size of a {self.family} needs depth, width or params.",
                 got=dict(size),
@@ -114,6 +113,15 @@ class LayeredDial(Generic[S]):
             )
         depth = turned.depth or self._depth_of(turned.width, sizes)
         return self._spec(depth, turned.width or self.usual_width(depth, sizes), sizes)
+
+    def _says(self, what: str, fields: Collection[str], turned: int | None, sizes: Sizes) -> bool:
+        """Return whether a field says a size, and raise if the dial says it too."""
+        said = [key for key in fields if key in sizes.fields]
+        if said and turned is not None:
+            raise RecipeError(
+                f"{self.family} size: {what} and {said[0]} both say the {what}.", hint=self.example
+            )
+        return bool(said)
 
     def _read(self, size: Mapping[str, Any]) -> _Turned:
         fields = _fields_of(self.spec_type).keys() - {"family", "shape"}

@@ -39,7 +39,9 @@ def _num_stages(sizes: Sizes) -> int:
 
 def _depths(sizes: Sizes) -> Sequence[int]:
     asked = asked_depth(sizes.fields)
-    return range(1, _MAX_DEPTH + 1) if asked is None else [asked]
+    widths = split_sizes(sizes.fields.get("stage_widths"))
+    fewest = max(1, len(widths)) if isinstance(widths, list | tuple) else 1  # a convolution a stage
+    return range(fewest, max(fewest, _MAX_DEPTH) + 1) if asked is None else [asked]
 
 
 def _usual_width(depth: int, _sizes: Sizes) -> int:
@@ -54,5 +56,6 @@ DIAL = LayeredDial(
     usual_width=_usual_width,
     balanced_width=_usual_width,
     depth_fields=("stage_depths",),
+    width_fields=("stage_widths",),
 )
 """From `depth`, `width` or `params` to a `ConvNetSpec`."""

@@ -66,6 +66,10 @@ class ConvNetSpec(LayeredSpec):
             )
         if self.is_padded and self.kernel % 2 == 0:
             raise ValueError(f"kernel {self.kernel} must be odd where is_padded keeps the image's size")
+        if self.dropout and not self.dense_widths:
+            raise ValueError(
+                f"dropout is of the dense layers, and dense_widths has none, got {self.dropout:g}"
+            )
         if min(self.image_sizes()[-1]) < 1:
             height, width = image_size(self.shape)
             raise ValueError(
