@@ -106,3 +106,13 @@ def test_a_horizon_must_hold_warmup_and_cooldown(design, setting):
     design = design.model_copy(update={"base": design.base.with_values([setting])})
     with pytest.raises(RecipeError, match="the shortest horizon of 16 steps must hold the warm-up"):
         rungs_of(design)
+
+
+def test_branches_need_a_trunk(design):
+    raw = design.model_dump(mode="json", exclude_unset=True)
+    raw["base"]["train"]["schedule"] = {"name": "cosine", "warmup_steps": 4}
+    with pytest.raises(
+        RecipeError,
+        match=r"base\.train\.schedule\.name must be wsd, whose trunk branches can leave, got cosine",
+    ):
+        LadderDesign.of(raw, "the ladder", RecipeError)

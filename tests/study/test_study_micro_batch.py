@@ -59,5 +59,20 @@ def test_samples_are_asked_for_their_shape(monkeypatch, tmp_path):
     assert parts.train.accumulation > 1
 
 
+def test_a_full_batch_is_the_split_before_it_is_parted(monkeypatch, tmp_path):
+    monkeypatch.setenv("KLEIBER_CACHE", str(tmp_path))
+    digits = [
+        "model.family=mlp",
+        "model.depth=1",
+        "model.width=64",
+        "task.name=classification",
+        "data.source=digits",
+    ]
+    recipe = Recipe().with_values([*digits, "train.is_full_batch=true", "train.fits_memory=true"])
+    chosen, says = fit_micro_batch(recipe, limit_bytes=1e9)
+    assert chosen.train.batch_size > 1600
+    assert says.startswith(f"Micro-batches of {chosen.train.batch_size}, 1 a step: ")
+
+
 def test_free_memory_is_some():
     assert 10**8 < free_memory_bytes() < 10**14

@@ -16,7 +16,7 @@ from kleiber.data.batches import Batch, num_sequences, ordered_batches, shuffled
 from kleiber.data.corpus import Corpus, Progress, open_corpus
 from kleiber.data.data import Data, Split
 from kleiber.data.sample_checks import refuse_without_effect
-from kleiber.data.tokenizer import load_tokenizer, write_tokenizer
+from kleiber.data.text_tokenizer import saved_tokenizer
 from kleiber.errors import DataError, RecipeError
 from kleiber.runs import DataShape, default_cache
 from kleiber.runs.recipe import DataRecipe
@@ -101,8 +101,8 @@ def open_text(
     """
     refuse_without_effect(
         recipe,
-        used={"field", "has_quality_filter"},
-        also=("test_frac", "positive_frac", "skips_bad_samples", "normalization"),
+        used={"field", "has_quality_filter", "tokenizer"},
+        also=("test_frac", "positive_frac", "skips_bad_samples", "normalization", "num_workers"),
     )
     check_augment(recipe.augment, DataShape(inputs="tokens"), "lm")
     corpus = open_corpus(recipe, cache or default_cache(), on_progress or (lambda _: None))
@@ -123,14 +123,14 @@ def _with_evaluation_set(corpus: Corpus, recipe: DataRecipe, seed: int) -> TextD
     # Spread evenly, so that a small evaluation set still sees every held-out document.
     starts = np.arange(num) * num_available // num * context
     windows = np.asarray(corpus.val_tokens)[starts[:, None] + np.arange(context + 1)]
-    val_bytes = int(corpus.token_num_bytes[windows[:, 1:]].sum())
+    val_bytes = int(corpus.val_num_bytes[starts[:, None] + np.arange(1, context + 1)].sum())
     meta = DataMeta(
         source=recipe.source,
         corpus_hash=corpus.meta.corpus_hash,
         python_version=platform.python_version(),
         tokenizer_hash=corpus.meta.tokenizer_hash,
         eval_hash=_eval_hash(windows, context, corpus.meta.tokenizer_hash),
-        shape=DataShape(inputs="tokens", vocab_size=len(corpus.token_num_bytes), context=context),
+        shape=DataShape(inputs="tokens", vocab_size=corpus.meta.vocab_size, context=context),
         num_documents=corpus.meta.num_documents,
         num_train_tokens=len(corpus.train_tokens),
         num_val_tokens=num * context,
@@ -158,8 +158,7 @@ def _eval_hash(windows: npt.NDArray[np.unsignedinteger], context: int, tokenizer
 def save_tokenizer(data: Data, folder: Path) -> None:
     """Write the tokenizer of texts beside a model, so that `AutoTokenizer.from_pretrained(folder)` loads it."""
     if data.tokenizer_path is not None:
-        tokenizer = load_tokenizer(data.tokenizer_path.parent)
-        write_tokenizer(tokenizer, folder, context=data.meta.shape.context or 0)
+        saved_tokenizer(data.tokenizer_path.parent).write(folder, context=data.meta.shape.context or 0)
 
 
 def require_tokens(meta: DataMeta, num_tokens: int) -> None:

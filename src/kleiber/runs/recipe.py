@@ -111,6 +111,17 @@ class Recipe(Document):
             found["vocab_size"] = shape.vocab_size
         return self.model_copy(update={"data": data.model_copy(update=found)})
 
+    def with_whole_batch(self, num_train_tokens: int) -> Recipe:
+        """Return the recipe with the training split as its batch, where it asks for that.
+
+        Args:
+            num_train_tokens: Of the split; samples where a sample is the unit.
+        """
+        if not self.train.is_full_batch:
+            return self
+        train = self.train.model_copy(update={"batch_size": num_train_tokens // self.tokens_per_sample})
+        return self.model_copy(update={"train": train})
+
     def with_values(self, assignments: Sequence[str]) -> Recipe:
         """Return the recipe with `a.b=value` assignments applied; values are read as YAML.
 

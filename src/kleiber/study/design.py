@@ -58,6 +58,10 @@ class LadderDesign(Document):
     def _ordered(self) -> Self:
         if any(a >= b for a, b in pairwise(self.horizons)):
             raise ValueError(f"horizons must rise, got {list(self.horizons)}")
+        if self.base.train.schedule.name != "wsd":
+            raise ValueError(
+                f"base.train.schedule.name must be wsd, whose trunk branches can leave, got {self.base.train.schedule.name}"
+            )
         if len(set(self.seeds)) != len(self.seeds):
             raise ValueError(f"seeds must differ, got {list(self.seeds)}")
         return self

@@ -22,8 +22,8 @@ _FREE_FRAC = 0.9
 def fit_micro_batch(recipe: Recipe, *, limit_bytes: float | None = None) -> tuple[Recipe, str]:
     """Return the recipe with as few micro-batches as fit, and a sentence that says so.
 
-    A step over micro-batches of equal size adds up to the gradient of the whole batch, but for rounding, and but for layers
-    that look at a batch as a whole: batch normalization sees a micro-batch at a time.
+    The gradients of micro-batches add up to that of the whole batch, but for rounding, and but for what looks at a batch as
+    a whole: batch normalization, mixup and the balance of experts see a micro-batch at a time.
 
     Args:
         recipe: With `train.fits_memory`; its own accumulation is the fewest that is tried.
@@ -35,8 +35,10 @@ def fit_micro_batch(recipe: Recipe, *, limit_bytes: float | None = None) -> tupl
     """
     train = recipe.train
     free = limit_bytes if limit_bytes is not None else _FREE_FRAC * free_memory_bytes()
-    if recipe.unit == "sample" and recipe.data.shape is None:
-        recipe = recipe.with_shape(open_data(recipe.data, seed=train.seed, task=recipe.task).meta.shape)
+    if train.is_full_batch or (recipe.unit == "sample" and recipe.data.shape is None):
+        meta = open_data(recipe.data, seed=train.seed, task=recipe.task).meta
+        recipe = recipe.with_shape(meta.shape).with_whole_batch(meta.num_train_tokens)
+        train = recipe.train
     choices = [n for n in range(train.accumulation, train.batch_size + 1) if train.batch_size % n == 0]
     first = bisect_left(choices, True, key=lambda n: _peak_bytes(_with(recipe, n)) <= free)
     if first == len(choices):

@@ -31,31 +31,31 @@ def settle(recipe: Recipe, meta: DataMeta, *, num_threads: int, step_time_s: flo
     check_models_text(recipe, spec)
     # The data says vocabulary and shape; a size that said them too could contradict it.
     size = size_of(spec)
+    recipe = recipe.with_whole_batch(meta.num_train_tokens)
     train = recipe.train
-    if train.is_full_batch:
-        num_samples = meta.num_train_tokens // recipe.tokens_per_sample
-        train = train.model_copy(update={"batch_size": num_samples})
-        if num_samples % train.accumulation:
-            raise RecipeError(
-                f"train.accumulation must divide the full batch of {num_samples} samples.",
-                got=train.accumulation,
-                hint="--set train.accumulation=1",
-            )
+    if train.batch_size % train.accumulation:
+        raise RecipeError(
+            f"train.accumulation must divide the full batch of {train.batch_size} samples.",
+            got=train.accumulation,
+            hint="--set train.accumulation=1",
+        )
     parallel = recipe.parallel.model_copy(update={"num_threads": recipe.parallel.num_threads or num_threads})
-    recipe = recipe.model_copy(update={"model": ModelRecipe(**size), "train": train, "parallel": parallel})
-    check_batches(recipe, meta)
-    if not train.stop.is_countable:
-        return recipe
-    steps = min(train.num_steps, _most_steps(recipe, meta, step_time_s))
-    return recipe.model_copy(update={"train": train.model_copy(update={"num_steps": steps})})
+    recipe = recipe.model_copy(update={"model": ModelRecipe(**size), "parallel": parallel})
+    check_batches(recipe, spec, meta)
+    return _within_limits(recipe, meta, step_time_s)
 
 
-def as_settled(recipe: Recipe, known: Recipe) -> Recipe:
+def as_settled(recipe: Recipe, known: Recipe, meta: DataMeta, *, step_time_s: float | None = None) -> Recipe:
     """Return the recipe with its open choices as an earlier run settled them.
 
     Args:
         recipe: As typed.
         known: Of the run.
+        meta: Of its data.
+        step_time_s: As the run was told.
+
+    Raises:
+        RecipeError: A limit that the run did not have allows no step, or is on money and has no price or no plan.
     """
     recipe = recipe.with_shape(known.data.shape)
     train, done = recipe.train, known.train
@@ -64,19 +64,27 @@ def as_settled(recipe: Recipe, known: Recipe) -> Recipe:
         settled["batch_size"] = done.batch_size
     if train.fits_memory:
         settled["accumulation"] = done.accumulation
-    if train.stop.is_countable:
-        settled["num_steps"] = min(train.num_steps, done.num_steps)
     if train.compile == "auto":
         settled["compile"] = done.compile
     size = size_of(resolve_spec(recipe))
     num_threads = recipe.parallel.num_threads or known.parallel.num_threads
-    return recipe.model_copy(
+    recipe = recipe.model_copy(
         update={
             "model": ModelRecipe(**size),
             "train": train.model_copy(update=settled),
             "parallel": recipe.parallel.model_copy(update={"num_threads": num_threads}),
         }
     )
+    return _within_limits(recipe, meta, step_time_s)
+
+
+def _within_limits(recipe: Recipe, meta: DataMeta, step_time_s: float | None) -> Recipe:
+    """Return the recipe with the steps that its countable limits leave."""
+    train = recipe.train
+    if not train.stop.is_countable:
+        return recipe
+    steps = min(train.num_steps, _most_steps(recipe, meta, step_time_s))
+    return recipe.model_copy(update={"train": train.model_copy(update={"num_steps": steps})})
 
 
 def _most_steps(recipe: Recipe, meta: DataMeta, step_time_s: float | None) -> int:
