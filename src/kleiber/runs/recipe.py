@@ -98,14 +98,29 @@ class Recipe(Document):
         return self.tokens_per_step * self.train.num_steps
 
     def with_shape(self, shape: DataShape | None) -> Recipe:
-        """Return the recipe with what its data looks like; text that is modelled says so itself.
+        """Return the recipe with what its data looks like; text that is modelled says so itself, if its tokenizer is trained.
 
         Args:
             shape: Of its data; None leaves the recipe as it is.
         """
-        if self.task.name == "lm" or shape is None:
+        data = self.data
+        if shape is None or (self.task.name == "lm" and shape.vocab_size == data.vocab_size):
             return self
-        return self.model_copy(update={"data": self.data.model_copy(update={"shape": shape})})
+        found: dict[str, Any] = {"shape": shape}
+        if data.tokenizer is not None:
+            found["vocab_size"] = shape.vocab_size
+        return self.model_copy(update={"data": data.model_copy(update=found)})
+
+    def with_whole_batch(self, num_train_tokens: int) -> Recipe:
+        """Return the recipe with the training split as its batch, where it asks for that.
+
+        Args:
+            num_train_tokens: Of the split; samples where a sample is the unit.
+        """
+        if not self.train.is_full_batch:
+            return self
+        train = self.train.model_copy(update={"batch_size": num_train_tokens // self.tokens_per_sample})
+        return self.model_copy(update={"train": train})
 
     def with_values(self, assignments: Sequence[str]) -> Recipe:
         """Return the recipe with `a.b=value` assignments applied; values are read as YAML.
