@@ -59,7 +59,7 @@ def test_a_settled_recipe_gives_the_same_model_whatever_the_dial_becomes(size):
     assert resolve_spec(settled) == spec
     assert settled.parallel.num_threads == 2
     assert settle(settled, TEXT, num_threads=3) == settled
-    assert as_settled(recipe, settled) == settled
+    assert as_settled(recipe, settled, TEXT) == settled
     assert Recipe.of(yaml.safe_load(settled.to_yaml()), "recipe.yaml", RecipeError) == settled
 
 
@@ -81,7 +81,16 @@ def test_the_shape_of_samples_is_settled_and_that_of_text_is_not():
 def test_what_is_countable_shortens_the_schedule(limits, num_steps):
     settled = settle(samples(*limits), meta(), num_threads=1, step_time_s=2.0)
     assert settled.train.num_steps == num_steps
-    assert as_settled(samples(*limits), settled) == settled
+    assert as_settled(samples(*limits), settled, meta(), step_time_s=2.0) == settled
+
+
+def test_more_steps_than_the_run_had_are_another_recipe_unless_its_limit_came_first():
+    both = samples("train.stop.epochs=3", "train.num_steps=7")
+    settled = settle(both, meta(), num_threads=1)
+    assert as_settled(both.with_values(["train.num_steps=9"]), settled, meta()).train.num_steps == 9
+    ended = settle(samples("train.stop.epochs=3", "train.num_steps=900"), meta(), num_threads=1)
+    asked = samples("train.stop.epochs=3", "train.num_steps=901")
+    assert as_settled(asked, ended, meta()) == ended
 
 
 def test_a_limit_on_operations_is_the_counted_ones():
@@ -91,20 +100,48 @@ def test_a_limit_on_operations_is_the_counted_ones():
 
 
 def test_a_full_batch_is_the_training_split():
-    recipe = samples("train.is_full_batch=true", "train.accumulation=4", "train.batch_size=8")
+    recipe = samples("train.is_full_batch=true", "train.accumulation=8")
     settled = settle(recipe, meta(), num_threads=1)
     assert (settled.train.batch_size, settled.num_tokens) == (1000, 1_000_000)
-    assert as_settled(recipe, settled) == settled
+    assert as_settled(recipe, settled, meta()) == settled
     text = Recipe().with_values(["train.is_full_batch=true", "model.depth=2"])
     assert settle(text, TEXT, num_threads=1).train.batch_size == 10_000 // 128
     with pytest.raises(
         RecipeError, match=r"train\.accumulation must divide the full batch of 1000 samples\. Got 3"
     ):
-        settle(
-            samples("train.is_full_batch=true", "train.accumulation=3", "train.batch_size=9"),
-            meta(),
-            num_threads=1,
-        )
+        settle(samples("train.is_full_batch=true", "train.accumulation=3"), meta(), num_threads=1)
+
+
+@pytest.mark.parametrize(
+    ("assignments", "message"),
+    [
+        (["train.batch_size=1001"], r"train\.batch_size must be at most the 1,000 training samples of 'digits'"),
+        (["data.augment=[{name: mixup}]", "train.accumulation=10"], r"mixup needs two samples.* Got '10 / 10'"),
+        (["model.norm=batch", "train.batch_size=1"], r"norm batch of a mlp that leaves one number a channel needs two"),
+        (
+            ["model={family: resnet, depth: 18, width: 4}", "train.batch_size=1"],
+            r"norm batch of a resnet .* needs two samples or more in a micro-batch.* Got '1 / 1'",
+        ),
+        (
+            [
+                "model={family: dual, depth: 1, width: 16}", "task.name=contrastive", "train.batch_size=1",
+                "data.shape={inputs: captions, vocab_size: 9, context: 8, channels: 1, height: 8, width: 8}",
+            ],
+            r"contrastive needs two samples",
+        ),
+    ],
+)  # fmt: skip
+def test_batches_that_are_too_large_or_too_small_are_refused(assignments, message):
+    recipe = samples(*assignments)
+    with pytest.raises(RecipeError, match=message):
+        settle(recipe, meta(shape=recipe.data.shape or IMAGES), num_threads=1)
+
+
+def test_the_norm_of_a_batch_is_content_with_one_sample_of_many_pixels():
+    size = "model={family: resnet, depth: 8, width: 4}"
+    assert settle(samples(size, "train.batch_size=1"), meta(), num_threads=1).train.batch_size == 1
+    two = samples("model.norm=batch", "train.batch_size=2")
+    assert settle(two, meta(), num_threads=1).train.batch_size == 2
 
 
 @pytest.mark.parametrize(

@@ -37,6 +37,11 @@ class WeightLayer:
         return self.num_outputs * self.fan_in + self.num_vector_params
 
     @property
+    def is_normalized(self) -> bool:
+        """Whether a norm with a gain and a shift follows: there are no biases then."""
+        return self.num_vector_params > self.num_outputs
+
+    @property
     def forward_flops(self) -> int:
         """Operations on one sample, 2 per multiply-add."""
         return 2 * self.num_outputs * self.fan_in * self.num_positions
@@ -58,9 +63,19 @@ class LayeredSpec(Document):
         def width(self) -> int:
             """Features or channels of a layer, the first one's where they differ."""
 
+        @property
+        def norm(self) -> str:
+            """Normalization of the layers before the head."""
+
     @abstractmethod
     def layers(self) -> list[WeightLayer]:
         """Return all weight layers; only the places of the first and the last matter."""
+
+    @property
+    def min_batch(self) -> int:
+        """Samples that a forward pass in training needs: the norm of a batch compares two numbers a channel or more."""
+        is_single = any(layer.is_normalized and layer.num_positions == 1 for layer in self.layers())
+        return 2 if self.norm == "batch" and is_single else 1
 
     def hidden_shapes(self) -> list[tuple[int, int]]:
         """Return rows and columns of every matrix before the head, kernels of a convolution laid out in its columns."""

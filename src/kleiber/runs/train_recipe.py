@@ -195,7 +195,8 @@ class TrainRecipe(Document):
 
     @model_validator(mode="after")
     def _divisible(self) -> Self:
-        if self.batch_size % self.accumulation:
+        # A full batch is as large as the training split, which is known when the run starts.
+        if not self.is_full_batch and self.batch_size % self.accumulation:
             raise ValueError(
                 f"accumulation must divide batch_size {self.batch_size}, got {self.accumulation}"
             )

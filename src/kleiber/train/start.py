@@ -56,12 +56,13 @@ def resolve(recipe: Recipe, run: RunFolder) -> Recipe | None:
     """Return the recipe of the run that stands in the folder, if it is this one; None when none stands there.
 
     Raises:
-        RecipeError: The folder holds a run of another recipe.
+        RecipeError: The folder holds a run of another recipe, or the recipe breaks a rule.
     """
     if not run.exists():
         return None
-    known = run.read_record().recipe
-    if as_settled(recipe, known) != known:
+    record = run.read_record()
+    known = record.recipe
+    if as_settled(recipe, known, record.data, step_time_s=record.predicted.step_time_s) != known:
         raise RecipeError(
             f"{run.path} holds a run of another recipe.",
             hint="another folder with -o, or --fresh to start again",
