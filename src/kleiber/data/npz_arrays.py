@@ -56,7 +56,8 @@ def prepare_arrays(target: Path, archives: Sequence[Arrays], recipe: DataRecipe)
         raise DataError(
             f"data.source '{recipe.source}': samples must have one shape, and "
             + ", ".join(f"{name} has {shape}" for name, shape in shapes.items())
-            + "."
+            + ".",
+            hint="save all splits with the same columns, or images of the same size",
         )
     return PreparedMeta(
         content_hash=digest.hexdigest()[:16],
@@ -76,7 +77,9 @@ def _samples(name: str, x: npt.NDArray[Any], source: str) -> tuple[str, npt.NDAr
             hint=f"numpy.savez('data.npz', {name}={name}.astype('float32'), ...)",
         )
     if not x.size:
-        raise DataError(f"data.source '{source}': {name} is empty.", got=x.shape)
+        raise DataError(
+            f"data.source '{source}': {name} is empty.", got=x.shape, hint="name an archive with samples"
+        )
     if x.ndim == 4 or (x.ndim == 3 and x.dtype == np.uint8):
         pixels = x if x.dtype == np.uint8 else _as_float32(x)
         if x.ndim == 3:
@@ -88,6 +91,7 @@ def _samples(name: str, x: npt.NDArray[Any], source: str) -> tuple[str, npt.NDAr
     raise DataError(
         f"data.source '{source}': {name} must be [N, F], [N, T, F], [N, H, W], [N, C, H, W] or [N, H, W, C].",
         got=x.shape,
+        hint=f"{name}={name}.reshape(len({name}), -1)   are columns",
     )
 
 
@@ -100,12 +104,16 @@ def _as_float32(x: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
 def _answers(archive: Arrays, name: str, num: int, source: str) -> npt.NDArray[Any]:
     y = archive.get(f"y_{name}")
     if y is None:
-        raise DataError(f"data.source '{source}': x_{name} has no y_{name} beside it.")
+        raise DataError(
+            f"data.source '{source}': x_{name} has no y_{name} beside it.",
+            hint=f"numpy.savez('data.npz', x_{name}=x, y_{name}=y, ...)",
+        )
     is_column = y.ndim == 1 or (y.ndim == 2 and (y.shape[1] == 1 or y.dtype.kind != "U"))
     if not is_column or len(y) != num or y.dtype.kind not in "buifU":
         raise DataError(
             f"data.source '{source}': y_{name} must hold a class or a number for each of the {num:,} samples.",
             got=f"{y.shape} of {y.dtype}",
+            hint=f"numpy.savez('data.npz', x_{name}=x[:num], y_{name}=y[:num], ...)",
         )
     return y[:, 0] if y.ndim == 2 and y.shape[1] == 1 else y
 
@@ -179,7 +187,8 @@ def _coded(answers: Arrays, classes: tuple[str, ...], source: str) -> tuple[Arra
         strange = sorted({str(name) for name in y} - set(known))
         if strange:
             raise DataError(
-                f"data.source '{source}': y_{split} has classes that are not known: {', '.join(strange[:5])}."
+                f"data.source '{source}': y_{split} has classes that are not known: {', '.join(strange[:5])}.",
+                hint=f"known are {', '.join(known[:5])}; mend the names, or add training samples",
             )
     return {split: np.array([numbers[str(name)] for name in y]) for split, y in answers.items()}, known
 

@@ -60,6 +60,7 @@ def prepare_audio(target: Path, archives: Sequence[Arrays], recipe: DataRecipe) 
         raise DataError(
             f"data.source '{recipe.source}': sample_rate must be one positive number.",
             got=[rate.tolist() if rate.size < 9 else rate.shape for rate in rates],
+            hint="numpy.savez('train.npz', sample_rate=16000, ...)",
         )
     clips = [
         Clip(f"clip {index} of {split}", len(piece), partial(_wave, piece))
@@ -114,12 +115,14 @@ def _pieces(archive: Arrays, name: str, source: str) -> list[npt.NDArray[Any]]:
     ):
         raise DataError(
             f"data.source '{source}': offsets must ascend from 0 to at most the length of {name}, a flat array of "
-            f"{'bytes' if name == 'jpeg' else 'numbers'}."
+            f"{'bytes' if name == 'jpeg' else 'numbers'}.",
+            hint="offsets=numpy.cumsum([0, *map(len, pieces)])",
         )
     if labels.shape != (len(offsets) - 1,) or labels.dtype.kind not in "ui":
         raise DataError(
             f"data.source '{source}': labels must be {len(offsets) - 1:,} whole numbers, one less than offsets.",
             got=f"{labels.shape} of {labels.dtype}",
+            hint="one label for each piece, 0 for the first class",
         )
     bounds = offsets.tolist()
     return [flat[start:end] for start, end in pairwise(bounds)]
@@ -143,7 +146,10 @@ def _is_test(archives: Sequence[Arrays]) -> npt.NDArray[np.bool_]:
 def _classes(archives: Sequence[Arrays], source: str) -> tuple[str, ...]:
     named = {given_classes(archive, source) for archive in archives}
     if len(named) > 1:
-        raise DataError(f"data.source '{source}': the classes of train and test differ.")
+        raise DataError(
+            f"data.source '{source}': the classes of train and test differ.",
+            hint="give both archives the same array classes",
+        )
     return named.pop()
 
 
@@ -154,6 +160,7 @@ def _write_labels(target: Path, archives: Sequence[Arrays], source: str) -> None
         raise DataError(
             f"data.source '{source}': is_test must say yes or no of each of the {len(labels):,} samples.",
             got=is_test.shape,
+            hint="is_test=numpy.arange(len(labels)) >= num_train",
         )
     kept = np.load(target / "kept.npy")
     np.save(target / "labels.npy", labels[kept])

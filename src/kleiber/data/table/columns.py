@@ -152,6 +152,7 @@ def _scan(scan: ColumnScan, rows: Rows, *, has_types: bool) -> None:
                 raise DataError(
                     f"column {scan.name!r} holds a number that is not finite in float32 at {rows.place(index)}.",
                     got=cell,
+                    hint="mend the cell: empty, it is a missing one",
                 )
         elif not isinstance(cell, str):
             raise DataError(
