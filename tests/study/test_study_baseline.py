@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from kleiber.errors import MissingExtraError
+from kleiber.errors import DataError, MissingExtraError
 from kleiber.runs import Recipe
-from kleiber.study.baseline import run_baseline
+from kleiber.study.baseline import estimators, run_baseline
 
 
 @pytest.fixture(autouse=True)
@@ -48,6 +48,22 @@ def test_a_line_is_found_by_a_linear_model(tmp_path):
     found = run_baseline(samples(f"csv:{path}", "regression", "data.target=y"))
     assert metrics(found)["r2"] > 0.999
     assert metrics(found, 1)["r2"] < metrics(found)["r2"]
+
+
+def test_a_large_table_is_learnt_in_part_and_said(monkeypatch):
+    monkeypatch.setitem(estimators._MAX_CELLS, "linear", 64 * 300 + 63)
+    monkeypatch.setitem(estimators._MAX_CELLS, "boosting", 64 * 100)
+    gathered = []
+    whole = estimators.epoch
+    monkeypatch.setattr(
+        estimators, "epoch", lambda data: (gathered.append(len(batch)) or batch for batch in whole(data))
+    )
+    found = run_baseline(samples("digits"))
+    assert [one.notes[0] for one in found.results] == [
+        "It learnt from 300 of 1,438 samples.",
+        "It learnt from 100 of 1,438 samples.",
+    ]
+    assert gathered == [1024, 1024], "no more is read than is learnt from"
 
 
 def test_words_tell_texts_apart(tmp_path):
@@ -97,7 +113,7 @@ def test_a_pair_seen_in_training_is_looked_up(tmp_path):
 
 
 def test_pixels_call_for_the_words_of_their_class():
-    found = run_baseline(samples("digits", "contrastive", "data.context=24", "data.vocab_size=270"))
+    found = run_baseline(samples("digits", "contrastive"))
     # Ten captions that differ in a digit: one in ten by chance.
     assert metrics(found)["image_to_text_recall_at_1"] > 0.7
 
@@ -115,6 +131,13 @@ def test_text_is_measured_as_its_runs_are(small_text):
     found = metrics(run_baseline(recipe))
     assert 1 < found["bits_per_byte"] < 8
     assert found["perplexity"] < 300
+
+
+def test_one_class_is_refused_in_a_sentence():
+    with pytest.raises(
+        DataError, match="needs training samples of two classes, and the 1 that are kept of 'digits'"
+    ):
+        run_baseline(samples("digits", "classification", "data.max_samples=1"))
 
 
 def test_what_is_missing_is_said(monkeypatch):

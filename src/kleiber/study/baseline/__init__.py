@@ -11,8 +11,8 @@ import numpy as np
 import torch
 from torch import nn
 
-from kleiber.data import Data, TextData, open_data
-from kleiber.errors import MissingExtraError
+from kleiber.data import Data, TextData, open_data, with_model_tokenizer
+from kleiber.errors import DataError, MissingExtraError
 from kleiber.runs import Baseline, BaselineResult, Recipe, TaskName
 from kleiber.study.baseline.estimators import ESTIMATORS, EstimatorModule, design_of, fit, suits
 from kleiber.study.baseline.lookups import NearestTarget, PixelsToWords
@@ -35,13 +35,20 @@ def run_baseline(recipe: Recipe, on_progress: Callable[[str], None] | None = Non
         on_progress: Is told each method as it begins.
 
     Raises:
-        DataError: The data is missing, unreadable or too small.
+        DataError: The data is missing, unreadable or too small, or what is kept of it is of one class.
         MissingExtraError: scikit-learn is not installed.
     """
     if recipe.task.name != "lm" and importlib.util.find_spec("sklearn") is None:
         raise MissingExtraError.of("scikit-learn", "data", "A classical baseline")
+    recipe = with_model_tokenizer(recipe)
     plain = recipe.data.model_copy(update={"augment": (), "num_workers": 0})
     data = open_data(plain, seed=recipe.train.seed, task=recipe.task, on_progress=on_progress)
+    if recipe.task.name == "classification" and np.count_nonzero(data.meta.class_counts) < 2:
+        raise DataError(
+            f"A classical baseline needs training samples of two classes, and the {data.meta.num_train_tokens:,} that are kept "
+            f"of '{recipe.data.source}' are of one.",
+            hint="--set data.selection=balanced   or a larger data.max_samples",
+        )
     results = _METHODS[recipe.task.name](recipe, data, on_progress or (lambda _: None))
     return Baseline(eval_hash=data.meta.eval_hash, results=tuple(results))
 

@@ -16,7 +16,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from kleiber.data import PAD_ID, Batch, Data
+from kleiber.data import Batch, Data
 from kleiber.runs import DataMeta, InputKind, TaskRecipe
 
 __all__ = [
@@ -136,16 +136,21 @@ def design_of(data: Data) -> Design:
     from sklearn.feature_extraction.text import TfidfVectorizer  # noqa: PLC0415 - an extra
 
     vectorizer = TfidfVectorizer(
-        analyzer=token_grams, min_df=2, max_features=200_000, sublinear_tf=True, dtype=np.float32
+        analyzer=token_grams(data), min_df=2, max_features=200_000, sublinear_tf=True, dtype=np.float32
     )
     vectorizer.fit(row for batch in epoch(data) for row in batch.tokens)
     return lambda batch: vectorizer.transform(batch.tokens)
 
 
-def token_grams(row: npt.NDArray[np.int64]) -> list[int]:
-    """Return the tokens of a text and its pairs of neighbours, each as one number."""
-    ids: list[int] = row[row != PAD_ID].tolist()
-    return ids + [(first + 1) * 10_000_000 + second for first, second in pairwise(ids)]
+def token_grams(data: Data) -> Callable[[npt.NDArray[np.int64]], list[int]]:
+    """Return what turns a text of `data` into its tokens and pairs of neighbours, each as one number."""
+    pad_id = data.meta.shape.pad_id
+
+    def grams(row: npt.NDArray[np.int64]) -> list[int]:
+        ids: list[int] = row[row != pad_id].tolist()
+        return ids + [(first + 1) * 10_000_000 + second for first, second in pairwise(ids)]
+
+    return grams
 
 
 def fit(name: str, task: TaskRecipe, data: Data, design: Design) -> Fitted:
@@ -157,22 +162,34 @@ def fit(name: str, task: TaskRecipe, data: Data, design: Design) -> Fitted:
         data: Without augmentation.
         design: Of `design_of`.
     """
-    batches = list(epoch(data))
-    rows = _stacked([design(batch) for batch in batches])
-    num = rows.shape[0]
-    if isinstance(rows, np.ndarray):
-        num = min(num, max(1, _MAX_CELLS[name] // rows.shape[1]))
     if task.name == "classification":
+        rows, labels_N = _table(data, design, "labels", _MAX_CELLS[name])
         model = ESTIMATORS[name].classify()
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of iterations that do not converge, which is said
-            model.fit(rows[:num], np.concatenate([batch.arrays["labels"] for batch in batches])[:num])
+            model.fit(rows, labels_N)
     else:
+        rows, values_NK = _table(data, design, "values", _MAX_CELLS[name])
         model = ESTIMATORS[name].regress()
-        values_NK = np.concatenate([batch.arrays["values"] for batch in batches])
-        model.fit(rows[:num], _standardized(values_NK, data.meta)[:num])
+        model.fit(rows, _standardized(values_NK, data.meta))
     is_converged = ESTIMATORS[name].is_dense or not np.any(getattr(model, "n_iter_", 0) == _MAX_ITERATIONS)
-    return Fitted(model, design, num, is_converged)
+    return Fitted(model, design, rows.shape[0], is_converged)
+
+
+def _table(data: Data, design: Design, answers: str, max_cells: int) -> tuple[Any, npt.NDArray[np.generic]]:
+    """Return the rows that are learnt from and what is asked of each; of dense ones no more than `max_cells` numbers."""
+    rows: list[Any] = []
+    asked: list[npt.NDArray[np.generic]] = []
+    num, most = 0, data.meta.num_train_tokens
+    for batch in epoch(data):
+        rows.append(design(batch))
+        asked.append(batch.arrays[answers])
+        num += len(batch)
+        if isinstance(rows[-1], np.ndarray):
+            most = max(1, max_cells // rows[-1].shape[1])
+        if num >= most:
+            break
+    return _stacked(rows)[:most], np.concatenate(asked)[:most]
 
 
 def suits(name: str, inputs: InputKind) -> bool:
@@ -180,9 +197,8 @@ def suits(name: str, inputs: InputKind) -> bool:
     return not (ESTIMATORS[name].is_dense and inputs == "tokens")
 
 
-def _standardized(values_NK: npt.NDArray[np.float32], meta: DataMeta) -> npt.NDArray[np.float64]:
-    std = np.array(meta.target_std)
-    scaled: npt.NDArray[np.float64] = (values_NK - np.array(meta.target_mean)) / np.where(std > 0, std, 1)
+def _standardized(values_NK: npt.NDArray[Any], meta: DataMeta) -> npt.NDArray[np.float64]:
+    scaled: npt.NDArray[np.float64] = (values_NK - np.array(meta.target_mean)) / np.array(meta.target_std)
     return scaled
 
 
