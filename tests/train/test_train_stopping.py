@@ -6,7 +6,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from kleiber.errors import Interrupted
+from kleiber.errors import Interrupted, UsageError
 from kleiber.runs import DataShape, Recipe, RunFolder
 from kleiber.train import train
 from kleiber.train.checkpoint import read_newest
@@ -104,6 +104,28 @@ def test_an_interrupted_run_goes_on_to_the_same_bits(digits, tmp_path, changes):
     assert same(tmp_path / "whole", tmp_path / "parts")
     whole, parts = (RunFolder(tmp_path / name).read_record().result for name in ("whole", "parts"))
     assert whole.val_loss == parts.val_loss
+
+
+def test_a_run_cut_off_after_its_last_step_is_judged_once(digits, tmp_path):
+    # The last validation is the third that is worse: judged again it would be a fourth, and end the run by patience.
+    patient = ["train.stop.patience=4", "train.optimizer.lr=0.3", "train.num_steps=400", "train.schedule.name=constant"]
+    recipe = digits.with_values(patient)
+    best = train(recipe, tmp_path / "long").result.num_steps - 20
+    recipe = recipe.with_values([f"train.num_steps={best + 15}"])
+    folder = tmp_path / "short"
+    whole = train(recipe, folder)
+    assert read_newest(RunFolder(folder).checkpoints_path)[0].counters.guard.num_worse == 3
+    whole.model_copy(update={"status": "running", "result": None}).write(RunFolder(folder).record_path)
+    assert train(recipe, folder).result.stopped_by is whole.result.stopped_by is None
+
+
+def test_a_fresh_start_that_cannot_begin_leaves_the_run_that_stands_there(digits, tmp_path):
+    whole = train(digits, tmp_path / "run")
+    for wrong in ("data.source=imagefolder:nowhere", "train.batch_size=100000"):
+        with pytest.raises(UsageError):
+            train(digits.with_values([wrong]), tmp_path / "run", resume=False)
+        assert RunFolder(tmp_path / "run").read_record() == whole
+        assert weights(tmp_path / "run")
 
 
 def test_small_models_are_not_worth_compiling_for_few_steps(digits, monkeypatch):

@@ -82,7 +82,7 @@ class Loop:
                         hint=RESUME_HINT,
                     )
         self.is_interrupted = interrupt.is_set
-        return metrics or self._evaluate()
+        return metrics or self._measure()  # of a run whose last step was done, and judged, before it was stopped
 
     @property
     def _has_ended(self) -> bool:
@@ -94,16 +94,18 @@ class Loop:
         state.guard.check_time(state.elapsed_s + time.perf_counter() - self._started)
         if not (self._has_ended or state.step % train.val_every == 0):
             return None
-        return self._evaluate()
-
-    def _evaluate(self) -> Metrics:
-        state = self.state
-        with state.averaged() as module:
-            metrics = self.task.evaluate(module, self.data)
-            if not math.isfinite(metrics.loss):
-                raise self._diverged("validation loss", state.step, metrics.loss)
-            if state.guard.is_better(metrics.loss, state.step) and self.recipe.train.stop.patience:
+        metrics = self._measure()
+        if state.guard.is_better(metrics.loss, state.step) and train.stop.patience:
+            with state.averaged():
                 state.keep_best()
+        return metrics
+
+    def _measure(self) -> Metrics:
+        """Return the metrics of what the run would come to now."""
+        with self.state.averaged() as module:
+            metrics = self.task.evaluate(module, self.data)
+        if not math.isfinite(metrics.loss):
+            raise self._diverged("validation loss", self.state.step, metrics.loss)
         return metrics
 
     def _diverged(self, what: str, step: int, got: float) -> DivergedError:

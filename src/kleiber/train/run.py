@@ -48,7 +48,7 @@ def train(
     Args:
         recipe: What to do; `parallel.num_threads` None becomes the number of cores.
         folder: The run folder; made when missing.
-        resume: False starts again from step 0 and forgets what stood there.
+        resume: False starts again from step 0 and forgets what stood there, once recipe and data are known to be good.
         branch: Start from a trunk's checkpoint: the same data, optimizer and schedule up to its step.
         predicted: What was said of the run beforehand; goes into its record.
         on_progress: Called at every log step.
@@ -64,9 +64,7 @@ def train(
     """
     run = RunFolder(folder)
     with exclusive(folder):
-        if not resume:
-            _forget(run)
-        known = resolve(recipe, run)
+        known = resolve(recipe, run) if resume else None
         if known and (record := run.read_record()).status == "finished":
             return record
         notice = on_notice or _to_stderr
@@ -82,6 +80,8 @@ def train(
         if recipe.task.name == "lm":
             require_tokens(data.meta, recipe.num_tokens)
         spec = resolve_spec(recipe)
+        if not resume:
+            _forget(run)  # not before what is asked instead is known to be possible
         record = open_record(recipe, run, spec=spec, data=data, branch=branch, predicted=predicted)
         try:
             result, is_interrupted = _work(
