@@ -74,7 +74,14 @@ def test_a_changed_file_is_another_corpus(
 def test_two_caches_agree_to_the_byte(small_recipe: DataRecipe, tmp_path: Path) -> None:
     folders = [opened(small_recipe, tmp_path / name)[0].folder for name in ("a", "b")]
     names = sorted(path.name for path in folders[0].iterdir())
-    assert names == ["meta.json", "token_num_bytes.npy", "tokenizer.json", "train.npy", "val.npy"]
+    assert names == [
+        "meta.json",
+        "tokenizer.json",
+        "tokenizer_config.json",
+        "train.npy",
+        "val.npy",
+        "val_num_bytes.npy",
+    ]
     for name in names:
         assert (folders[0] / name).read_bytes() == (folders[1] / name).read_bytes()
 
@@ -123,7 +130,7 @@ def test_a_tokenizer_that_does_not_fit_on_the_disk_is_said(small_recipe: DataRec
     assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
 
 
-@pytest.mark.parametrize("name", ["meta.json", "train.npy", "token_num_bytes.npy"])
+@pytest.mark.parametrize("name", ["meta.json", "train.npy", "val_num_bytes.npy"])
 def test_a_damaged_cache_says_what_to_remove(small_recipe: DataRecipe, tmp_path: Path, name: str) -> None:
     folder = opened(small_recipe, tmp_path)[0].folder
     content = (folder / name).read_bytes()

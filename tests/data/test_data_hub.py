@@ -60,7 +60,7 @@ def images(folder: Path, first: bytes | None = None) -> str:
 def test_images_come_with_the_names_of_their_classes(tmp_path: Path) -> None:
     source = source_of(images(tmp_path), tmp_path)
     assert source.classes == ("cat", "dog", "owl")
-    assert source.shape.model_dump(exclude_none=True) == {
+    assert source.shape.model_dump(exclude_defaults=True) == {
         "inputs": "images",
         "channels": 3,
         "height": 4,

@@ -40,7 +40,7 @@ def test_windows_are_the_past_and_what_follows(tmp_path: Path) -> None:
     source = source_of(
         ten_rows(tmp_path), tmp_path, context=3, horizon=2, val_frac=0.2, test_frac=0.2, columns=["x"]
     )
-    assert source.shape.model_dump(exclude_none=True) == {
+    assert source.shape.model_dump(exclude_defaults=True) == {
         "inputs": "series",
         "context": 3,
         "num_features": 2,

@@ -72,7 +72,7 @@ def test_texts_become_tokens_and_back(tmp_path: Path, monkeypatch: pytest.Monkey
     assert source.train.lengths is not None
     assert source.train.lengths[3] == np.count_nonzero(rows)
     assert np.all(np.diff(rows[0] == 0) >= 0), "padding stands at the end"
-    assert source.shape.model_dump(exclude_none=True) == {
+    assert source.shape.model_dump(exclude_defaults=True) == {
         "inputs": "tokens",
         "vocab_size": 280,
         "context": 40,
@@ -126,7 +126,11 @@ def test_pairs_share_a_tokenizer_and_targets_begin_and_end(tmp_path: Path) -> No
     path = tmp_path / "pairs.jsonl"
     path.write_text("\n".join(map(json.dumps, rows)))
     source = source_of(str(path), tmp_path, "seq2seq", "pairs", context=20)
-    assert source.shape.model_dump(exclude_none=True) == {"inputs": "pairs", "vocab_size": 280, "context": 20}
+    assert source.shape.model_dump(exclude_defaults=True) == {
+        "inputs": "pairs",
+        "vocab_size": 280,
+        "context": 20,
+    }
     assert texts_of(source, "train", "source") == [row["en"] for row in rows]
     assert texts_of(source, "train", "target") == [row["de"] for row in rows]
     target = source.train.samples.gather(np.array([0]))["target"][0].tolist()

@@ -14,14 +14,14 @@ from hypothesis import strategies as st
 from tokenizers import Tokenizer
 
 from kleiber.data import tokenizer as tokenizer_module
+from kleiber.data.text_tokenizer import TextTokenizer
+from kleiber.data.token_bytes import token_num_bytes
 from kleiber.data.tokenizer import (
     END_OF_TEXT_ID,
     encode_texts,
     load_tokenizer,
-    token_num_bytes,
     tokenizer_hash,
     train_tokenizer,
-    write_tokenizer,
 )
 from kleiber.errors import DataError
 
@@ -40,7 +40,7 @@ def test_the_vocabulary_is_exact_and_covers_every_byte(tokenizer: Tokenizer) -> 
 @given(texts=st.lists(st.one_of(st.text(), st.just("a<|endoftext|>b")), max_size=4))
 def test_tokens_give_the_texts_back(tokenizer: Tokenizer, texts: list[str]) -> None:
     texts = [text.encode(errors="ignore").decode() for text in texts]
-    tokens = encode_texts(tokenizer, texts)
+    tokens = encode_texts(tokenizer, texts).tokens
     assert tokens.dtype == np.uint16
     ends = np.flatnonzero(tokens == END_OF_TEXT_ID)
     assert len(ends) == len(texts)  # a text that spells the token does not make one
@@ -53,10 +53,10 @@ def test_a_long_text_is_encoded_in_pieces_without_a_seam(
     modules_folder: Path, tokenizer: Tokenizer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     texts = [(modules_folder / name).read_text() for name in ("textwrap.py", "calendar.py")]
-    whole = encode_texts(tokenizer, texts)
+    whole = encode_texts(tokenizer, texts).tokens
     monkeypatch.setattr(tokenizer_module, "_CHARS_A_PIECE", 2000)
     monkeypatch.setattr(tokenizer_module, "_CHARS_A_BATCH", 5000)
-    pieces = encode_texts(tokenizer, texts)
+    pieces = encode_texts(tokenizer, texts).tokens
     assert tokenizer.decode(pieces.tolist()) == tokenizer.decode(whole.tolist()) == "".join(texts)
     assert (pieces == END_OF_TEXT_ID).sum() == 2
     assert len(whole) <= len(pieces) < 1.02 * len(whole)
@@ -67,7 +67,7 @@ def test_a_large_vocabulary_takes_four_bytes_a_token(
 ) -> None:
     large = Tokenizer.from_str(tokenizer.to_str())
     large.add_tokens([f"<{number}>" for number in range(70_000)])
-    assert encode_texts(large, ["a<69999>"]).tolist()[1] == 400 + 69_999
+    assert encode_texts(large, ["a<69999>"]).tokens.tolist()[1] == 400 + 69_999
 
 
 def test_a_short_text_cannot_fill_the_vocabulary() -> None:
@@ -106,12 +106,12 @@ def test_the_merges_do_not_depend_on_threads(modules_folder: Path) -> None:
 
 
 def test_a_saved_tokenizer_loads_the_same(tokenizer: Tokenizer, tmp_path: Path) -> None:
-    write_tokenizer(tokenizer, tmp_path, context=32)
+    TextTokenizer(tokenizer).write(tmp_path, context=32)
     assert tokenizer_hash(load_tokenizer(tmp_path)) == tokenizer_hash(tokenizer)
 
 
 def test_transformers_loads_it_beside_a_qwen3_config(tokenizer: Tokenizer, tmp_path: Path) -> None:
-    write_tokenizer(tokenizer, tmp_path, context=32)
+    TextTokenizer(tokenizer).write(tmp_path, context=32)
     (tmp_path / "config.json").write_text(json.dumps({"model_type": "qwen3"}))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # transformers' own deprecations at import

@@ -10,7 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tokenizers import Tokenizer
 
-from kleiber.data.tokenizer import train_tokenizer, write_tokenizer
+from kleiber.data.text_tokenizer import TextTokenizer
+from kleiber.data.tokenizer import train_tokenizer
 from kleiber.errors import DataError, KleiberError, RunFolderError, UsageError
 from kleiber.infer import Sampling, TextStream, TorchEngine, generate, pick
 from kleiber.models import build, save
@@ -153,7 +154,7 @@ def test_typed_text_never_is_the_end_of_text() -> None:
 def test_an_engine_loads_a_run_and_a_model_folder(tmp_path: Path) -> None:
     module = random_module()
     save(module, module.spec, tmp_path / "run" / "model")
-    write_tokenizer(tokenizer(), tmp_path / "run" / "model", context=CONTEXT)
+    TextTokenizer(tokenizer()).write(tmp_path / "run" / "model", context=CONTEXT)
     for folder in (tmp_path / "run", tmp_path / "run" / "model"):
         engine = TorchEngine.load(folder)
         assert np.array_equal(engine.prefill([5, 6]), ENGINE.prefill([5, 6]))

@@ -172,7 +172,6 @@ def test_initial_weights() -> None:
 @pytest.mark.parametrize(
     ("key", "value", "message"),
     [
-        ("pad_token_id", 3, "config.json: pad_token_id must be 0. Got 3"),
         ("is_decoder", True, "is_decoder must be False"),
         ("classifier_dropout", 0.3, "classifier_dropout must be None"),
         ("hidden_act", "gelu_new", "activation: input should be"),

@@ -161,7 +161,7 @@ def test_documents_are_frozen():
         ),
         (
             {"data": {"vocab_size": 10}},
-            "r.yaml: data.vocab_size: input should be greater than or equal to 257. Got 10.",
+            "r.yaml: data.vocab_size: a tokenizer that is trained has at least 257 entries, got 10.",
         ),
         ([1], "r.yaml must hold a mapping of keys to values. Got 'list'."),
         (None, "r.yaml must hold a mapping of keys to values. Got 'NoneType'."),

@@ -6,7 +6,8 @@ import torch
 from torch import nn
 
 from kleiber.data import Batch
-from kleiber.data.tokenizer import train_tokenizer, write_tokenizer
+from kleiber.data.text_tokenizer import TextTokenizer
+from kleiber.data.tokenizer import train_tokenizer
 from kleiber.models import build
 from kleiber.models.seq2seq.spec import Seq2SeqSpec
 from kleiber.runs import DataShape, TaskRecipe
@@ -82,7 +83,7 @@ def words(tmp_path, make_data):
     ]
     meant = [text.replace("hat", "roof") for text in said]
     tokenizer = train_tokenizer([" ".join([*said, *meant])], 270, source="test")
-    write_tokenizer(tokenizer, tmp_path, context=64)
+    TextTokenizer(tokenizer).write(tmp_path, context=64)
 
     def rows(texts, start):
         ids = [[0] * start + tokenizer.encode(text).ids + [0] for text in texts]

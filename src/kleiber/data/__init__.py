@@ -2,6 +2,7 @@
 
 from kleiber.data.batches import Batch
 from kleiber.data.data import Data, Samples, Split
+from kleiber.data.model_tokenizer import with_model_tokenizer
 from kleiber.data.opening import open_data
 from kleiber.data.passages import END_OF_TEXT
 from kleiber.data.text_data import MAX_EPOCHS, TextData, require_tokens, save_tokenizer
@@ -22,4 +23,5 @@ __all__ = [
     "open_data",
     "require_tokens",
     "save_tokenizer",
+    "with_model_tokenizer",
 ]

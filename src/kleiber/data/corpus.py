@@ -6,7 +6,6 @@ import hashlib
 import platform
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from functools import partial
 from importlib import metadata
 from pathlib import Path
 from typing import Literal
@@ -16,21 +15,17 @@ import numpy.typing as npt
 from tokenizers import Tokenizer
 
 from kleiber.data.documents import chosen_documents, cleaned
+from kleiber.data.given_tokenizer import given_tokenizer
 from kleiber.data.holdout import split
 from kleiber.data.passages import joined
 from kleiber.data.source_files import SourceFiles
 from kleiber.data.stdlib import stdlib_files
 from kleiber.data.text_files import text_files
-from kleiber.data.tokenizer import (
-    encode_texts,
-    load_tokenizer,
-    token_num_bytes,
-    tokenizer_hash,
-    train_tokenizer,
-)
+from kleiber.data.text_tokenizer import TextTokenizer
+from kleiber.data.tokenizer import load_tokenizer, train_tokenizer
 from kleiber.errors import DataError, RunFolderError, nearest
 from kleiber.runs.document import Document, hash_of
-from kleiber.runs.files import write_folder, write_text
+from kleiber.runs.files import write_folder
 from kleiber.runs.recipe import DataRecipe
 
 __all__ = ["Corpus", "CorpusMeta", "Progress", "open_corpus", "source_files"]
@@ -50,18 +45,19 @@ _HEEDED = {
 }
 """Keys of a recipe that tokens depend on."""
 
-_VERSION: Literal[1] = 1
+_VERSION: Literal[2] = 2
 """Of the preparation below: raise it when the same files would give other tokens."""
 
 
 class CorpusMeta(Document):
     """What was prepared: `meta.json` beside the tokens."""
 
-    version: Literal[1] = 1
+    version: Literal[2] = 2
     source: str
     corpus_hash: str
     """Of the documents' names and texts in order."""
     tokenizer_hash: str
+    vocab_size: int
     num_documents: int
     num_val_passages: int
     """Documents, or parts of long ones, that are held out."""
@@ -82,8 +78,8 @@ class Corpus:
     meta: CorpusMeta
     train_tokens: npt.NDArray[np.unsignedinteger]
     val_tokens: npt.NDArray[np.unsignedinteger]
-    token_num_bytes: npt.NDArray[np.int32]
-    """Bytes of text that each token of the vocabulary stands for."""
+    val_num_bytes: npt.NDArray[np.int32]
+    """Bytes of text that each token of validation stands for [num_val_tokens]."""
 
 
 def source_files(recipe: DataRecipe) -> SourceFiles:
@@ -121,24 +117,32 @@ def open_corpus(recipe: DataRecipe, cache: Path, on_progress: Progress) -> Corpu
         StorageError: The cache cannot be written.
     """
     files = source_files(recipe)
+    given, recipe = given_tokenizer(recipe)
     key = hash_of(
         {
             "version": _VERSION,
             "root": str(files.root.resolve()),
             "files": files.stats(),
             "recipe": recipe.model_dump(include=_HEEDED),
+            "tokenizer": given and given.key(),
             "python": platform.python_version(),
             "tokenizers": metadata.version("tokenizers"),
         }
     )
     folder = cache / "corpora" / key
     if not folder.is_dir():
-        _prepare(files, recipe, cache, folder, on_progress)
+        _prepare(files, recipe, given, cache=cache, folder=folder, on_progress=on_progress)
     return _load(folder)
 
 
 def _prepare(
-    files: SourceFiles, recipe: DataRecipe, cache: Path, folder: Path, on_progress: Progress
+    files: SourceFiles,
+    recipe: DataRecipe,
+    given: TextTokenizer | None,
+    *,
+    cache: Path,
+    folder: Path,
+    on_progress: Progress,
 ) -> None:
     on_progress("reading the text")
     clean = cleaned(files.read(), recipe)
@@ -146,36 +150,41 @@ def _prepare(
     on_progress("grouping near-duplicates")
     parts = split(documents, recipe.val_frac, source=recipe.source)
     chosen = chosen_documents(parts.train, recipe)
-    on_progress("training the tokenizer")
-    # Of all training documents: losses on more or fewer of them compare.
-    tokenizer = _tokenizer(joined(parts.train), recipe, cache)
+    if given is None:
+        on_progress("training the tokenizer")
+        # Of all training documents: losses on more or fewer of them compare.
+        tokenizer = TextTokenizer(_trained(joined(parts.train), recipe, cache))
+    else:
+        tokenizer = given
     on_progress("encoding")
-    train, val = joined(chosen), joined(parts.val)
-    train_tokens, val_tokens = encode_texts(tokenizer, train), encode_texts(tokenizer, val)
+    val = joined(parts.val)
+    train_tokens = tokenizer.encode(joined(chosen), separator=tokenizer.end_id).tokens
+    val_tokens = tokenizer.encode(val, separator=tokenizer.end_id).tokens
     meta = CorpusMeta(
         source=recipe.source,
         corpus_hash=_hash_texts(text for document in documents for text in (document.name, document.text)),
-        tokenizer_hash=tokenizer_hash(tokenizer),
+        tokenizer_hash=tokenizer.hash,
+        vocab_size=tokenizer.vocab_size,
         num_documents=len(documents),
         num_val_passages=len(parts.val),
         num_lines_cut=parts.num_lines_cut,
         num_train_tokens=len(train_tokens),
         num_val_tokens=len(val_tokens),
         num_duplicates=clean.num_duplicates,
-        notes=clean.notes,
+        notes=(*clean.notes, *tokenizer.note()),
     )
 
     def write(target: Path) -> None:
         np.save(target / "train.npy", train_tokens)
         np.save(target / "val.npy", val_tokens)
-        np.save(target / "token_num_bytes.npy", token_num_bytes(tokenizer))
-        _write_tokenizer(tokenizer, target)
+        np.save(target / "val_num_bytes.npy", tokenizer.num_bytes(val, val_tokens))
+        tokenizer.write(target)
         meta.write(target / "meta.json")
 
     write_folder(folder, write)
 
 
-def _tokenizer(train: list[str], recipe: DataRecipe, cache: Path) -> Tokenizer:
+def _trained(train: list[str], recipe: DataRecipe, cache: Path) -> Tokenizer:
     """Return the tokenizer of a train split, trained unless the same text was seen before."""
     version = metadata.version("tokenizers")
     key = hash_of({"text": _hash_texts(train), "vocab_size": recipe.vocab_size, "tokenizers": version})
@@ -183,13 +192,8 @@ def _tokenizer(train: list[str], recipe: DataRecipe, cache: Path) -> Tokenizer:
     if folder.is_dir():
         return load_tokenizer(folder)
     tokenizer = train_tokenizer(train, recipe.vocab_size, source=recipe.source)
-    write_folder(folder, partial(_write_tokenizer, tokenizer))
+    write_folder(folder, TextTokenizer(tokenizer).write)
     return tokenizer
-
-
-def _write_tokenizer(tokenizer: Tokenizer, folder: Path) -> None:
-    # Tokenizer.save would raise a bare Exception on a full disk.
-    write_text(folder / "tokenizer.json", tokenizer.to_str(pretty=True))
 
 
 def _hash_texts(texts: Iterable[str]) -> str:
@@ -208,7 +212,7 @@ def _load(folder: Path) -> Corpus:
             meta=CorpusMeta.read(folder / "meta.json"),
             train_tokens=np.load(folder / "train.npy", mmap_mode="r"),
             val_tokens=np.load(folder / "val.npy", mmap_mode="r"),
-            token_num_bytes=np.load(folder / "token_num_bytes.npy"),
+            val_num_bytes=np.load(folder / "val_num_bytes.npy", mmap_mode="r"),
         )
     except (OSError, ValueError, EOFError, RunFolderError) as error:
         reason = str(error).splitlines()[0]

@@ -36,6 +36,7 @@ _OF_SOME_SOURCES = (
     "image_size",
     "horizon",
     "has_quality_filter",
+    "tokenizer",
 )
 """Keys of `data` that only some kinds of sources read."""
 

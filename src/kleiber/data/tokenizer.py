@@ -3,27 +3,26 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+from tokenizers import Encoding, Tokenizer, decoders, models, pre_tokenizers, trainers
 
 from kleiber.data.passages import END_OF_TEXT, Passage, cut_document
 from kleiber.errors import DataError
-from kleiber.runs.files import write_text
 
 __all__ = [
     "END_OF_TEXT_ID",
+    "EncodedTexts",
     "encode_texts",
+    "encoded_pieces",
     "load_tokenizer",
     "token_dtype",
-    "token_num_bytes",
     "tokenizer_hash",
     "train_tokenizer",
-    "write_tokenizer",
 ]
 
 END_OF_TEXT_ID = 0
@@ -34,6 +33,16 @@ MIN_FREQUENCY = 2
 
 _CHARS_A_PIECE = 2**18
 _CHARS_A_BATCH = 2**22
+
+
+@dataclass(frozen=True)
+class EncodedTexts:
+    """Texts one after the other."""
+
+    tokens: npt.NDArray[np.unsignedinteger]
+    """[num_tokens], of the smallest unsigned type that holds the vocabulary."""
+    ends: npt.NDArray[np.int64]
+    """Where the token that follows each text stands [num_texts]."""
 
 
 def train_tokenizer(texts: Iterable[str], vocab_size: int, *, source: str) -> Tokenizer:
@@ -87,27 +96,51 @@ def train_tokenizer(texts: Iterable[str], vocab_size: int, *, source: str) -> To
     return tokenizer
 
 
-def encode_texts(tokenizer: Tokenizer, texts: Sequence[str]) -> npt.NDArray[np.unsignedinteger]:
+def encode_texts(
+    tokenizer: Tokenizer,
+    texts: Sequence[str],
+    *,
+    separator: int = END_OF_TEXT_ID,
+    vocab_size: int | None = None,
+) -> EncodedTexts:
     """Return the tokens of the texts in one row, each text followed by the end-of-text token.
 
     A text that itself spells `<|endoftext|>` is spelt out in bytes: only document ends get the token.
 
     Args:
-        tokenizer: Of `train_tokenizer`.
+        tokenizer: Of `train_tokenizer`, or another.
         texts: Documents, in order.
+        separator: The token that follows each.
+        vocab_size: Numbers that there are; None where they have no gaps.
+    """
+    dtype = token_dtype(vocab_size or tokenizer.get_vocab_size())
+    parts: list[npt.NDArray[np.unsignedinteger]] = [np.empty(0, dtype)]
+    ends: list[int] = []
+    num_tokens = 0
+    for encoding, _, is_end in encoded_pieces(tokenizer, texts):
+        parts.append(np.array(encoding.ids + [separator] * is_end, dtype))
+        num_tokens += len(parts[-1])
+        ends += [num_tokens - 1] * is_end
+    return EncodedTexts(np.concatenate(parts), np.array(ends, np.int64))
 
-    Returns:
-        Tokens [num_tokens], of the smallest unsigned type that holds the vocabulary.
+
+def encoded_pieces(
+    tokenizer: Tokenizer, texts: Iterable[str], *, has_offsets: bool = False
+) -> Iterator[tuple[Encoding, str, bool]]:
+    """Yield the texts, long ones in pieces: the encoding of each without special tokens, the piece, whether it ends its text.
+
+    Args:
+        tokenizer: Left as it is.
+        texts: In order.
+        has_offsets: Whether encodings say where in the piece their tokens stand.
     """
     plain = Tokenizer.from_str(tokenizer.to_str())
     plain.encode_special_tokens = True
-    dtype = token_dtype(plain.get_vocab_size())
-    parts: list[npt.NDArray[np.unsignedinteger]] = [np.empty(0, dtype)]
+    encode_batch = plain.encode_batch if has_offsets else plain.encode_batch_fast
     for batch in _batched(_pieces(texts)):
-        encodings = plain.encode_batch_fast([piece for piece, _ in batch], add_special_tokens=False)
-        for encoding, (_, is_end) in zip(encodings, batch, strict=True):
-            parts.append(np.array(encoding.ids + [END_OF_TEXT_ID] * is_end, dtype))
-    return np.concatenate(parts)
+        encodings = encode_batch([piece for piece, _ in batch], add_special_tokens=False)
+        for encoding, (piece, is_end) in zip(encodings, batch, strict=True):
+            yield encoding, piece, is_end
 
 
 def _pieces(texts: Iterable[str]) -> Iterator[tuple[str, bool]]:
@@ -141,33 +174,9 @@ def token_dtype(vocab_size: int) -> type[np.unsignedinteger]:
     return np.uint16 if vocab_size <= 2**16 else np.uint32
 
 
-def token_num_bytes(tokenizer: Tokenizer) -> npt.NDArray[np.int32]:
-    """Return how many bytes of text each token stands for [vocab_size]; end-of-text stands for none."""
-    # Byte-level tokens are spelt with one character a byte.
-    sizes = np.zeros(tokenizer.get_vocab_size(), np.int32)
-    for name, number in tokenizer.get_vocab().items():
-        sizes[number] = len(name)
-    sizes[END_OF_TEXT_ID] = 0
-    return sizes
-
-
 def tokenizer_hash(tokenizer: Tokenizer) -> str:
     """Return the first 16 hexadecimal digits of the SHA-256 of the tokenizer's JSON."""
     return hashlib.sha256(tokenizer.to_str().encode()).hexdigest()[:16]
-
-
-def write_tokenizer(tokenizer: Tokenizer, folder: Path, *, context: int) -> None:
-    """Write the files that `AutoTokenizer.from_pretrained` reads, each whole or not at all."""
-    config = {
-        "tokenizer_class": "PreTrainedTokenizerFast",
-        "bos_token": END_OF_TEXT,
-        "eos_token": END_OF_TEXT,
-        "pad_token": END_OF_TEXT,
-        "model_max_length": context,
-        "clean_up_tokenization_spaces": False,
-    }
-    write_text(folder / "tokenizer.json", tokenizer.to_str(pretty=True))
-    write_text(folder / "tokenizer_config.json", json.dumps(config, indent=2) + "\n")
 
 
 def load_tokenizer(folder: Path) -> Tokenizer:

@@ -13,7 +13,7 @@ from kleiber.runs.data_shape import PAD_ID
 __all__ = ["is_token", "last_token"]
 
 
-def is_token(tokens_BT: Tensor) -> Tensor:
+def is_token(tokens_BT: Tensor, pad_id: int = PAD_ID) -> Tensor:
     """Return which tokens are no padding, [B, T] bool; of a text that is all padding the first is read all the same.
 
     Example:
@@ -21,10 +21,10 @@ def is_token(tokens_BT: Tensor) -> Tensor:
         [[True, True, False], [True, False, False]]
     """
     is_first_T = torch.arange(tokens_BT.shape[1], device=tokens_BT.device) == 0
-    return (tokens_BT != PAD_ID) | is_first_T
+    return (tokens_BT != pad_id) | is_first_T
 
 
-def last_token(tokens_BT: Tensor) -> Tensor:
+def last_token(tokens_BT: Tensor, pad_id: int = PAD_ID) -> Tensor:
     """Return the position of the last token of each text, [B].
 
     Example:
@@ -32,4 +32,4 @@ def last_token(tokens_BT: Tensor) -> Tensor:
         [1, 0]
     """
     positions_T = torch.arange(tokens_BT.shape[1], device=tokens_BT.device)
-    return (is_token(tokens_BT) * positions_T).amax(1)
+    return (is_token(tokens_BT, pad_id) * positions_T).amax(1)

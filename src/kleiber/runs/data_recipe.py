@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from kleiber.runs.data_shape import DataShape
 from kleiber.runs.document import Document
 
 __all__ = ["AugmentRecipe", "DataRecipe"]
+
+_MIN_TRAINED = 257
+"""The bytes, and the end of text."""
 
 
 class AugmentRecipe(Document):
@@ -46,8 +49,11 @@ class DataRecipe(Document):
     """Columns of features; None takes all but the target."""
     split_field: str | None = None
     """Column whose values `train`, `valid` and `test` say where a row belongs; None takes what the source says, or splits."""
-    vocab_size: int = Field(default=1024, ge=257, le=1_000_000)
-    """Entries of the byte-level BPE tokenizer, trained on the train split."""
+    tokenizer: str | None = Field(default=None, min_length=1)
+    """Folder (or name on the hub) of the tokenizer that texts are read by, its special tokens included; None takes that of an `hf`
+    model's folder, else trains one on the train split."""
+    vocab_size: int = Field(default=1024, ge=2, le=1_000_000)
+    """Entries of the byte-level BPE tokenizer that is trained, at least 257; of another tokenizer it follows."""
     context: int = Field(default=128, ge=2, le=1_048_576)
     """Tokens in a sequence; steps in a window of a series."""
     horizon: int = Field(default=1, ge=1, le=10_000)
@@ -80,3 +86,10 @@ class DataRecipe(Document):
     """Processes that prepare batches ahead; the batches are the same with any number."""
     shape: DataShape | None = None
     """What came out; resolved when the run starts, None for lm, whose vocabulary and context say all."""
+
+    @field_validator("vocab_size")
+    @classmethod
+    def _holds_bytes(cls, value: int, info: ValidationInfo) -> int:
+        if value < _MIN_TRAINED and info.data.get("tokenizer") is None:
+            raise ValueError(f"a tokenizer that is trained has at least {_MIN_TRAINED} entries, got {value}")
+        return value

@@ -15,7 +15,7 @@ InputKind = Literal["tokens", "images", "features", "series", "pairs", "captions
 of a source and a target text, `captions`: images with a text each."""
 
 PAD_ID = 0
-"""The token that fills short texts: `<|endoftext|>`, which never stands inside one."""
+"""The token that fills short texts where the tokenizer was trained here: `<|endoftext|>`, which never stands inside one."""
 
 _Positive = Annotated[int, Field(strict=True, ge=1, le=10_000_000)]
 
@@ -41,6 +41,10 @@ class DataShape(Document):
     """Columns of a table, or values at each step of a series."""
     num_outputs: _Positive | None = None
     """Classes, or values to predict; None where tokens or a likeness are predicted."""
+    pad_id: int = Field(default=PAD_ID, strict=True, ge=0)
+    """The token that fills short texts, and begins targets."""
+    end_id: int = Field(default=PAD_ID, strict=True, ge=0)
+    """The token that ends targets."""
 
     @property
     def num_inputs(self) -> int:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from kleiber.cost import Calibration, load_calibration, save_calibration
-from kleiber.data import open_data, require_tokens
+from kleiber.data import open_data, require_tokens, with_model_tokenizer
 from kleiber.errors import RecipeError, RunFolderError
 from kleiber.fleet import Executor, Job, JobEvent, LocalExecutor
 from kleiber.runs import Row, RunFolder, row_of
@@ -141,7 +141,7 @@ def prepare_data(design: LadderDesign, on_progress: Callable[[str], None] | None
     Raises:
         DataError: The data is missing, unreadable, or text too small for the longest run.
     """
-    base = design.base
+    base = with_model_tokenizer(design.base)
     meta = open_data(base.data, seed=design.seeds[0], task=base.task, on_progress=on_progress).meta
     if base.task.name == "lm":
         num_steps = max(*design.horizons, design.target.num_steps)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from bisect import bisect_left
 
-from kleiber.data import open_data
+from kleiber.data import open_data, with_model_tokenizer
 from kleiber.errors import RecipeError
 from kleiber.models import resolve_spec
 from kleiber.runs import Recipe, free_memory_bytes
@@ -33,6 +33,7 @@ def fit_micro_batch(recipe: Recipe, *, limit_bytes: float | None = None) -> tupl
         RecipeError: Not even one sample at a time fits.
         DataError: The data is missing or unreadable.
     """
+    recipe = with_model_tokenizer(recipe)
     train = recipe.train
     free = limit_bytes if limit_bytes is not None else _FREE_FRAC * free_memory_bytes()
     if train.is_full_batch or (recipe.unit == "sample" and recipe.data.shape is None):

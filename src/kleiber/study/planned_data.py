@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 from kleiber.cost import load_calibration
 from kleiber.errors import DataError, RecipeError
@@ -69,7 +70,7 @@ def as_typed(inputs: Sequence[str], example: DataShape) -> DataShape:
     if len(inputs) > 1:
         raise RecipeError("A family takes one --input.", got=" ".join(inputs), hint=hint)
     sizes = parse_inputs(inputs)[0].size
-    kept = {"num_outputs": example.num_outputs}
+    kept: dict[str, Any] = {"num_outputs": example.num_outputs}
     match sizes:
         case (channels, height, width) if example.inputs == "captions":
             return example.model_copy(update={"channels": channels, "height": height, "width": width})
@@ -90,6 +91,10 @@ def of_data(recipe: Recipe) -> Recipe:
     Raises:
         DataError: The data cannot be opened; the hint plans without it where that can be.
     """
+    if recipe.model.family == "hf" or recipe.data.tokenizer is not None:
+        from kleiber.data import with_model_tokenizer  # noqa: PLC0415 - most plans need no data
+
+        recipe = with_model_tokenizer(recipe)
     has_shape = recipe.task.name == "lm" or recipe.data.shape is not None
     if has_shape and not (recipe.train.is_full_batch or recipe.train.stop.is_countable):
         return recipe

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from kleiber.cost import Calibration
-from kleiber.data import open_data
+from kleiber.data import open_data, with_model_tokenizer
 from kleiber.errors import ConventionError
 from kleiber.models import resolve_spec
 from kleiber.runs import DataMeta, Predicted, Recipe, Record, now, num_cores
@@ -38,6 +38,7 @@ def predict(
         RecipeError: The model's size breaks a rule.
         DataError: The text is missing, unreadable or too small.
     """
+    recipe = with_model_tokenizer(recipe)
     if forecast is not None and recipe.task.name == "lm" and not recipe.train.stop.is_countable:
         # What takes no text is checked first.
         spec, num_tokens = resolve_spec(recipe), recipe.num_tokens

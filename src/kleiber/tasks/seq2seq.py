@@ -12,7 +12,7 @@ import numpy as np
 import torch.nn.functional as F  # noqa: N812 - the field's own name for it
 from torch import Tensor, nn
 
-from kleiber.data import Batch, Data, Split
+from kleiber.data import PAD_ID, Batch, Data, Split
 from kleiber.data.targets import counted
 from kleiber.models.seq2seq.beam import generate
 from kleiber.models.seq2seq.module import Seq2Seq
@@ -48,24 +48,25 @@ class SequenceToSequence:
 
     def __init__(self, recipe: TaskRecipe, meta: DataMeta | None = None) -> None:
         self._smoothing, self._beam_size = recipe.label_smoothing, recipe.beam_size
+        self._end_id = PAD_ID if meta is None else meta.shape.end_id
         if meta is not None:
             require_metrics("sacrebleu")
 
     def loss(self, module: nn.Module, batch: Batch) -> Tensor:
         """Return the mean over all tokens of the batch's targets."""
-        losses_BT, counted_BT = _losses(module, batch, self._smoothing)
+        losses_BT, counted_BT = _losses(module, batch, self._smoothing, self._end_id)
         return losses_BT.sum() / counted_BT.sum()
 
     def weight(self, batch: Batch) -> float:
         """Return the number of tokens of the targets."""
-        return float(counted(tensor(batch, "target")[:, 1:]).sum())
+        return float(counted(tensor(batch, "target")[:, 1:], self._end_id).sum())
 
     def evaluate(self, module: nn.Module, data: Data, split: Split = "val") -> Metrics:
         """Return loss, BLEU of what is written by greedy or beam search, and perplexity."""
         sums, counts = [], []
         with evaluating(module):
             for batch in split_batches(data, split):
-                losses_BT, counted_BT = _losses(module, batch, 0.0)
+                losses_BT, counted_BT = _losses(module, batch, 0.0, self._end_id)
                 sums.append(losses_BT.double().sum(1).numpy())
                 counts.append(counted_BT.double().sum(1).numpy())
         losses_N, num_tokens_N = np.concatenate(sums), np.concatenate(counts)
@@ -110,7 +111,7 @@ def _written(module: nn.Module, source_BS: Tensor, beam_size: int) -> Tensor:
     return cast("Writer", module).generate(source_BS, beam_size=beam_size)
 
 
-def _losses(module: nn.Module, batch: Batch, smoothing: float) -> tuple[Tensor, Tensor]:
+def _losses(module: nn.Module, batch: Batch, smoothing: float, end_id: int) -> tuple[Tensor, Tensor]:
     """Return the loss of each token of the targets, 0 of those that pad, and which those are not, [B, T] each."""
     target = tensor(batch, "target")
     read_BT, asked_BT = target[:, :-1], target[:, 1:]
@@ -118,5 +119,5 @@ def _losses(module: nn.Module, batch: Batch, smoothing: float) -> tuple[Tensor, 
     losses_BT = F.cross_entropy(
         logits_BTV.flatten(0, 1), asked_BT.flatten(), reduction="none", label_smoothing=smoothing
     ).view_as(asked_BT)
-    counted_BT = counted(asked_BT)
+    counted_BT = counted(asked_BT, end_id)
     return losses_BT * counted_BT, counted_BT

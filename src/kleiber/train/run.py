@@ -12,7 +12,7 @@ from pathlib import Path
 
 import torch
 
-from kleiber.data import Data, open_data, require_tokens, save_tokenizer
+from kleiber.data import Data, open_data, require_tokens, save_tokenizer, with_model_tokenizer
 from kleiber.errors import Interrupted, KleiberError, StorageError, UsageError
 from kleiber.models import Spec, resolve_spec, save
 from kleiber.runs import Predicted, Recipe, Record, Result, RunFolder, environment, now, write_shown
@@ -64,6 +64,7 @@ def train(
     """
     run = RunFolder(folder)
     with exclusive(folder):
+        recipe = with_model_tokenizer(recipe)
         known = resolve(recipe, run) if resume else None
         if known and (record := run.read_record()).status == "finished":
             return record

@@ -47,7 +47,7 @@ def row_source(
         )
     if recipe.field is None:
         return feature_source(table, recipe, task, cache=cache, on_progress=on_progress)
-    refuse_without_effect(recipe, used={"field", "target", "split_field", "has_quality_filter"})
+    refuse_without_effect(recipe, used={"field", "target", "split_field", "has_quality_filter", "tokenizer"})
     field = table.require(recipe.field, "field")
     if field == table.target(recipe):
         raise DataError(
@@ -86,7 +86,7 @@ def pair_source(
     table: Table, recipe: DataRecipe, task: TaskRecipe, *, cache: Path, on_progress: Progress
 ) -> Source:
     """Return the rows of a table as pairs of texts."""
-    refuse_without_effect(recipe, used={"field", "target", "split_field", "has_quality_filter"})
+    refuse_without_effect(recipe, used={"field", "target", "split_field", "has_quality_filter", "tokenizer"})
     texts = [name for name in table.columns if name != recipe.split_field]
     field, target = recipe.field, recipe.target
     if len(texts) == 2:

@@ -19,19 +19,45 @@ __all__ = ["PaddedTexts"]
 
 
 @dataclass(frozen=True)
+class Frame:
+    """Special tokens around a text, as a tokenizer that was trained here has them unless said otherwise."""
+
+    prefix: tuple[int, ...] = ()
+    """Before every text."""
+    suffix: tuple[int, ...] = ()
+    """After every text."""
+    pad_id: int = PAD_ID
+    end_id: int = END_OF_TEXT_ID
+    """Ends a target where the suffix is empty."""
+
+    def around(self, role: str) -> tuple[tuple[int, ...], tuple[int, ...]]:
+        """Return what stands before and after the tokens of a text in a role.
+
+        Example:
+            >>> Frame(prefix=(2,), suffix=(3,)).around("tokens"), Frame().around("target")
+            (((2,), (3,)), ((0,), (0,)))
+        """
+        if role != "target":
+            return self.prefix, self.suffix
+        return (self.pad_id, *self.prefix), self.suffix or (self.end_id,)
+
+
+@dataclass(frozen=True)
 class PaddedTexts:
     """Texts by role, each cut or padded to T tokens.
 
-    `tokens` and `source` are the text's tokens, then padding. `target` is `END_OF_TEXT_ID`, which begins it, then the tokens, then
-    `END_OF_TEXT_ID`, which ends it, then padding, which is the same number; a target that is cut has no end
-    (`kleiber.data.targets` says what counts).
+    `tokens` and `source` are the text's tokens in their frame, then padding; where they are cut, the frame stays. `target` is
+    padding, which begins it, then the framed tokens, which end in a token that says so, then padding; a target that is cut has no
+    end (`kleiber.data.targets` says what counts).
     """
 
     stored: MappedSamples
-    """By role `r`: `r`, the tokens of all texts [num_tokens], each text followed by `END_OF_TEXT_ID`, and `r_ends`, where those
-    stand [N]."""
+    """By role `r`: `r`, the tokens of all texts [num_tokens], each text followed by one that separates it, and `r_ends`, where
+    those stand [N]."""
     context: int
     """T"""
+    frame: Frame = Frame()
+    """What the tokenizer puts around texts."""
 
     @property
     def roles(self) -> tuple[str, ...]:
@@ -54,11 +80,18 @@ class PaddedTexts:
 
     def _rows(self, role: str, indices_B: npt.NDArray[np.intp]) -> npt.NDArray[np.int64]:
         tokens, ends = self.stored.arrays[role], self.stored.arrays[f"{role}_ends"]
-        num_first = int(role == "target")
+        before, after = self.frame.around(role)
+        room = self.context - len(before) - (0 if role == "target" else len(after))
         starts_B = np.where(indices_B > 0, ends[indices_B - 1] + 1, 0)
-        positions_BT = starts_B[:, None] + np.arange(self.context - num_first)
-        is_own_BT = positions_BT < ends[indices_B][:, None]
-        own_BT = np.where(is_own_BT, tokens[np.minimum(positions_BT, len(tokens) - 1)], PAD_ID)
-        rows_BT = np.full((len(indices_B), self.context), END_OF_TEXT_ID, np.int64)
-        rows_BT[:, num_first:] = own_BT
-        return rows_BT
+        lengths_B = np.minimum(ends[indices_B] - starts_B, max(0, room))
+        # As long as a cut target with its end; what is beyond the context is left out below.
+        width = len(before) + max(0, room) + len(after)
+        rows_BT = np.full((len(indices_B), width), self.frame.pad_id, np.int64)
+        rows_BT[:, : len(before)] = before
+        places_BT = np.arange(max(0, room))
+        is_own_BT = places_BT < lengths_B[:, None]
+        own_BT = tokens[np.minimum(starts_B[:, None] + places_BT, len(tokens) - 1)]
+        rows_BT[:, len(before) : len(before) + max(0, room)][is_own_BT] = own_BT[is_own_BT]
+        for index, token in enumerate(after):
+            rows_BT[np.arange(len(rows_BT)), len(before) + lengths_B + index] = token
+        return np.ascontiguousarray(rows_BT[:, : self.context])

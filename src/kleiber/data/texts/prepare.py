@@ -14,7 +14,6 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-from tokenizers import Tokenizer
 
 from kleiber.data.corpus import Progress
 from kleiber.data.prepared import NpyWriter, PreparedMeta
@@ -22,11 +21,11 @@ from kleiber.data.sample_checks import num_in
 from kleiber.data.table.answers import SPLIT_NUMBERS, Answers
 from kleiber.data.table.parts import save_answers, train_rows
 from kleiber.data.table.table import Rows, Table
+from kleiber.data.text_tokenizer import TextTokenizer
 from kleiber.data.texts.groups import TextGroups
 from kleiber.data.texts.quality import fault_of
-from kleiber.data.tokenizer import END_OF_TEXT_ID, encode_texts, train_tokenizer
+from kleiber.data.tokenizer import train_tokenizer
 from kleiber.errors import DataError
-from kleiber.runs.files import write_text
 from kleiber.runs.recipe import DataRecipe
 
 __all__ = ["prepare_texts"]
@@ -48,6 +47,7 @@ def prepare_texts(
     answers: Answers,
     recipe: DataRecipe,
     *,
+    tokenizer: TextTokenizer | None,
     folder: Path,
     on_progress: Progress,
 ) -> PreparedMeta:
@@ -61,6 +61,7 @@ def prepare_texts(
         columns: Column of each role.
         answers: Of all rows.
         recipe: Vocabulary, what is held out, what is filtered.
+        tokenizer: None trains one.
         folder: Where the arrays go.
         on_progress: Is told each stage as it begins.
 
@@ -74,11 +75,11 @@ def prepare_texts(
     groups = read.groups.numbers()
     is_learnt = np.zeros(len(groups), bool)
     is_learnt[train_rows(answers, recipe, groups=groups)] = True
-    on_progress("training the tokenizer")
-    tokenizer = train_tokenizer(
-        _train_texts(table, columns, is_learnt), recipe.vocab_size, source=table.source
-    )
-    write_text(folder / "tokenizer.json", tokenizer.to_str(pretty=True))
+    if tokenizer is None:
+        on_progress("training the tokenizer")
+        texts = _train_texts(table, columns, is_learnt)
+        tokenizer = TextTokenizer(train_tokenizer(texts, recipe.vocab_size, source=table.source))
+    tokenizer.write(folder)
     on_progress("encoding")
     _encode(table, columns, tokenizer, folder)
     save_answers(answers, folder)
@@ -89,7 +90,7 @@ def prepare_texts(
         content_hash=read.digest.hexdigest()[:16],
         classes=answers.classes,
         num_bad_samples=answers.num_bad,
-        notes=notes,
+        notes=(*notes, *tokenizer.note()),
     )
 
 
@@ -172,7 +173,7 @@ def _train_texts(table: Table, columns: Mapping[str, str], is_learnt: npt.NDArra
             yield from (texts[index] for index in chosen)
 
 
-def _encode(table: Table, columns: Mapping[str, str], tokenizer: Tokenizer, folder: Path) -> None:
+def _encode(table: Table, columns: Mapping[str, str], tokenizer: TextTokenizer, folder: Path) -> None:
     with ExitStack() as stack:
         writers = {
             name: stack.enter_context(closing(NpyWriter(folder / f"{name}.npy")))
@@ -182,8 +183,7 @@ def _encode(table: Table, columns: Mapping[str, str], tokenizer: Tokenizer, fold
         num_before = dict.fromkeys(columns, 0)
         for rows in table.chunks():
             for role, column in columns.items():
-                tokens = encode_texts(tokenizer, _texts(rows, column))
-                ends = np.flatnonzero(tokens == END_OF_TEXT_ID) + num_before[role]
-                num_before[role] += len(tokens)
-                writers[role].append(tokens)
-                writers[f"{role}_ends"].append(ends.astype(np.int64))
+                encoded = tokenizer.encode(_texts(rows, column), separator=tokenizer.pad_id)
+                writers[role].append(encoded.tokens)
+                writers[f"{role}_ends"].append(encoded.ends + num_before[role])
+                num_before[role] += len(encoded.tokens)

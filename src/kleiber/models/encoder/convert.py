@@ -20,7 +20,6 @@ __all__ = ["config_of", "load", "save", "spec_of"]
 
 _ARCHITECTURE = "BertForSequenceClassification"
 _FIXED = {
-    "pad_token_id": PAD_ID,
     "is_decoder": False,
     "add_cross_attention": False,
     "position_embedding_type": "absolute",
@@ -75,6 +74,7 @@ def config_of(spec: EncoderSpec) -> dict[str, Any]:
         "vocab_size": spec.shape.vocab_size,
         "max_position_embeddings": spec.shape.context,
         "type_vocab_size": spec.num_token_types,
+        "pad_token_id": spec.shape.pad_id,
         **_FIXED,
         **label_keys(spec.num_outputs),
         "kleiber": {"init": spec.init},
@@ -95,6 +95,7 @@ def spec_of(config: Mapping[str, Any], where: str) -> EncoderSpec:
         "vocab_size": config.get("vocab_size"),
         "context": config.get("max_position_embeddings"),
         "num_outputs": num_labels(config),
+        "pad_id": config.get("pad_token_id", PAD_ID),
     }
     num_types = {"num_token_types": config.get("type_vocab_size", 2)}
     return EncoderSpec.of(

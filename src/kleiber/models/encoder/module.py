@@ -55,7 +55,7 @@ class Encoder(FamilyModule):
         # Positions and the one type are added up before they meet a batch.
         places_TW = self.positions.weight[: tokens_BT.shape[1]] + self.token_types.weight[0]
         x_BTW = self._drop(self.embedding_norm(self.tokens(tokens_BT) + places_TW))
-        mask_B11T = is_token(tokens_BT)[:, None, None]
+        mask_B11T = is_token(tokens_BT, self.spec.shape.pad_id)[:, None, None]
         for block in self.blocks:
             x_BTW = block(x_BTW, mask_B11T)
         answers_BC: Tensor = self.head(self._drop(torch.tanh(self.pooler(x_BTW[:, 0]))))

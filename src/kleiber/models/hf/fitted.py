@@ -13,7 +13,6 @@ from kleiber.models.hf.files import Stamp, folder_of, stamp_of
 from kleiber.models.hf.spec import HFSpec
 from kleiber.models.seen_data import is_modelled
 from kleiber.runs import DataShape
-from kleiber.runs.data_shape import PAD_ID
 
 __all__ = ["Fitted", "Head", "fitted"]
 
@@ -75,20 +74,20 @@ def _head_of(shape: DataShape) -> Head:
 def _fit_text_(config: Any, head: Head, spec: HFSpec) -> list[str]:
     """Set vocabulary and padding; return what was said."""
     text, shape, notes = config.get_text_config(), spec.shape, []
-    if text.vocab_size != shape.vocab_size:
-        if spec.pretrained:
+    if spec.pretrained:
+        if (shape.vocab_size or 0) > text.vocab_size:
             raise RecipeError(
                 f"hf: {spec.path} was trained with a vocabulary of {text.vocab_size:,} tokens, and that of the data has "
                 f"{shape.vocab_size:,}: its weights do not fit.",
-                hint=f"--set data.vocab_size={text.vocab_size}   with the model's own tokenizer",
+                hint=f"--set data.tokenizer={spec.path}   the model's own",
             )
+        notes.append(f"Tokens must be numbered as when {spec.path} was trained: by the same tokenizer.")
+    elif text.vocab_size != shape.vocab_size:
         notes.append(
             f"The vocabulary is the data's {shape.vocab_size:,} tokens, not the config's {text.vocab_size:,}."
         )
         text.vocab_size = shape.vocab_size
-    elif spec.pretrained:
-        notes.append(f"Tokens must be numbered as when {spec.path} was trained: by the same tokenizer.")
-    _fit_special_tokens_(config, text, head)
+    _fit_special_tokens_(config, text, head, shape)
     positions = num_positions(text)
     if positions is not None and shape.context is not None and shape.context > positions:
         raise RecipeError(
@@ -101,15 +100,22 @@ def _fit_text_(config: Any, head: Head, spec: HFSpec) -> list[str]:
     return notes
 
 
-def _fit_special_tokens_(config: Any, text: Any, head: Head) -> None:
-    """Set the padding to ours; text that is modelled has none, and its token of that number is learnt as any other."""
-    pad = None if head == "CAUSAL_LM" else PAD_ID
+def _fit_special_tokens_(config: Any, text: Any, head: Head, shape: DataShape) -> None:
+    """Set the padding to the data's, and the end of pairs.
+
+    Text that is modelled has no padding: its token of that number is learnt as any other.
+    """
+    pad = None if head == "CAUSAL_LM" else shape.pad_id
     for one in {id(config): config, id(text): text}.values():
         one.pad_token_id = pad
         for name in ("bos_token_id", "eos_token_id", "decoder_start_token_id"):
             number = getattr(one, name, None)
             if isinstance(number, int) and number >= text.vocab_size:
-                setattr(one, name, PAD_ID)
+                setattr(one, name, shape.pad_id)
+        if head == "SEQ_TO_SEQ_CAUSAL_LM":
+            one.eos_token_id = shape.end_id
+            if getattr(one, "decoder_start_token_id", None) is None:
+                one.decoder_start_token_id = shape.pad_id
 
 
 def _fit_images_(config: Any, spec: HFSpec) -> list[str]:

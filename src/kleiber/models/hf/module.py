@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from kleiber.models.family import FamilyModule
+from kleiber.models.foreign.transformers_config import quiet
 from kleiber.models.groups import ParamGroups, groups_of
 from kleiber.models.hf.fitted import fitted
 from kleiber.models.hf.pretrained import pretrained_model
@@ -41,8 +42,45 @@ class HF(FamilyModule):
         Args:
             inputs: `tokens_BT`, `images_BCHW`, or `source_BS` and `target_BT`.
         """
-        logits: Tensor = self.model(**_keywords(self._head, *inputs)).logits
+        logits: Tensor = self.model(**self._keywords(*inputs)).logits
         return logits
+
+    def _keywords(self, *inputs: Tensor) -> dict[str, Tensor]:
+        """Return the arguments by the names that transformers has for them; what is padding is masked."""
+        if self._head == "IMAGE_CLASSIFICATION":
+            return {"pixel_values": inputs[0]}
+        if self._head == "CAUSAL_LM":
+            return {"input_ids": inputs[0]}
+        read = {"input_ids": inputs[0], "attention_mask": is_token(inputs[0], self.spec.shape.pad_id).long()}
+        if self._head == "SEQ_TO_SEQ_CAUSAL_LM":
+            # Data begins targets with padding, as most decoders do; this one may know another start.
+            start_B1 = torch.full_like(inputs[1][:, :1], self.config.decoder_start_token_id)
+            read["decoder_input_ids"] = torch.cat((start_B1, inputs[1][:, 1:]), 1)
+        return read
+
+    @torch.no_grad()
+    def generate(self, source_BS: Tensor, *, beam_size: int) -> Tensor:
+        """Return a target for each source by the search of transformers, [B, T]: without its start, padded at the end."""
+        write: Any = self.model.generate
+        shape = self.spec.shape
+        with quiet():
+            written_BT: Tensor = write(
+                input_ids=source_BS,
+                attention_mask=is_token(source_BS, shape.pad_id).long(),
+                num_beams=beam_size,
+                do_sample=False,
+                use_cache=True,
+                max_new_tokens=(shape.context or 2) - 1,
+                pad_token_id=shape.pad_id,
+                eos_token_id=shape.end_id,
+                decoder_start_token_id=self.config.decoder_start_token_id,
+            )
+        return written_BT[:, 1:]
+
+    @property
+    def config(self) -> Any:
+        """What transformers built the model with."""
+        return self.model.config
 
     def param_groups(self) -> ParamGroups:
         """Return the names of all parameters by how an optimizer treats them: tables and positions, the head, the rest."""
@@ -61,23 +99,11 @@ class HF(FamilyModule):
         ask: Any = self.model.get_output_embeddings
         head = ask() if self.spec.shape.num_outputs is None else None
         if head is None:
-            rows = self.spec.shape.num_outputs or self.spec.shape.vocab_size
+            rows = self.spec.shape.num_outputs or self.config.get_text_config().vocab_size
             linears = [part for part in self.model.modules() if isinstance(part, nn.Linear)]
             head = next((part for part in reversed(linears) if part.out_features == rows), None)
         own = set() if head is None else {id(param) for param in head.parameters()}
         return {name for name, param in params.items() if id(param) in own}
-
-
-def _keywords(head: str, *inputs: Tensor) -> dict[str, Tensor]:
-    """Return the arguments by the names that transformers has for them; what is padding is masked."""
-    if head == "IMAGE_CLASSIFICATION":
-        return {"pixel_values": inputs[0]}
-    if head == "CAUSAL_LM":
-        return {"input_ids": inputs[0]}
-    read = {"input_ids": inputs[0], "attention_mask": is_token(inputs[0]).long()}
-    if head == "SEQ_TO_SEQ_CAUSAL_LM":
-        read["decoder_input_ids"] = inputs[1]
-    return read
 
 
 def build(spec: HFSpec, *, seed: int = 0) -> HF:

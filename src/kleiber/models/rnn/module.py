@@ -55,8 +55,8 @@ class RNN(FamilyModule):
             return states_BTW[:, -1] if is_last else states_BTW.mean(1)
         if is_last:
             rows_B = torch.arange(len(inputs), device=inputs.device)
-            return states_BTW[rows_B, last_token(inputs)]
-        is_token_BT1 = is_token(inputs)[..., None]
+            return states_BTW[rows_B, last_token(inputs, self.spec.shape.pad_id)]
+        is_token_BT1 = is_token(inputs, self.spec.shape.pad_id)[..., None]
         return (states_BTW * is_token_BT1).sum(1) / is_token_BT1.sum(1)
 
     def _drop(self, x_BTW: Tensor) -> Tensor:

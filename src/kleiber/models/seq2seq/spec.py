@@ -12,6 +12,7 @@ from kleiber.errors import RecipeError
 from kleiber.models.activations import ActivationName
 from kleiber.models.block_sizes import BlockSizes
 from kleiber.runs import DataShape, Document, ParamCount
+from kleiber.runs.data_shape import PAD_ID
 
 __all__ = ["Seq2SeqSpec"]
 
@@ -81,6 +82,12 @@ class Seq2SeqSpec(Document):
         if not _is_readable(shape):
             raise RecipeError(
                 _READS, got=shape.inputs, hint="--set data.source=pairs:PATH --set task.name=seq2seq"
+            )
+        if (shape.pad_id, shape.end_id) != (PAD_ID, PAD_ID):
+            raise RecipeError(
+                "seq2seq begins, ends and pads texts with token 0, as a tokenizer that is trained for it does; that of "
+                f"data.tokenizer pads with {shape.pad_id} and ends with {shape.end_id}.",
+                hint="--set data.tokenizer=null   or --set model.family=hf",
             )
         return cls.model_validate(resolve_dial(size, shape).model_dump())
 

@@ -34,7 +34,7 @@ class NearestTarget(nn.Module):
         batches = list(epoch(data))
         self.vocab_size = data.meta.shape.vocab_size or 1
         self.targets_NT = np.concatenate([batch.arrays["target"] for batch in batches])
-        self.vectorizer = TfidfVectorizer(analyzer=token_grams, dtype=np.float32)
+        self.vectorizer = TfidfVectorizer(analyzer=token_grams(data), dtype=np.float32)
         self.sources = self.vectorizer.fit_transform(
             row for batch in batches for row in batch.arrays["source"]
         )
