@@ -9,7 +9,7 @@ from torch import nn
 from kleiber.data import Batch
 from kleiber.errors import DataError
 from kleiber.runs import DataShape, TaskRecipe
-from kleiber.tasks.classification import Classification
+from kleiber.tasks.classification import Classification, log_odds
 
 LOGITS = np.float32([[2, 0, -1], [0.5, 1, 0], [-1, 0, 3], [0, 0.2, 0.1]])
 LABELS = np.array([0, 0, 2, 1])
@@ -54,6 +54,20 @@ def test_binary_cross_entropy_by_its_formula():
     p = sigmoid(z[:, 0])
     expected = -(y * np.log(p) + (1 - y) * np.log(1 - p)).mean()
     assert loss_of(y, z, loss="binary_cross_entropy") == pytest.approx(expected, rel=1e-6)
+
+
+def test_log_odds_are_those_of_the_softmax():
+    odds = log_odds(torch.from_numpy(LOGITS).double())
+    np.testing.assert_allclose(odds.sigmoid(), np.exp(LOG_P), rtol=1e-12)
+
+
+@pytest.mark.parametrize("loss", ["cross_entropy", "binary_cross_entropy"])
+def test_a_sure_model_keeps_its_samples_in_order(loss, make_data):
+    # All probabilities of the second class round to 1: by them nothing could be told apart.
+    logits = np.float32([[-40, 40], [-50, 50], [-39, 39], [-45, 45]])
+    data = make_data({"features": logits, "labels": np.array([0, 1, 0, 1])}, classes=("a", "b"))
+    task = Classification(TaskRecipe(name="classification", loss=loss), data.meta)
+    assert task.evaluate(Given(), data).values["auc"].value == 1.0
 
 
 def test_balanced_classes_weigh_the_same_and_micro_batches_add_up(make_data):

@@ -59,13 +59,13 @@ class Classification:
         outputs_NK, labels = outputs_on(module, data, split, kept="labels")
         labels_N = torch.from_numpy(labels)
         losses_N = self._losses(outputs_NK, labels_N, smoothing=0.0).double().numpy()
-        probs_NK = self._probs(outputs_NK).numpy()
-        predicted_N = probs_NK.argmax(1)
+        log_odds_NK = self._log_odds(outputs_NK).numpy()
+        predicted_N = log_odds_NK.argmax(1)
         values: dict[str, Estimate] = {
             "accuracy": accuracy(predicted_N, labels),
-            "macro_f1": macro_f1(predicted_N, labels, probs_NK.shape[1]),
+            "macro_f1": macro_f1(predicted_N, labels, log_odds_NK.shape[1]),
         }
-        if (auc := macro_auc(probs_NK, labels)) is not None:
+        if (auc := macro_auc(log_odds_NK, labels)) is not None:
             values["auc"] = auc
         return Metrics(float(losses_N.mean()), half_width(losses_N), len(losses_N), values)
 
@@ -73,7 +73,8 @@ class Classification:
         """Return what the module says of samples that are held out, wrong ones first."""
         split = evaluated_split(data)
         outputs_NK, labels = outputs_on(module, data, split, kept="labels", most=MAX_POOL)
-        confidence_N, predicted_N = self._probs(outputs_NK).max(1)
+        log_odds_N, predicted_N = self._log_odds(outputs_NK).max(1)
+        confidence_N = log_odds_N.sigmoid()
         chosen = wrong_first(predicted_N.numpy() == labels, num)
         fields = sample_fields(gathered(data, split, chosen), data)
         return [
@@ -102,14 +103,29 @@ class Classification:
         weights_B = 1.0 if self._weights_K is None else targets_BK @ self._weights_K.to(outputs_BK.dtype)
         return losses_BK.mean(1) * weights_B
 
-    def _probs(self, outputs_NK: Tensor) -> Tensor:
-        """Return the probability of each class, float64; of classes that are asked one by one they need not add up to 1."""
+    def _log_odds(self, outputs_NK: Tensor) -> Tensor:
+        """Return the log-odds of each class, float64; of classes that are asked one by one each has its own."""
         outputs_NK = outputs_NK.double()
         if self._minimized == "cross_entropy":
-            return outputs_NK.softmax(1)
-        if outputs_NK.shape[1] == 1:
-            return torch.cat([-outputs_NK, outputs_NK], 1).sigmoid()
-        return outputs_NK.sigmoid()
+            return log_odds(outputs_NK)
+        return torch.cat([-outputs_NK, outputs_NK], 1) if outputs_NK.shape[1] == 1 else outputs_NK
+
+
+def log_odds(logits_NK: Tensor) -> Tensor:
+    """Return the log-odds of each class against the others together, whose sigmoids are the softmax of the logits.
+
+    Probabilities of a sure model round to 1 and become equal; these do not, so that samples stay in their order.
+
+    Example:
+        >>> log_odds(torch.tensor([[0.0, 50.0], [0.0, 60.0]], dtype=torch.float64)).tolist()
+        [[-50.0, 50.0], [-60.0, 60.0]]
+    """
+    top_N1 = logits_NK.argmax(1, keepdim=True)
+    others_N1 = logits_NK.scatter(1, top_N1, -torch.inf).logsumexp(1, keepdim=True)
+    log_probs_NK = logits_NK.log_softmax(1)
+    # Of a class that is not the likeliest the probability is at most a half: 1 less it is exact.
+    rest_NK = torch.log1p(-log_probs_NK.exp())
+    return (log_probs_NK - rest_NK).scatter(1, top_N1, logits_NK.gather(1, top_N1) - others_N1)
 
 
 def balanced_weights(class_counts: Sequence[int]) -> Tensor:

@@ -77,30 +77,42 @@ def macro_f1(predicted_N: Labels, labels_N: Labels, num_classes: int) -> Estimat
     return share_estimate(float(f1_K[occurs_K].mean()), influences_N, num_at_bounds=len(labels_N))
 
 
-def macro_auc(probs_NK: Floats, labels_N: Labels) -> Estimate | None:
+def macro_auc(scores_NK: Floats, labels_N: Labels) -> Estimate | None:
     """Return the mean over classes of the area under the ROC curve of one class against the rest.
 
     Of two classes that is the usual area. Classes that no sample or every sample has are left out; None without others, and
     of more than a hundred classes, whose sorting would take longer than what it measures.
+
+    Args:
+        scores_NK: The more likely a class, the higher its score; probabilities or their log-odds.
+        labels_N: Classes.
 
     Source:
         DeLong, DeLong and Clarke-Pearson 1988, Biometrics 44, 837-845; by ranks as Sun and Xu 2014, IEEE SPL 21, 1389.
     """
     from torchmetrics.functional.classification import multiclass_auroc  # noqa: PLC0415 - as above
 
-    num, num_classes = probs_NK.shape
+    num, num_classes = scores_NK.shape
     counts_K = np.bincount(labels_N, minlength=num_classes)
     measured = np.flatnonzero((counts_K > 0) & (counts_K < num))
     if not len(measured) or num_classes > _MAX_AUC_CLASSES:
         return None
+    ranks_NK = np.stack([_ranks(scores_N) for scores_N in scores_NK.T], 1)
     with warnings.catch_warnings():  # of classes without samples, which are left out here
         warnings.simplefilter("ignore", UserWarning)
         auc_K = multiclass_auroc(
-            torch.from_numpy(probs_NK), torch.from_numpy(labels_N), num_classes, average="none"
+            torch.from_numpy(ranks_NK), torch.from_numpy(labels_N), num_classes, average="none"
         ).numpy()
-    influences_N = sum(_auc_influences(probs_NK[:, k], labels_N == k) for k in measured) / len(measured)
+    influences_N = sum(_auc_influences(ranks_NK[:, k], labels_N == k) for k in measured) / len(measured)
     rarest = min(counts_K[measured].min(), (num - counts_K[measured]).min())
     return share_estimate(float(auc_K[measured].mean()), np.asarray(influences_N), num_at_bounds=rarest)
+
+
+def _ranks(scores_N: Floats) -> Floats:
+    """Return numbers from 0 to 1 in the order of the scores, equal ones for equal scores."""
+    distinct, rank_N = np.unique(scores_N, return_inverse=True)
+    ranks: Floats = rank_N / len(distinct)
+    return ranks
 
 
 def _auc_influences(scores_N: Floats, is_positive_N: npt.NDArray[np.bool_]) -> Floats:
