@@ -8,6 +8,8 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor, nn
 
+from kleiber.train.named_tensors import copy_named_
+
 __all__ = ["Ema"]
 
 
@@ -81,20 +83,13 @@ class Ema:
             f"mean.{name}": tensor for name, tensor in self._mean.items()
         }
 
-    @torch.no_grad()
     def load_tensors_(self, saved: dict[str, Tensor]) -> None:
         """Set the state to what `tensors` returned.
 
         Raises:
             ValueError: Names or shapes differ.
         """
-        state = self.tensors()
-        if saved.keys() != state.keys():
-            raise ValueError("the running mean has other tensors than the checkpoint")
-        for name, tensor in state.items():
-            if tensor.shape != saved[name].shape:
-                raise ValueError(f"{name} has shape {tuple(tensor.shape)}, not {tuple(saved[name].shape)}")
-            tensor.copy_(saved[name])
+        copy_named_(self.tensors(), saved, "the running mean")
 
     @torch.no_grad()
     def _swap(self) -> None:

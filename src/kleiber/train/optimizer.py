@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import Any, cast
 
-import torch
 from torch import Tensor, nn
 
 from kleiber.models.groups import ParamGroups
 from kleiber.runs import OptimizerRecipe
 from kleiber.train.muon import Muon
+from kleiber.train.named_tensors import copy_named_
 from kleiber.train.torch_optimizers import TorchName, torch_optimizer
 
 __all__ = ["Optimizer"]
@@ -81,17 +81,10 @@ class Optimizer:
             state |= {f"{self._name}.{index}.{name}": value for name, value in values.items()}
         return state
 
-    @torch.no_grad()
     def load_tensors_(self, saved: dict[str, Tensor]) -> None:
         """Set the state to what `tensors` returned.
 
         Raises:
             ValueError: Names or shapes differ.
         """
-        state = self.tensors()
-        if saved.keys() != state.keys():
-            raise ValueError("the optimizer's state has other tensors than the checkpoint")
-        for name, tensor in state.items():
-            if tensor.shape != saved[name].shape:
-                raise ValueError(f"{name} has shape {tuple(tensor.shape)}, not {tuple(saved[name].shape)}")
-            tensor.copy_(saved[name])
+        copy_named_(self.tensors(), saved, "the optimizer's state")
