@@ -118,6 +118,33 @@ def test_flops_are_what_the_module_does(family: str, example: Example) -> None:
     assert spec.flops(BATCH, example.shape.context).total <= flops.total
 
 
+DROPOUTS = [
+    (family, field)
+    for family in DIALLED
+    for field in FAMILIES[family].model_fields
+    if field.endswith("dropout")
+]
+
+
+@pytest.mark.parametrize(("family", "field"), DROPOUTS)
+def test_dropout_acts_in_training_alone(family: str, field: str) -> None:
+    example = EXAMPLES[family][0]
+    module = build(example.spec(family).model_copy(update={"dropout": 0.0, field: 0.5}))
+    for parameter in module.parameters():
+        nn.init.normal_(parameter, 0.0, 0.1)  # branches that start at 0 have nothing to drop
+    inputs = inputs_of(example.shape, BATCH)
+
+    def is_same() -> bool:
+        one, other = (
+            (out if isinstance(out, tuple) else (out,)) for out in (module(*inputs), module(*inputs))
+        )
+        return all(torch.equal(a, b) for a, b in zip(one, other, strict=True))
+
+    assert not is_same()
+    assert module.eval() is module
+    assert is_same()
+
+
 @every_case
 def test_the_seed_alone_gives_the_weights(family: str, example: Example) -> None:
     spec = example.spec(family)
