@@ -111,7 +111,10 @@ def test_the_preparation_of_the_text_is_told(design, tmp_path, monkeypatch):
 
 def test_samples_are_prepared_into_the_design(design, tmp_path, monkeypatch):
     monkeypatch.setenv("KLEIBER_CACHE", str(tmp_path))
-    changes = ["base.task.name=classification", "base.data.source=digits", "base.data.context=128"]
+    changes = [
+        "base.task.name=classification", "base.data.source=digits", "base.data.context=128", "base.data.val_tokens=65536",
+        "base.data.vocab_size=1024",
+    ]  # fmt: skip
     shape = prepare_data(design.with_values(changes)).base.data.shape
     assert (shape.inputs, shape.height, shape.num_outputs) == ("images", 8, 10)
 
