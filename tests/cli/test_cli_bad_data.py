@@ -377,7 +377,7 @@ def test_a_family_that_predicts_no_tokens(kleiber_train, small_text):
     ran = kleiber_train(f"data.source=text:{small_text}", "data.vocab_size=300", task="lm")
     refused(
         ran,
-        "the task lm predicts the next token of a text, and a mlp does not. Got 'mlp'",
+        "the task lm predicts the next token of a text, and mlp does not. Got 'mlp'",
         "model.family=gpt",
     )
 

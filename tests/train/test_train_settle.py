@@ -117,10 +117,10 @@ def test_a_full_batch_is_the_training_split():
     [
         (["train.batch_size=1001"], r"train\.batch_size must be at most the 1,000 training samples of 'digits'"),
         (["data.augment=[{name: mixup}]", "train.accumulation=10"], r"mixup needs two samples.* Got '10 / 10'"),
-        (["model.norm=batch", "train.batch_size=1"], r"norm batch of a mlp that leaves one number a channel needs two"),
+        (["model.norm=batch", "train.batch_size=1"], r"norm batch of mlp that leaves one number a channel needs two"),
         (
             ["model={family: resnet, depth: 18, width: 4}", "train.batch_size=1"],
-            r"norm batch of a resnet .* needs two samples or more in a micro-batch.* Got '1 / 1'",
+            r"norm batch of resnet .* needs two samples or more in a micro-batch.* Got '1 / 1'",
         ),
         (
             [

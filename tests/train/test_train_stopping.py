@@ -6,7 +6,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from kleiber.errors import Interrupted, UsageError
+from kleiber.errors import Interrupted, RecipeError, UsageError
 from kleiber.runs import DataShape, Recipe, RunFolder
 from kleiber.train import train
 from kleiber.train.checkpoint import read_newest
@@ -108,7 +108,12 @@ def test_an_interrupted_run_goes_on_to_the_same_bits(digits, tmp_path, changes):
 
 def test_a_run_cut_off_after_its_last_step_is_judged_once(digits, tmp_path):
     # The last validation is the third that is worse: judged again it would be a fourth, and end the run by patience.
-    patient = ["train.stop.patience=4", "train.optimizer.lr=0.3", "train.num_steps=400", "train.schedule.name=constant"]
+    patient = [
+        "train.stop.patience=4",
+        "train.optimizer.lr=0.3",
+        "train.num_steps=400",
+        "train.schedule.name=constant",
+    ]
     recipe = digits.with_values(patient)
     best = train(recipe, tmp_path / "long").result.num_steps - 20
     recipe = recipe.with_values([f"train.num_steps={best + 15}"])
@@ -159,6 +164,18 @@ def test_a_compiler_that_fails_is_said_and_the_run_goes_on(digits, monkeypatch):
     recipe = recipe.model_copy(update={"data": recipe.data.model_copy(update={"shape": SHAPE})})
     assert settle_compile(recipe, Data(), None, said.append).train.compile == "never"
     assert said == ["torch.compile does not work here: RuntimeError: no C++ compiler"]
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # torch's own, of its compiler
+def test_a_model_that_torch_cannot_compile_is_refused(digits, tmp_path, monkeypatch):
+    def unknown(*_):
+        raise torch._dynamo.exc.Unsupported("no such kernel\nmore")
+
+    monkeypatch.setattr("kleiber.train.run.compiled", lambda _: unknown)
+    message = r"torch\.compile does not work on this model here: Unsupported: no such kernel\n.*train\.compile=never"
+    with pytest.raises(RecipeError, match=message):
+        train(digits.with_values(["train.compile=always"]), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # torch's own, of its compiler

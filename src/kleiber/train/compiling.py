@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
+import contextlib
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import cast
 
 import torch
 from torch import nn
 
 from kleiber.data import Batch, Data
+from kleiber.errors import RecipeError
 from kleiber.models import build, resolve_spec
 from kleiber.runs import Recipe
 from kleiber.tasks import Task
 from kleiber.units import format_seconds
 
-__all__ = ["compiled", "settle_compile"]
+__all__ = ["compiled", "compiler_errors", "settle_compile"]
 
 _NUM_STEPS = 5
 _WARM_STEPS = 2
@@ -25,6 +27,24 @@ _WARM_STEPS = 2
 def compiled(module: nn.Module) -> nn.Module:
     """Return the module behind `torch.compile`; the two share their parameters."""
     return cast("nn.Module", torch.compile(module))
+
+
+@contextlib.contextmanager
+def compiler_errors() -> Iterator[None]:
+    """Say what the compiler cannot do, which it finds out at the first step.
+
+    Raises:
+        RecipeError: `torch.compile` does not take the model, or does not work on this machine.
+    """
+    try:
+        yield
+    except Exception as error:
+        if not type(error).__module__.startswith(("torch._dynamo", "torch._inductor")):
+            raise
+        raise RecipeError(
+            f"torch.compile does not work on this model here: {_first_line(error)}",
+            hint="--set train.compile=never",
+        ) from None
 
 
 def settle_compile(recipe: Recipe, data: Data, task: Task, notice: Callable[[str], None]) -> Recipe:

@@ -82,7 +82,8 @@ class Loop:
                         hint=RESUME_HINT,
                     )
         self.is_interrupted = interrupt.is_set
-        return metrics or self._measure()  # of a run whose last step was done, and judged, before it was stopped
+        # A run that was cut off after its last step has judged it already.
+        return metrics or self._measure()
 
     @property
     def _has_ended(self) -> bool:

@@ -19,7 +19,7 @@ def check_models_text(recipe: Recipe, spec: Spec) -> None:
     """
     if recipe.task.name == "lm" and not is_modelled(seen_by(spec)):
         raise RecipeError(
-            f"the task lm predicts the next token of a text, and a {spec.family} does not.",
+            f"the task lm predicts the next token of a text, and {spec.family} does not.",
             got=recipe.model.family,
             hint="--set model.family=gpt   or --set task.name=classification --set data.source=digits",
         )
@@ -61,4 +61,4 @@ def _needs_two(recipe: Recipe, spec: Spec) -> str | None:
     if recipe.task.name == "contrastive":
         return "contrastive"
     is_normed = isinstance(spec, LayeredSpec) and spec.min_batch > 1
-    return f"norm batch of a {spec.family} that leaves one number a channel" if is_normed else None
+    return f"norm batch of {spec.family} that leaves one number a channel" if is_normed else None

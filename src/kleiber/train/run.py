@@ -19,7 +19,7 @@ from kleiber.runs import Predicted, Recipe, Record, Result, RunFolder, environme
 from kleiber.runs.files import RESUME_HINT, storage_errors
 from kleiber.tasks import Metrics, task_of
 from kleiber.train.allocator import pin_allocator
-from kleiber.train.compiling import compiled, settle_compile
+from kleiber.train.compiling import compiled, compiler_errors, settle_compile
 from kleiber.train.lock import exclusive
 from kleiber.train.loop import Loop, Progress
 from kleiber.train.measure import MemoryMeter, peak_flops_per_s
@@ -148,7 +148,8 @@ def _work(
         on_progress=on_progress,
         compiled=compiled(state.module) if recipe.train.compile == "always" else None,
     )
-    metrics = loop.run()
+    with compiler_errors():
+        metrics = loop.run()
     state.take_result_()
     return _finish(loop, spec, metrics), loop.is_interrupted
 
