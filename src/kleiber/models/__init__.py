@@ -39,7 +39,16 @@ __all__ = [
 ]
 
 Spec: TypeAlias = (
-    GPTSpec | RNNSpec | EncoderSpec | ViTSpec | Seq2SeqSpec | DualSpec | MLPSpec | ConvNetSpec | InceptionSpec | ResNetSpec
+    GPTSpec
+    | RNNSpec
+    | EncoderSpec
+    | ViTSpec
+    | Seq2SeqSpec
+    | DualSpec
+    | MLPSpec
+    | ConvNetSpec
+    | InceptionSpec
+    | ResNetSpec
     | HFSpec
 )
 """The union of the families' specs."""
