@@ -59,6 +59,12 @@ def test_a_training_split_of_nothing_but_copies_is_refused():
         without_copies(parts, "exact", source="x")
 
 
+def test_copies_that_no_group_tells_are_exact_ones():
+    # Texts that differ beyond the context are of two groups, and what goes in is the same.
+    parts = {"train": table([1, 1, 3], groups=[0, 1, 2]), "val": table([5], groups=[3])}
+    assert left(without_copies(parts, "near", source="x").train) == [1, 3]
+
+
 def test_near_copies_of_tables_are_refused():
     with pytest.raises(DataError, match="compares images and texts, and 'x' has features"):
         without_copies({"train": table([1]), "val": table([2])}, "near", source="x")

@@ -128,6 +128,8 @@ def test_an_image_that_does_not_decode_is_named_counted_and_skipped_on_request(p
     assert data.meta.num_bad_samples == 2
     assert data.meta.num_train_tokens + data.meta.num_val_tokens == 8
     assert data.parts["val"].labels.tolist() == [0, 1]
+    with pytest.raises(DataError, match="2 images of 10 cannot be decoded"):
+        open_folder(pets, tmp_path / "cache")
 
 
 def test_splits_of_folders_keep_their_samples_when_others_are_skipped(pets, tmp_path):

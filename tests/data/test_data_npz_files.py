@@ -194,6 +194,13 @@ def test_encoded_images_with_the_test_split_beside(tmp_path):
     assert data.meta.notes == ("The test split is pets_test.npz, which stands beside pets_train.npz.",)
 
 
+def test_encoded_images_are_prepared_anew_at_another_size(tmp_path):
+    arrays = blob([png(image) for image in GREY], LABELS)
+    assert opened(tmp_path, arrays, image_size=2).meta.shape.height == 2
+    recipe = DataRecipe(source=f"npz:{tmp_path / 'data.npz'}", image_size=3)
+    assert open_samples(recipe, CLASSIFY, seed=0, cache=tmp_path / "cache").meta.shape.height == 3
+
+
 def test_encoded_images_that_do_not_decode_take_their_labels_along(tmp_path):
     encoded = [png(image) for image in GREY]
     encoded[2] = b"broken"

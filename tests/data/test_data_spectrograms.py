@@ -104,6 +104,13 @@ def test_longer_clips_are_cut_and_shorter_ones_end_in_silence(tmp_path):
     assert (pictures[39, 0, :, 7] > -13).any()
 
 
+def test_the_length_is_that_of_the_training_clips(tmp_path):
+    waves = [tone(500, 400)] * 4 + [tone(500, 8000)] * 4
+    clips = [Clip(str(index), len(wave), lambda wave=wave: wave) for index, wave in enumerate(waves)]
+    prepare_spectrograms(tmp_path, clips, np.arange(8) < 4, sample_rate=8000, source="x", skips_bad=False)
+    assert np.load(tmp_path / "images.npy").shape == (8, 1, 40, 8)
+
+
 def test_sounds_that_do_not_decode_are_named_counted_and_skipped_on_request(sounds, tmp_path):
     (sounds / "high" / "1.wav").write_text("no sound")
     soundfile.write(sounds / "low" / "2.wav", np.zeros(0, np.float32), 8000)

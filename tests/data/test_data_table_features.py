@@ -176,6 +176,22 @@ def test_the_cache_answers_until_the_file_or_the_recipe_changes(
         source_of(tmp_path, PEOPLE + "train,1,nurse,1,low\n", split_field="part")
 
 
+def test_another_fraction_held_out_is_fitted_anew(tmp_path: Path) -> None:
+    content = "age,income\n" + "".join(f"{row or '?'},{'lh'[row % 2]}\n" for row in range(40))
+    source_of(tmp_path, content, val_frac=0.1)
+    recipe = DataRecipe(source=f"csv:{tmp_path}/a.csv", val_frac=0.4)
+    open_rows(
+        recipe,
+        TaskRecipe(name="classification"),
+        f"{tmp_path}/a.csv",
+        cache=tmp_path / "cache",
+        on_progress=str,
+    )
+    folders = list((tmp_path / "cache" / "tables").iterdir())
+    medians = {Features.read(folder / "columns.json").columns[0].median for folder in folders}
+    assert len(medians) == 2
+
+
 def test_samples_are_handed_to_processes_without_their_numbers(tmp_path: Path) -> None:
     content = "x,y\n" + "".join(f"{row},{row % 2}\n" for row in range(20_000))
     samples = source_of(tmp_path, content).train.samples.whole  # type: ignore[attr-defined]
