@@ -129,6 +129,7 @@ def test_steps_are_open_where_something_countable_ends_the_run():
 @pytest.mark.parametrize(
     ("assignment", "message"),
     [
+        ("train.branch_steps=[5, 1001]", r"branch_steps must be steps of the run, 1 to 1000, got 1001"),
         ("task.loss=mse", r"loss of lm must be cross_entropy, got mse"),
         ("task.huber_delta=2", r"huber_delta has no effect on lm with loss cross_entropy, got 2\.0"),
         ("task.class_weights=balanced", r"class_weights has no effect on lm"),
@@ -153,5 +154,7 @@ def test_momentum_is_what_is_usual_of_each_optimizer():
 
 
 def test_a_contrastive_batch_is_whole():
-    with pytest.raises(RecipeError, match=r"cannot be split: accumulation must be 1 and fits_memory false, got 2 and False"):
+    with pytest.raises(
+        RecipeError, match=r"cannot be split: accumulation must be 1 and fits_memory false, got 2 and False"
+    ):
         Recipe().with_values(["task.name=contrastive", "train.accumulation=2"])

@@ -201,3 +201,9 @@ class TrainRecipe(Document):
                 f"accumulation must divide batch_size {self.batch_size}, got {self.accumulation}"
             )
         return self
+
+    @model_validator(mode="after")
+    def _reached(self) -> Self:
+        if beyond := [step for step in self.branch_steps if not 1 <= step <= self.num_steps]:
+            raise ValueError(f"branch_steps must be steps of the run, 1 to {self.num_steps}, got {beyond[0]}")
+        return self
