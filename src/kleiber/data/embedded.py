@@ -14,7 +14,7 @@ from kleiber.errors import DataError, MissingExtraError
 from kleiber.runs import DataShape, TaskRecipe
 from kleiber.runs.recipe import DataRecipe
 
-__all__ = ["open_breast_cancer", "open_diabetes", "open_digits", "open_wine"]
+__all__ = ["open_classified", "open_diabetes", "open_digits"]
 
 
 def open_digits(
@@ -39,7 +39,7 @@ def open_digits(
     )
 
 
-def open_breast_cancer(
+def open_classified(
     recipe: DataRecipe,
     task: TaskRecipe,  # noqa: ARG001 - an opener's signature
     argument: str,
@@ -47,20 +47,19 @@ def open_breast_cancer(
     cache: Path,  # noqa: ARG001 - the same
     on_progress: Progress,  # noqa: ARG001 - the same
 ) -> Source:
-    """Return 569 tumours, 30 measures of each, malignant or benign (Wolberg et al. 1995, UCI)."""
-    return _classified_table("breast_cancer", recipe, argument)
+    """Return a table of measures with classes, by its name.
 
-
-def open_wine(
-    recipe: DataRecipe,
-    task: TaskRecipe,  # noqa: ARG001 - an opener's signature
-    argument: str,
-    *,
-    cache: Path,  # noqa: ARG001 - the same
-    on_progress: Progress,  # noqa: ARG001 - the same
-) -> Source:
-    """Return 178 wines, 13 measures of each, of three growers (Aeberhard and Forina 1992, UCI)."""
-    return _classified_table("wine", recipe, argument)
+    `breast_cancer`: 569 tumours, 30 measures of each, malignant or benign (Wolberg et al. 1995, UCI). `wine`: 178 wines, 13
+    measures of each, of three growers (Aeberhard and Forina 1992, UCI).
+    """
+    loaded = _loaded(recipe.source.partition(":")[0], recipe, argument)
+    features = loaded.data.astype(np.float32)
+    classes = tuple(str(target) for target in loaded.target_names)
+    return Source(
+        shape=DataShape(inputs="features", num_features=features.shape[1], num_outputs=len(classes)),
+        train=Part(ArraySamples({"features": features}), labels=loaded.target.astype(np.int64)),
+        classes=classes,
+    )
 
 
 def open_diabetes(
@@ -78,17 +77,6 @@ def open_diabetes(
     return Source(
         shape=DataShape(inputs="features", num_features=features.shape[1], num_outputs=1),
         train=Part(ArraySamples({"features": features}), values=loaded.target.astype(np.float32)[:, None]),
-    )
-
-
-def _classified_table(name: str, recipe: DataRecipe, argument: str) -> Source:
-    loaded = _loaded(name, recipe, argument)
-    features = loaded.data.astype(np.float32)
-    classes = tuple(str(target) for target in loaded.target_names)
-    return Source(
-        shape=DataShape(inputs="features", num_features=features.shape[1], num_outputs=len(classes)),
-        train=Part(ArraySamples({"features": features}), labels=loaded.target.astype(np.int64)),
-        classes=classes,
     )
 
 

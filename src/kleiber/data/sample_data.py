@@ -15,7 +15,7 @@ from kleiber.data.cifar import open_cifar10
 from kleiber.data.copies import without_copies
 from kleiber.data.corpus import Progress
 from kleiber.data.data import Split
-from kleiber.data.embedded import open_breast_cancer, open_diabetes, open_digits, open_wine
+from kleiber.data.embedded import open_classified, open_diabetes, open_digits
 from kleiber.data.hub import open_hf
 from kleiber.data.image_folder import open_image_folder
 from kleiber.data.normalization import Normalization, fit_normalization
@@ -37,9 +37,9 @@ __all__ = ["SOURCES", "SampleData", "open_samples"]
 
 SOURCES: dict[str, Opener] = {
     "digits": open_digits,
-    "breast_cancer": open_breast_cancer,
+    "breast_cancer": open_classified,
     "diabetes": open_diabetes,
-    "wine": open_wine,
+    "wine": open_classified,
     "imagefolder": open_image_folder,
     "audiofolder": open_audio_folder,
     "npz": open_npz,

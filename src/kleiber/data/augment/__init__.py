@@ -16,7 +16,8 @@
 | `spec_augment` | blanks two bands of up to 20% of the pitches and two of up to 10% of the time |
 
 All work on normalized samples, where 0 is the mean. What is drawn for a sample depends on the seed and on how many samples
-were seen before it, on nothing else: a run that goes on, or that splits its batches otherwise, sees the same.
+were seen before it, on nothing else: a run that goes on sees the same, and so does one that splits its batches otherwise, but
+for `mixup`, whose partner is a neighbour in the (micro-)batch.
 """
 
 from kleiber.data.augment.augmentation import AUGMENTATIONS, augment, check_augment
