@@ -14,7 +14,7 @@ from kleiber.data.tokenizer import load_tokenizer
 from kleiber.errors import DataError, MissingExtraError
 from kleiber.runs.recipe import DataRecipe
 
-__all__ = ["given_tokenizer", "holds_tokenizer", "open_tokenizer"]
+__all__ = ["given_tokenizer", "holds_tokenizer", "is_path", "open_tokenizer"]
 
 _FILES = (
     "tokenizer.json", "vocab.txt", "vocab.json", "tokenizer.model", "spiece.model", "sentencepiece.bpe.model", "source.spm",
@@ -48,6 +48,16 @@ def holds_tokenizer(folder: Path) -> bool:
     return any((folder / name).is_file() for name in _FILES)
 
 
+def is_path(name: str) -> bool:
+    """Return whether a name can be none of the hub, which are `NAME` or `OWNER/NAME`.
+
+    Example:
+        >>> is_path("google/t5-small"), is_path("./t5"), is_path("models/t5/small")
+        (False, True, True)
+    """
+    return name.count("/") > 1 or name.startswith((".", "/", "~"))
+
+
 def open_tokenizer(name: str) -> TextTokenizer:
     """Return the tokenizer of a folder, or of a name of the hub: its `tokenizer.json`, else what transformers makes of older files.
 
@@ -59,6 +69,8 @@ def open_tokenizer(name: str) -> TextTokenizer:
     """
     here = Path(name).expanduser()
     folder = here.parent if here.is_file() else here
+    if not folder.is_dir() and is_path(name):
+        raise DataError(f"data.tokenizer '{name}' is no folder here.", hint=_HINT)
     if folder.is_dir() and not holds_tokenizer(folder):
         raise DataError(f"data.tokenizer '{name}' holds no tokenizer.", got=_names_in(folder), hint=_HINT)
     if (folder / "tokenizer.json").is_file():
@@ -130,6 +142,13 @@ def _by_transformers(where: Path, name: str) -> tuple[Tokenizer, dict[str, str]]
         raise DataError(
             f"data.tokenizer '{name}' is a {type(found).__name__}, which has no form as tokenizer.json.",
             hint="a folder in which AutoTokenizer finds a fast one",
+        )
+    if set(found.get_vocab()) <= set(found.all_special_tokens):
+        # Of files that it does not know transformers makes a tokenizer without words.
+        raise DataError(
+            f"data.tokenizer '{name}' holds no vocabulary that a {type(found).__name__} reads.",
+            got=_names_in(where),
+            hint=_HINT,
         )
     special = {role: str(token) for role in ROLES if (token := getattr(found, role, None)) is not None}
     return Tokenizer.from_str(found.backend_tokenizer.to_str()), special

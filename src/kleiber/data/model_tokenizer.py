@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from kleiber.data.given_tokenizer import given_tokenizer, holds_tokenizer
+from kleiber.data.given_tokenizer import given_tokenizer, holds_tokenizer, is_path
 from kleiber.errors import RecipeError
 from kleiber.runs import DataShape, Recipe
 
@@ -18,7 +18,7 @@ def with_model_tokenizer(recipe: Recipe) -> Recipe:
     scratch leaves it to a recipe that asks for a vocabulary of its own to train a tokenizer.
 
     Raises:
-        RecipeError: A pretrained model has no tokenizer beside it.
+        RecipeError: A pretrained model has no tokenizer beside it, or its path leads nowhere.
         DataError: `data.tokenizer` cannot be opened, or contradicts `data.vocab_size`.
         MissingExtraError: It needs transformers, which is not installed.
 
@@ -47,6 +47,10 @@ def _tokenizer_beside(path: str, *, is_needed: bool) -> str | None:
     here = Path(path)
     folder = here.parent if here.is_file() else here
     if not folder.is_dir():
+        if is_path(path):
+            raise RecipeError(
+                f"hf: '{path}' is no folder here.", hint="a folder with config.json, or a name of the hub"
+            )
         return path or None
     if holds_tokenizer(folder):
         return str(folder)

@@ -5,6 +5,7 @@ Legend: B samples, T tokens, S tokens of a source, V vocabulary, K outputs, C ch
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -81,6 +82,26 @@ class HF(FamilyModule):
     def config(self) -> Any:
         """What transformers built the model with."""
         return self.model.config
+
+    def state_dict(self, *args: Any, **kwargs: Any) -> dict[str, Any]:  # type: ignore[override] # torch has overloads
+        """Return the tensors by name, those that have several once: a file of tensors holds none twice."""
+        tied = self._tied()
+        tensors = super().state_dict(*args, **kwargs)
+        return {name: tensor for name, tensor in tensors.items() if name not in tied}
+
+    def load_state_dict(
+        self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False
+    ) -> Any:
+        """Set the tensors to what `state_dict` gave."""
+        copies = {name: state_dict[first] for name, first in self._tied().items() if first in state_dict}
+        return super().load_state_dict({**state_dict, **copies}, strict=strict, assign=assign)
+
+    def _tied(self) -> dict[str, str]:
+        """Return the further names of parameters that have several, each with the first."""
+        first_of: dict[int, str] = {}
+        named = self.named_parameters(remove_duplicate=False)
+        firsts = {name: first_of.setdefault(id(parameter), name) for name, parameter in named}
+        return {name: first for name, first in firsts.items() if name != first}
 
     def param_groups(self) -> ParamGroups:
         """Return the names of all parameters by how an optimizer treats them: tables and positions, the head, the rest."""
