@@ -5,12 +5,12 @@ import pytest
 import torch
 from torch import nn
 
-from kleiber.data import Batch
+from kleiber.data import Batch, open_data
 from kleiber.data.text_tokenizer import TextTokenizer
 from kleiber.data.tokenizer import train_tokenizer
 from kleiber.models import build
 from kleiber.models.seq2seq.spec import Seq2SeqSpec
-from kleiber.runs import DataShape, TaskRecipe
+from kleiber.runs import DataRecipe, DataShape, TaskRecipe
 from kleiber.tasks.seq2seq import SequenceToSequence
 
 SOURCE = np.array([[4, 2, 0], [3, 0, 0]])
@@ -134,3 +134,25 @@ def test_our_own_family_writes_by_our_own_search(words, beam_size):
     )
     assert metrics.loss == pytest.approx(math.log(270), rel=0.2)
     assert 0 <= metrics.values["bleu"].value < 5
+
+
+def test_a_translation_is_held_to_the_whole_target(tmp_path, monkeypatch):
+    monkeypatch.setenv("KLEIBER_CACHE", str(tmp_path / "cache"))
+    words = ["red", "blue", "green", "small", "large", "house", "dog", "car", "tree", "boat"]
+    rows = [f"{a} {b}\t{a} and {b} and {a} and {b}" for a in words for b in words if a != b]
+    path = tmp_path / "pairs.tsv"
+    path.write_text("a\tb\n" + "\n".join(rows) + "\n")
+    recipe = DataRecipe(
+        source=f"pairs:{path}", field="a", target="b", vocab_size=262, context=16, val_frac=0.2
+    )
+    task = TaskRecipe(name="seq2seq")
+    data = open_data(recipe, seed=0, task=task)
+
+    class Silent(Bigrams):
+        def generate(self, source_BS, *, beam_size):
+            return torch.zeros(len(source_BS), 1, dtype=torch.int64)
+
+    shown = SequenceToSequence(task, data.meta).show(Silent(262), data, 5)
+    assert all(f"{one.text}\t{one.expected}" in rows for one in shown)
+    (batch,) = data.batches("val", 0, 100)
+    assert (batch.arrays["target"][:, -1] != 0).any()  # what is learnt from is cut

@@ -6,6 +6,9 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+import numpy.typing as npt
+
 from kleiber.data.ahead import prepared_ahead
 from kleiber.data.audio_folder import open_audio_folder
 from kleiber.data.augment import check_augment
@@ -25,9 +28,10 @@ from kleiber.data.sample_checks import check_source, check_suits, refuse_sizes_w
 from kleiber.data.sample_meta import sample_meta
 from kleiber.data.selection import selected, thinned
 from kleiber.data.series import open_series
-from kleiber.data.source import Opener, Part, Source
+from kleiber.data.source import Opener, Part, Source, SubsetSamples
 from kleiber.data.splits import carved
 from kleiber.data.table.sources import open_pairs, open_rows
+from kleiber.data.texts.padded import PaddedTexts
 from kleiber.errors import DataError, RecipeError, nearest
 from kleiber.runs import AugmentRecipe, TaskRecipe, default_cache
 from kleiber.runs.recipe import DataRecipe
@@ -68,6 +72,21 @@ class SampleData:
     augment: tuple[AugmentRecipe, ...]
     tokenizer_path: Path | None
     num_workers: int
+
+    def whole_texts(self, split: Split, role: str) -> Iterator[npt.NDArray[np.int64]]:
+        """Yield the tokens of each text of a split in order, before it is cut to the context: what a translation is held to.
+
+        Raises:
+            DataError: The samples are no texts.
+        """
+        part = self.parts[split].samples
+        indices = part.indices if isinstance(part, SubsetSamples) else np.arange(len(part))
+        samples = part.whole if isinstance(part, SubsetSamples) else part
+        if not isinstance(samples, PaddedTexts):
+            raise DataError(
+                f"data.source '{self.meta.source}' holds no texts.", hint="--set data.source=pairs:FILE"
+            )
+        return (samples.whole(role, int(index)) for index in indices)
 
     def batches(self, split: Split, cursor: int, batch_size: int) -> Iterator[Batch]:
         """Return batches from `cursor` on: without end for train, one pass in a fixed order for the others.

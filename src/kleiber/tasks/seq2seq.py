@@ -6,6 +6,7 @@ Legend: B pairs of a batch, N of a split, S tokens of a source, T of a target, V
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import islice
 from typing import Protocol, cast
 
 import numpy as np
@@ -13,6 +14,7 @@ import torch.nn.functional as F  # noqa: N812 - the field's own name for it
 from torch import Tensor, nn
 
 from kleiber.data import PAD_ID, Batch, Data, Split
+from kleiber.data.sample_data import SampleData
 from kleiber.data.targets import counted
 from kleiber.models.seq2seq.beam import generate
 from kleiber.models.seq2seq.module import Seq2Seq
@@ -90,15 +92,19 @@ class SequenceToSequence:
     def _translations(
         self, module: nn.Module, data: Data, split: Split, most: int | None
     ) -> list[tuple[str, str, str]]:
-        """Return source, target and what the module writes, of the first samples of a split."""
+        """Return source, target and what the module writes, of the first samples of a split; a target that learning cuts is whole."""
         rows: list[tuple[str, str, str]] = []
         read = reader_of(data)
+        whole = data.whole_texts(split, "target") if isinstance(data, SampleData) else None
         for batch in split_batches(data, split):
             kept = slice(None if most is None else most - len(rows))
             source_BS = tensor(batch, "source")[kept]
             said_BT = _written(module, source_BS, self._beam_size)
-            columns = (source_BS.numpy(), batch.arrays["target"][kept], said_BT.numpy())
-            rows += zip(*map(read, columns), strict=True)
+            if whole is None:
+                meant = read(batch.arrays["target"][kept])
+            else:
+                meant = [read(tokens_T[None])[0] for tokens_T in islice(whole, len(source_BS))]
+            rows += zip(read(source_BS.numpy()), meant, read(said_BT.numpy()), strict=True)
             if len(rows) == most:
                 break
         return rows

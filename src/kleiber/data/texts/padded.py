@@ -74,6 +74,12 @@ class PaddedTexts:
         arrays = self.stored.arrays
         return {role: np.diff(arrays[f"{role}_ends"], prepend=-1) - 1 for role in self.roles}
 
+    def whole(self, role: str, index: int) -> npt.NDArray[np.int64]:
+        """Return the tokens of one text before it is cut, without their frame."""
+        tokens, ends = self.stored.arrays[role], self.stored.arrays[f"{role}_ends"]
+        start = int(ends[index - 1]) + 1 if index else 0
+        return np.asarray(tokens[start : int(ends[index])], np.int64)
+
     def gather(self, indices: npt.NDArray[np.intp]) -> dict[str, npt.NDArray[Any]]:
         """Return the tokens [B, T] int64 of these texts, by role."""
         return {role: self._rows(role, np.asarray(indices)) for role in self.roles}
