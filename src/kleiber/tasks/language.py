@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from kleiber.cost import VAL_SEQUENCES
 from kleiber.data import Batch, Data, Split
 from kleiber.runs import DataMeta, Estimate, Shown, TaskRecipe
+from kleiber.tasks.intervals import half_width
 from kleiber.tasks.task import Metrics
 
 __all__ = ["LanguageModelling", "metrics_of_losses"]
@@ -63,17 +64,15 @@ class LanguageModelling:
 def metrics_of_losses(loss_B: Tensor, meta: DataMeta) -> Metrics:
     """Return the metrics of a text by the mean loss of each of its sequences [nats/token]."""
     mean = float(loss_B.mean())
-    half_width = 1.96 * float(loss_B.std()) / math.sqrt(len(loss_B)) if len(loss_B) > 1 else math.nan
-    return Metrics(
-        mean, half_width, len(loss_B) * (meta.shape.context or 1), _measures(mean, half_width, meta)
-    )
+    reach = half_width(loss_B.numpy())
+    return Metrics(mean, reach, len(loss_B) * (meta.shape.context or 1), _measures(mean, reach, meta))
 
 
-def _measures(loss: float, half_width: float, meta: DataMeta) -> dict[str, Estimate]:
+def _measures(loss: float, reach: float, meta: DataMeta) -> dict[str, Estimate]:
     """Return perplexity and bits a byte, with the interval of the loss."""
-    if not math.isfinite(half_width):
-        half_width = 0.0
-    low, high = loss - half_width, loss + half_width
+    if not math.isfinite(reach):
+        reach = 0.0
+    low, high = loss - reach, loss + reach
     measures = {}
     if meta.val_bytes_per_token is not None:
         nats_to_bits = 1 / math.log(2) / meta.val_bytes_per_token
