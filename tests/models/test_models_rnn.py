@@ -223,7 +223,7 @@ def test_a_spec_refuses_data_that_it_cannot_read() -> None:
 def test_the_dial_grows_wide_before_it_grows_deep() -> None:
     sizes = [parse_size(f"rnn:params={target}").size for target in (1e5, 1e7, 1e9)]
     shape = DataShape(inputs="tokens", vocab_size=257, context=128)
-    assert [RNNSpec.of_size(size, shape).depth for size in sizes] == [2, 3, 4]
+    assert [RNNSpec.of_size(size, shape).depth for size in sizes] == [1, 3, 4]
     assert [RNNSpec.of_size({"depth": depth}, shape).width for depth in (1, 2, 3, 4, 8)] == [
         64,
         256,

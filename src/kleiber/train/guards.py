@@ -33,7 +33,7 @@ class Guard:
         >>> [guard.is_better(loss, step) for step, loss in enumerate([3.0, 2.0, 2.5, 2.0])]
         [True, True, False, False]
         >>> guard.state.stopped_by
-        'no lower validation loss than 2 of step 1 in 2 validations'
+        'no lower validation loss than 2.0000 of step 1 in 2 validations'
     """
 
     recipe: StopRecipe
