@@ -276,11 +276,11 @@ def test_text_is_modelled_in_the_numbers_of_the_pretrained_model(folders, tmp_pa
 
 
 def test_bytes_are_counted_where_a_tokenizer_leaves_spaces_and_case_out(folders):
-    data = opened(lm_recipe(folders, "bert"))
-    total = len((folders / "book.txt").read_bytes())
-    num_tokens = data.meta.num_val_tokens
+    data = opened(lm_recipe(folders, "bert", "data.val_tokens=100000"))
     assert data.meta.shape.vocab_size == 21
-    assert 0.5 * total < data.val_bytes / num_tokens * (data.meta.num_train_tokens / 0.8) < 2 * total
+    num_tokens = len(data.train_tokens) + len(data.val_tokens)
+    mean = len((folders / "book.txt").read_bytes()) / num_tokens
+    assert data.meta.val_bytes_per_token == pytest.approx(mean, rel=0.05)
 
 
 @pytest.mark.parametrize("beam_size", [1, 2])
