@@ -8,15 +8,14 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 from pydantic import Field, model_validator
 
 from kleiber.cost.flops import FlopConvention, FlopCount
-from kleiber.models.activations import ActivationName
-from kleiber.models.block_sizes import BlockSizes
+from kleiber.models.block_spec import BlockSpec
 from kleiber.models.readable_data import require_readable
-from kleiber.runs import DataShape, Document, ParamCount
+from kleiber.runs import DataShape, ParamCount
 
 __all__ = ["EncoderSpec"]
 
 
-class EncoderSpec(Document):
+class EncoderSpec(BlockSpec):
     """Shape of BERT: learnt positions, post-norm blocks in which every token sees every other, an answer from the first.
 
     Source:
@@ -34,33 +33,13 @@ class EncoderSpec(Document):
     """Data that the family is planned on when none is named."""
 
     family: Literal["encoder"] = "encoder"
-    depth: Annotated[int, Field(strict=True, ge=1, le=10_000)]
-    """Blocks."""
-    width: Annotated[int, Field(strict=True, ge=2, le=1_000_000)]
-    """Features of the residual stream."""
-    num_heads: Annotated[int, Field(strict=True, ge=1, le=10_000)]
-    """Heads of attention; divides `width`."""
-    mlp_width: Annotated[int, Field(strict=True, ge=1, le=10_000_000)]
-    """Features between up and down projection."""
-    shape: DataShape
-    """Tokens, and the answers of a text."""
     num_token_types: Annotated[int, Field(strict=True, ge=1, le=10_000)] = 1
     """Kinds of tokens in the layout's table of which we use the first: 2 in what was pretrained on pairs of sentences."""
-    activation: ActivationName = "gelu"
-    dropout: float = Field(default=0.0, ge=0, lt=1)
-    """Of the embeddings, of what each branch adds, and of what the head reads."""
-    attention_dropout: float = Field(default=0.0, ge=0, lt=1)
-    """Of attention's weights; above 0 torch has no fused attention on a CPU."""
-    norm_eps: float = Field(default=1e-12, gt=0, lt=1)
-    init: Literal["default", "xavier", "zero_residual"] = "default"
-    """Of the matrices: torch's own; Glorot and Bengio 2010; torch's own with every residual branch ending in 0."""
 
     @model_validator(mode="after")
-    def _consistent(self) -> Self:
+    def _readable(self) -> Self:
         if not _is_readable(self.shape):
             raise ValueError(f"{_READS} Got {self.shape.inputs}")
-        if self.width % self.num_heads:
-            raise ValueError(f"num_heads {self.num_heads} must divide width {self.width}")
         return self
 
     @classmethod
@@ -79,14 +58,9 @@ class EncoderSpec(Document):
         require_readable("encoder", shape, ("tokens",))
         return cls.model_validate(resolve_dial(size, shape).model_dump())
 
-    @property
-    def num_outputs(self) -> int:
-        """Classes, or values to predict."""
-        return self.shape.num_outputs or 0
-
     def hidden_shapes(self) -> list[tuple[int, int]]:
         """Return rows and columns of every matrix between embedding and head: of the blocks, and the pooler's."""
-        return self._block.matrices * self.depth + [(self.width, self.width)]
+        return self.block.matrices * self.depth + [(self.width, self.width)]
 
     def count(self) -> ParamCount:
         """Return the parameters by group; equal to what the built module holds."""
@@ -94,7 +68,7 @@ class EncoderSpec(Document):
         rows = (self.shape.vocab_size or 0) + (self.shape.context or 0) + self.num_token_types
         return ParamCount(
             embedding=rows * w,
-            body=2 * w + self.depth * self._block.num_params + w * w + w,
+            body=2 * w + self.depth * self.block.num_params + w * w + w,
             head=self.num_outputs * (w + 1),
         )
 
@@ -111,13 +85,9 @@ class EncoderSpec(Document):
             context: Tokens of a text; None is the longest.
             convention: Named only: every token sees every other.
         """
-        blocks = self.depth * self._block.forward_flops(batch, context or self.shape.context or 1)
+        blocks = self.depth * self.block.forward_flops(batch, context or self.shape.context or 1)
         forward = blocks + 2 * batch * self.width * (self.width + self.num_outputs)
         return FlopCount(forward=forward, backward=2 * forward, convention=convention)
-
-    @property
-    def _block(self) -> BlockSizes:
-        return BlockSizes(self.width, self.mlp_width)
 
 
 _READS = "encoder reads tokens and gives one answer a text."

@@ -9,15 +9,14 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 from pydantic import Field, model_validator
 
 from kleiber.cost.flops import FlopConvention, FlopCount
-from kleiber.models.activations import ActivationName
-from kleiber.models.block_sizes import BlockSizes
+from kleiber.models.block_spec import BlockSpec
 from kleiber.models.readable_data import require_readable
-from kleiber.runs import DataShape, Document, ParamCount
+from kleiber.runs import DataShape, ParamCount
 
 __all__ = ["ViTSpec"]
 
 
-class ViTSpec(Document):
+class ViTSpec(BlockSpec):
     """Shape of a vision Transformer: patches and a class token, learnt positions, pre-norm blocks.
 
     Source:
@@ -35,33 +34,13 @@ class ViTSpec(Document):
     """Data that the family is planned on when none is named."""
 
     family: Literal["vit"] = "vit"
-    depth: Annotated[int, Field(strict=True, ge=1, le=10_000)]
-    """Blocks."""
-    width: Annotated[int, Field(strict=True, ge=2, le=1_000_000)]
-    """Features of the residual stream."""
-    num_heads: Annotated[int, Field(strict=True, ge=1, le=10_000)]
-    """Heads of attention; divides `width`."""
-    mlp_width: Annotated[int, Field(strict=True, ge=1, le=10_000_000)]
-    """Features between up and down projection."""
     patch_size: Annotated[int, Field(strict=True, ge=1, le=10_000)]
     """Side of a patch [pixels]; an image that it does not divide is filled up with zeros at its right and lower edge."""
-    shape: DataShape
-    """Images, and the answers of one."""
-    activation: ActivationName = "gelu"
-    dropout: float = Field(default=0.0, ge=0, lt=1)
-    """Of the embeddings and of what each branch adds."""
-    attention_dropout: float = Field(default=0.0, ge=0, lt=1)
-    """Of attention's weights; above 0 torch has no fused attention on a CPU."""
-    norm_eps: float = Field(default=1e-12, gt=0, lt=1)
-    init: Literal["default", "xavier", "zero_residual"] = "default"
-    """Of the matrices: torch's own; Glorot and Bengio 2010; torch's own with every residual branch ending in 0."""
 
     @model_validator(mode="after")
-    def _consistent(self) -> Self:
+    def _readable(self) -> Self:
         if not _is_readable(self.shape):
             raise ValueError(f"{_READS} Got {self.shape.inputs}")
-        if self.width % self.num_heads:
-            raise ValueError(f"num_heads {self.num_heads} must divide width {self.width}")
         return self
 
     @classmethod
@@ -94,25 +73,20 @@ class ViTSpec(Document):
         return self.grid[0] * self.grid[1]
 
     @property
-    def num_outputs(self) -> int:
-        """Classes, or values to predict."""
-        return self.shape.num_outputs or 0
-
-    @property
     def num_patch_values(self) -> int:
         """Numbers of a patch."""
         return (self.shape.channels or 0) * self.patch_size**2
 
     def hidden_shapes(self) -> list[tuple[int, int]]:
         """Return rows and columns of every matrix before the head: the patches', and those of the blocks."""
-        return [(self.width, self.num_patch_values), *self._block.matrices * self.depth]
+        return [(self.width, self.num_patch_values), *self.block.matrices * self.depth]
 
     def count(self) -> ParamCount:
         """Return the parameters by group; class token and positions are embeddings."""
         w = self.width
         return ParamCount(
             embedding=w + (self.num_patches + 1) * w,
-            body=w * self.num_patch_values + w + self.depth * self._block.num_params + 2 * w,
+            body=w * self.num_patch_values + w + self.depth * self.block.num_params + 2 * w,
             head=self.num_outputs * (w + 1),
         )
 
@@ -132,13 +106,9 @@ class ViTSpec(Document):
         """
         del context
         patches = 2 * batch * self.num_patches * self.width * self.num_patch_values
-        blocks = self.depth * self._block.forward_flops(batch, self.num_patches + 1)
+        blocks = self.depth * self.block.forward_flops(batch, self.num_patches + 1)
         forward = patches + blocks + 2 * batch * self.width * self.num_outputs
         return FlopCount(forward=forward, backward=2 * forward - patches, convention=convention)
-
-    @property
-    def _block(self) -> BlockSizes:
-        return BlockSizes(self.width, self.mlp_width)
 
 
 _READS = "vit reads images and gives one answer an image."
