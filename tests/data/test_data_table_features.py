@@ -13,7 +13,7 @@ from kleiber.data import open_data
 from kleiber.data.sample_data import SampleData
 from kleiber.data.source import Source
 from kleiber.data.table import columns as table_columns
-from kleiber.data.table import csv_rows, features
+from kleiber.data.table import features, table
 from kleiber.data.table.columns import Features
 from kleiber.data.table.sources import open_rows
 from kleiber.errors import DataError
@@ -106,7 +106,7 @@ CELLS = st.lists(st.sampled_from(["", "a", "b", "c", "d e"]), min_size=4, max_si
 def test_categories_are_those_of_scikit_learn(
     tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch, cells: list[str], chunk: int
 ) -> None:
-    monkeypatch.setattr(csv_rows, "CHUNK_ROWS", chunk)
+    monkeypatch.setattr(table, "CHUNK_ROWS", chunk)
     monkeypatch.setattr(features, "CHUNK_ROWS", chunk)
     monkeypatch.setattr(features, "_BLOCK_BYTES", 1)
     num_train = len(cells) // 2

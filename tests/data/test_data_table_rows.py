@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from kleiber.data.table import csv_rows
+from kleiber.data.table import table
 from kleiber.data.table.opening import open_table
 from kleiber.data.table.table import Table
 from kleiber.errors import DataError, MissingExtraError
@@ -52,7 +52,7 @@ def test_rows_are_read_as_the_format_says(
 
 
 def test_chunks_keep_the_lines_numbers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(csv_rows, "CHUNK_ROWS", 2)
+    monkeypatch.setattr(table, "CHUNK_ROWS", 2)
     chunks = list(table_of(tmp_path, "a.csv", 'a,b\nx,1\n\n"y\ny",2\nz,3\n').chunks())
     assert [list(rows.numbers) for rows in chunks] == [[2, 5], [6]]
     assert chunks[1].place(0) == f"line 6 of {tmp_path}/a.csv"

@@ -15,7 +15,7 @@ from kleiber.data import load_tokenizer, open_data
 from kleiber.data.prepared import MappedSamples
 from kleiber.data.sample_data import SampleData
 from kleiber.data.source import Source
-from kleiber.data.table import csv_rows
+from kleiber.data.table import table
 from kleiber.data.table.sources import open_pairs, open_rows
 from kleiber.data.texts.padded import PaddedTexts
 from kleiber.errors import DataError
@@ -59,7 +59,7 @@ def texts_of(source: Source, split: str, role: str = "tokens") -> list[str]:
 
 
 def test_texts_become_tokens_and_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(csv_rows, "CHUNK_ROWS", 7)
+    monkeypatch.setattr(table, "CHUNK_ROWS", 7)
     path = write_reviews(tmp_path, ("valid", "a film like no other film", 1), ("test", "ein 好 film", 0))
     source = source_of(path, tmp_path, field="text", target="label", split_field="part", context=40)
     assert texts_of(source, "train") == [text for text, _ in REVIEWS]

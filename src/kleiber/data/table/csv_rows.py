@@ -9,7 +9,7 @@ from itertools import chain
 from typing import Any
 
 from kleiber.data.table.files import TableFile
-from kleiber.data.table.table import CHUNK_ROWS, Rows, is_missing
+from kleiber.data.table.table import Rows, in_chunks, is_missing
 from kleiber.data.text_stream import inner_suffix, text_lines
 from kleiber.errors import DataError
 
@@ -52,28 +52,27 @@ def csv_rows(file: TableFile, columns: tuple[str, ...], *, skips_bad: bool) -> I
     Raises:
         DataError: A row has another number of cells, or a quote never ends.
     """
-    numbers: list[int] = []
-    rows: list[list[str]] = []
-    num_bad = 0
+    for numbers, rows, num_bad in in_chunks(_whole(file, columns, skips_bad=skips_bad)):
+        yield _chunk(file, columns, numbers, rows, num_bad)
+
+
+def _whole(
+    file: TableFile, columns: tuple[str, ...], *, skips_bad: bool
+) -> Iterator[tuple[int, list[str] | None]]:
+    """Yield line and cells of each row below the header; None of one with another number of cells."""
     for index, (number, row) in enumerate(_parsed(file)):
         if index == 0 and _is_header(row):
             continue
-        if len(row) != len(columns):
-            if not skips_bad:
-                raise DataError(
-                    f"line {number} of {file.path} has {len(row)} cells, and the table has {len(columns)} columns.",
-                    got=_excerpt(row),
-                    hint="mend the line, or --set data.skips_bad_samples=true",
-                )
-            num_bad += 1
-            continue
-        numbers.append(number)
-        rows.append(row)
-        if len(rows) == CHUNK_ROWS:
-            yield _chunk(file, columns, numbers, rows, num_bad)
-            numbers, rows, num_bad = [], [], 0
-    if rows or num_bad:
-        yield _chunk(file, columns, numbers, rows, num_bad)
+        if len(row) == len(columns):
+            yield number, row
+        elif skips_bad:
+            yield number, None
+        else:
+            raise DataError(
+                f"line {number} of {file.path} has {len(row)} cells, and the table has {len(columns)} columns.",
+                got=_excerpt(row),
+                hint="mend the line, or --set data.skips_bad_samples=true",
+            )
 
 
 def _chunk(

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from kleiber.data.table.files import TableFile
-from kleiber.data.table.table import CHUNK_ROWS, Rows
+from kleiber.data.table.table import Rows, in_chunks
 from kleiber.data.text_stream import text_lines
 from kleiber.errors import DataError
 
@@ -39,19 +39,7 @@ def jsonl_rows(file: TableFile, columns: tuple[str, ...], *, skips_bad: bool) ->
     Raises:
         DataError: A line is no JSON object.
     """
-    numbers: list[int] = []
-    rows: list[dict[str, Any]] = []
-    num_bad = 0
-    for number, row in _parsed(file, skips_bad=skips_bad):
-        if row is None:
-            num_bad += 1
-            continue
-        numbers.append(number)
-        rows.append(row)
-        if len(rows) == CHUNK_ROWS:
-            yield _chunk(file, columns, numbers, rows, num_bad)
-            numbers, rows, num_bad = [], [], 0
-    if rows or num_bad:
+    for numbers, rows, num_bad in in_chunks(_parsed(file, skips_bad=skips_bad)):
         yield _chunk(file, columns, numbers, rows, num_bad)
 
 

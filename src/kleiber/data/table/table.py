@@ -2,19 +2,49 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 from kleiber.data.data import Split
 from kleiber.errors import DataError, nearest
 from kleiber.runs.recipe import DataRecipe
 
-__all__ = ["CHUNK_ROWS", "Rows", "Table", "is_missing"]
+__all__ = ["CHUNK_ROWS", "Rows", "Table", "in_chunks", "is_missing"]
 
 CHUNK_ROWS = 4096
 """Rows of a file that memory holds at a time."""
 
 _MISSING = frozenset({"", "?", "na", "n/a", "nan", "null", "none"})
+
+
+T = TypeVar("T")
+
+
+def in_chunks(rows: Iterable[tuple[int, T | None]]) -> Iterator[tuple[list[int], list[T], int]]:
+    """Yield rows a chunk at a time: where they stand, the rows, and how many bad ones were left out among them.
+
+    Args:
+        rows: Number and content of each; None is a bad one.
+
+    Example:
+        >>> list(in_chunks([(1, "a"), (2, None), (4, "b")]))
+        [([1, 4], ['a', 'b'], 1)]
+    """
+    numbers: list[int] = []
+    good: list[T] = []
+    num_bad = 0
+    for number, row in rows:
+        if row is None:
+            num_bad += 1
+            continue
+        numbers.append(number)
+        good.append(row)
+        if len(good) == CHUNK_ROWS:
+            yield numbers, good, num_bad
+            numbers, good, num_bad = [], [], 0
+    if good or num_bad:
+        yield numbers, good, num_bad
 
 
 @dataclass(frozen=True)
