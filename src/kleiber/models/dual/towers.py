@@ -43,18 +43,7 @@ class ImageTower(nn.Module):
         self.patches = nn.Conv2d(spec.shape.channels or 0, w, patch, stride=patch, bias=False)
         self.positions = nn.Parameter(torch.empty(spec.num_patches + 1, w))
         self.first_norm = nn.LayerNorm(w, eps=NORM_EPS)
-        self.blocks = nn.ModuleList(
-            TransformerBlock(
-                w,
-                spec.num_heads,
-                spec.mlp_width,
-                is_pre_norm=True,
-                activation=spec.activation,
-                dropout=spec.dropout,
-                norm_eps=NORM_EPS,
-            )
-            for _ in range(spec.depth)
-        )
+        self.blocks = _blocks(TransformerBlock, spec.depth, (w, spec.num_heads, spec.mlp_width), spec)
         self.last_norm = nn.LayerNorm(w, eps=NORM_EPS)
 
     def forward(self, images_BCHW: Tensor) -> Tensor:
@@ -76,17 +65,8 @@ class TextTower(nn.Module):
         w = spec.text_width
         self.table = nn.Parameter(torch.empty(spec.shape.vocab_size or 0, w))
         self.positions = nn.Parameter(torch.empty(spec.max_tokens, w))
-        self.blocks = nn.ModuleList(
-            CausalBlock(
-                w,
-                spec.text_num_heads,
-                spec.text_mlp_width,
-                is_pre_norm=True,
-                activation=spec.activation,
-                dropout=spec.dropout,
-                norm_eps=NORM_EPS,
-            )
-            for _ in range(spec.text_depth)
+        self.blocks = _blocks(
+            CausalBlock, spec.text_depth, (w, spec.text_num_heads, spec.text_mlp_width), spec
         )
         self.last_norm = nn.LayerNorm(w, eps=NORM_EPS)
 
@@ -103,3 +83,22 @@ class TextTower(nn.Module):
         ends_B = (tokens_BT == PAD_ID).int().argmax(1)
         normed: Tensor = self.last_norm(x_BTW[torch.arange(len(ends_B), device=ends_B.device), ends_B])
         return normed
+
+
+def _blocks(
+    kind: type[TransformerBlock], depth: int, sizes: tuple[int, int, int], spec: DualSpec
+) -> nn.ModuleList:
+    """Return the blocks of a tower, of a width, so many heads and an MLP's width."""
+    width, num_heads, mlp_width = sizes
+    return nn.ModuleList(
+        kind(
+            width,
+            num_heads,
+            mlp_width,
+            is_pre_norm=True,
+            activation=spec.activation,
+            dropout=spec.dropout,
+            norm_eps=NORM_EPS,
+        )
+        for _ in range(depth)
+    )
