@@ -19,6 +19,8 @@ from kleiber.units import parse_count
 __all__ = ["LayeredDial", "Sizes"]
 
 _MAX_MISS_FRAC = 0.2
+_NEAR_FRAC = 0.1
+"""A shape of so small a miss is taken before any of a larger one, however balanced."""
 _WIDTH_STEP_FRAC = 1 / 32
 """Between two widths that are tried."""
 _MAX_WIDTH = 2**16
@@ -160,7 +162,7 @@ class LayeredDial(Generic[S]):
         return min(depths, key=lambda depth: abs(math.log(self.usual_width(depth, sizes) / width)))
 
     def _solve(self, turned: _Turned, target: float, sizes: Sizes) -> S:
-        """Return the spec whose count is closest to the target, of those not far from a balanced shape."""
+        """Return the most balanced of the specs whose counts are near the target; where none is, the best of both."""
         if turned.depth and turned.width:
             raise RecipeError(
                 f"{self.family} size: depth, width and params cannot all be set: params solves for what is not given.",
@@ -172,8 +174,9 @@ class LayeredDial(Generic[S]):
             for depth in depths
             for width in ([turned.width] if turned.width else self._widths_near(target, depth, sizes))
         ]
-        best = min(candidates, key=lambda spec: self._distance(spec, target, sizes))
-        if abs(best.count().total / target - 1) > _MAX_MISS_FRAC:
+        near = [spec for spec in candidates if _miss_frac(spec, target) < _NEAR_FRAC]
+        best = min(near or candidates, key=lambda spec: self._distance(spec, target, sizes))
+        if _miss_frac(best, target) > _MAX_MISS_FRAC:
             raise RecipeError(
                 f"{self.family} size: params cannot be reached with the other sizes and the data;"
                 f" the nearest has {best.count().total:,}.",
@@ -192,6 +195,10 @@ class LayeredDial(Generic[S]):
         # A miss of 10% weighs as much as a width e times off: the rungs of a ladder grow evenly.
         miss = abs(math.log(spec.count().total / target))
         return miss + 0.1 * abs(math.log(spec.width / self.balanced_width(spec.depth, sizes)))
+
+
+def _miss_frac(spec: DialledSpec, target: float) -> float:
+    return abs(spec.count().total / target - 1)
 
 
 def _widths(multiple: int) -> list[int]:
