@@ -149,7 +149,7 @@ EXAMPLES: dict[str, list[Example]] = {
 
 
 @st.composite
-def gpt_specs(draw: st.DrawFn) -> GPTSpec:
+def gpt_specs(draw: st.DrawFn, *, is_dense: bool = False) -> GPTSpec:
     kv_heads = draw(st.integers(1, 3))
     return GPTSpec(
         depth=draw(st.integers(1, 3)),
@@ -161,7 +161,7 @@ def gpt_specs(draw: st.DrawFn) -> GPTSpec:
         vocab_size=draw(st.integers(2, 99)),
         context=draw(st.integers(1, 64)),
         is_tied=draw(st.booleans()),
-        **draw(st.one_of(st.just({}), mixtures())),
+        **({} if is_dense else draw(st.one_of(st.just({}), mixtures()))),
     )
 
 

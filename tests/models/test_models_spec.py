@@ -7,6 +7,7 @@ import time
 
 import pytest
 import torch
+from family_examples import gpt_specs
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn.attention import SDPBackend, sdpa_kernel
@@ -23,22 +24,6 @@ def dial(vocab_size: int = 1024, context: int = 128, **size: object) -> GPTSpec:
     return GPTSpec.from_dial(size, vocab_size, context)
 
 
-@st.composite
-def specs(draw: st.DrawFn) -> GPTSpec:
-    kv_heads = draw(st.integers(1, 3))
-    return GPTSpec(
-        depth=draw(st.integers(1, 3)),
-        width=draw(st.integers(1, 12)) * 4,
-        num_heads=kv_heads * draw(st.integers(1, 3)),
-        num_kv_heads=kv_heads,
-        head_dim=2 * draw(st.integers(1, 8)),
-        mlp_width=draw(st.integers(1, 50)),
-        vocab_size=draw(st.integers(2, 99)),
-        context=draw(st.integers(1, 64)),
-        is_tied=draw(st.booleans()),
-    )
-
-
 def test_count_worked_by_hand() -> None:
     # a block: q, k, v, o 4*32*32 = 4096; gate, up, down 3*32*96 = 9216; norms 2*32 + 2*16 = 96; together 13408
     count = dial(depth=2, width=32).count()
@@ -48,7 +33,7 @@ def test_count_worked_by_hand() -> None:
     assert (untied.head, untied.total) == (32_768, count.total + 32_768)
 
 
-@given(specs())
+@given(gpt_specs(is_dense=True))
 @settings(max_examples=60, deadline=None)
 def test_count_equals_the_module(spec: GPTSpec) -> None:
     module = GPT(spec, device="meta")
