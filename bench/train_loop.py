@@ -26,7 +26,7 @@ from kleiber.runs import Recipe, RunFolder
 from kleiber.train import train
 from kleiber.train.allocator import pin_allocator
 
-LOG_EVERY = 10
+LOG_EVERY = 25
 COMMON = (
     f"train.log_every={LOG_EVERY}", "train.val_every=1000000", "train.checkpoint_every=1000000",
     "train.schedule.name=constant", "train.schedule.warmup_steps=0", "train.optimizer.name=adamw", "train.optimizer.lr=0.001",
