@@ -6,6 +6,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from kleiber.models.gpt.module import GPT
 from kleiber.runs import Recipe, RunFolder
 from kleiber.train import train
 
@@ -47,3 +48,12 @@ def test_the_load_balance_of_a_mixture_is_minimized(recipe, tmp_path):
     balanced = trained(mixture.with_values(["model.router_aux_coef=10"]), tmp_path / "balanced")
     router = next(name for name in plain if name.endswith("gate.weight"))
     assert not torch.allclose(plain[router], balanced[router])
+
+
+def test_what_a_module_adds_counts_once_a_step_in_however_many_parts(recipe, tmp_path, monkeypatch):
+    monkeypatch.setattr(GPT, "auxiliary_loss", lambda self: 0.01 * self.embedding.sum())
+    dense = recipe.with_values(list(SHORT))
+    whole = trained(dense, tmp_path / "whole")
+    parts = trained(dense.with_values(["train.accumulation=4"]), tmp_path / "parts")
+    for name, weight in whole.items():
+        torch.testing.assert_close(parts[name], weight, atol=1e-6, rtol=1e-4)
