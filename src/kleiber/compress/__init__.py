@@ -1,0 +1,1 @@
+"""Smaller and faster models, each with a receipt."""
