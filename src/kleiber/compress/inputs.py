@@ -1,0 +1,72 @@
+"""What goes into the layers of a module, and sums of it; nothing is kept but the sums.
+
+Legend: N rows that enter a layer (tokens, or positions of a convolution), C its columns.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterable
+
+import torch
+from torch import Tensor, nn
+
+from kleiber.compress.uses import Use, watched
+from kleiber.data import Batch
+
+__all__ = ["hessians", "input_norms", "visit_inputs"]
+
+
+def visit_inputs(
+    module: nn.Module, batches: Iterable[Batch], names: Collection[str], visit: Callable[[str, Tensor], None]
+) -> None:
+    """Show `visit` the name of a layer and the rows [N, C] that enter it, use by use, over all batches.
+
+    Args:
+        module: Is run in evaluation mode.
+        batches: Each is one forward pass.
+        names: Of weights; look-ups of an embedding have no rows and are passed over.
+        visit: Must not keep the rows: they are the module's own memory.
+    """
+
+    def see(use: Use) -> None:
+        if use.name in names and use.kind != "embedding" and not use.is_grouped and use.input.numel():
+            visit(use.name, use.rows())
+
+    for batch in batches:
+        watched(module, batch, see)
+
+
+def hessians(module: nn.Module, batches: Iterable[Batch], names: Collection[str]) -> dict[str, Tensor]:
+    """Return the mean of x x^T over the rows that enter each layer, [C, C] float32; a layer that saw none is left out.
+
+    It is half the Hessian of the mean squared error of the layer's outputs in each row of its weight.
+    """
+    sums: dict[str, Tensor] = {}
+    counts: dict[str, int] = {}
+
+    def visit(name: str, x_NC: Tensor) -> None:
+        x_NC = x_NC.to(torch.float32)
+        # The mean so far is moved, rather than a sum divided: float32 stays exact over many batches.
+        num = counts[name] = counts.get(name, 0) + len(x_NC)
+        mean_CC = sums.setdefault(name, x_NC.new_zeros(x_NC.shape[1], x_NC.shape[1]))
+        mean_CC.mul_(1 - len(x_NC) / num).addmm_(x_NC.T, x_NC, alpha=1 / num)
+
+    visit_inputs(module, batches, names, visit)
+    return sums
+
+
+def input_norms(module: nn.Module, batches: Iterable[Batch], names: Collection[str]) -> dict[str, Tensor]:
+    """Return the root mean square of each column that enters a layer, [C] float32; a layer that saw none is left out.
+
+    It is the norm that Wanda takes, over the root of the number of rows, which changes no comparison within a layer.
+    """
+    sums: dict[str, Tensor] = {}
+    counts: dict[str, int] = {}
+
+    def visit(name: str, x_NC: Tensor) -> None:
+        counts[name] = counts.get(name, 0) + len(x_NC)
+        square_C = x_NC.to(torch.float64).square().sum(0)
+        sums[name] = sums[name] + square_C if name in sums else square_C
+
+    visit_inputs(module, batches, names, visit)
+    return {name: (total / counts[name]).sqrt().float() for name, total in sums.items()}
