@@ -13,7 +13,7 @@ import torch.nn.functional as F  # noqa: N812 - the field's own name for it
 from torch import Tensor, nn
 
 from kleiber.models.family import FamilyModule
-from kleiber.models.gpt.cache import KVCache
+from kleiber.models.gpt.cache import Cache
 from kleiber.models.gpt.experts import Experts
 from kleiber.models.gpt.rotary import norm_and_rotate, rotations
 from kleiber.models.gpt.spec import GPTSpec
@@ -48,9 +48,7 @@ class Block(nn.Module):
             self.gate_up = empty(2 * spec.mlp_width, w)
             self.mlp_down = empty(w, spec.mlp_width)
 
-    def forward(
-        self, x_BTW: Tensor, rope: tuple[Tensor, Tensor], cache: tuple[KVCache, int] | None
-    ) -> Tensor:
+    def forward(self, x_BTW: Tensor, rope: tuple[Tensor, Tensor], cache: tuple[Cache, int] | None) -> Tensor:
         """Return the residual stream after this block, [B, T, W]."""
         spec = self.spec
         B, T, W = x_BTW.shape
@@ -69,17 +67,14 @@ class Block(nn.Module):
         gate, up = gate_up.chunk(2, -1)
         return x_BTW + F.linear(F.silu(gate) * up, self.mlp_down)
 
-    def _attend(self, q: Tensor, k: Tensor, v: Tensor, cache: tuple[KVCache, int] | None) -> Tensor:
+    def _attend(self, q: Tensor, k: Tensor, v: Tensor, cache: tuple[Cache, int] | None) -> Tensor:
         """Return causal attention, [B, N, T, H]; q, k, v are [B, T, heads, H]."""
-        num_read = cache[0].length if cache else 0
-        keys, values = cache[0].extend(cache[1], k, v) if cache else (k.transpose(1, 2), v.transpose(1, 2))
-        T, is_grouped = q.shape[1], self.spec.num_heads != self.spec.num_kv_heads
-        mask = None
-        if num_read and T > 1:
-            mask = torch.ones(T, num_read + T, dtype=torch.bool, device=q.device).tril(num_read)
-        return F.scaled_dot_product_attention(
-            q.transpose(1, 2), keys, values, attn_mask=mask, is_causal=not num_read, enable_gqa=is_grouped
-        )
+        if cache is not None:
+            kept, index = cache
+            return kept.attend(index, q, k, v)
+        q, k, v = (heads.transpose(1, 2) for heads in (q, k, v))
+        is_grouped = self.spec.num_heads != self.spec.num_kv_heads
+        return F.scaled_dot_product_attention(q, k, v, is_causal=True, enable_gqa=is_grouped)
 
 
 class GPT(FamilyModule):
@@ -100,7 +95,7 @@ class GPT(FamilyModule):
         if sorted(groups.names) != sorted(name for name, _ in self.named_parameters()):
             raise AssertionError("param_groups() must name every parameter exactly once")
 
-    def forward(self, tokens_BT: Tensor, cache: KVCache | None = None) -> Tensor:
+    def forward(self, tokens_BT: Tensor, cache: Cache | None = None) -> Tensor:
         """Return the logits of the next token after each token, [B, T, V].
 
         Args:
