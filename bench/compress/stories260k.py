@@ -13,7 +13,9 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from torch import Tensor
+from tokenizers import Tokenizer, decoders, models, normalizers
+from torch import Tensor as Weights
+from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM
 
 PUBLISHED_LOSS = 1.2968
 BOS = 1
@@ -21,7 +23,6 @@ BOS = 1
 
 def write_folder(source: Path, folder: Path) -> Path:
     """Write `source` (weights by name, llama2.c's tokenizer) as config, weights and tokenizer that transformers reads."""
-    from transformers import LlamaConfig, LlamaForCausalLM
 
     arrays = dict(np.load(source / "stories260K.npz"))
     config = dict(zip(arrays["config_names"].tolist(), arrays["config"].tolist(), strict=True))
@@ -46,7 +47,7 @@ def write_folder(source: Path, folder: Path) -> Path:
     return folder
 
 
-def _state(arrays: dict[str, np.ndarray], config: dict[str, int]) -> dict[str, Tensor]:
+def _state(arrays: dict[str, np.ndarray], config: dict[str, int]) -> dict[str, Weights]:
     table = torch.from_numpy(arrays["tok_embeddings"])
     state = {"model.embed_tokens.weight": table, "lm_head.weight": table}
     state["model.norm.weight"] = torch.from_numpy(arrays["norm"])
@@ -63,7 +64,7 @@ def _state(arrays: dict[str, np.ndarray], config: dict[str, int]) -> dict[str, T
     return state
 
 
-def _halves(weight_RC: Tensor, num_heads: int) -> Tensor:
+def _halves(weight_RC: Weights, num_heads: int) -> Weights:
     """Return rows in the order of transformers' rotation: llama2.c turns neighbours, transformers the two halves of a head."""
     R, C = weight_RC.shape
     return weight_RC.view(num_heads, R // num_heads // 2, 2, C).transpose(1, 2).reshape(R, C)
@@ -71,7 +72,6 @@ def _halves(weight_RC: Tensor, num_heads: int) -> Tensor:
 
 def _write_tokenizer(path: Path, folder: Path) -> None:
     """Write llama2.c's list of pieces and scores as `tokenizer.json`: the pair whose union has the best score is merged first."""
-    from tokenizers import Tokenizer, decoders, models, normalizers
 
     pieces = _pieces(path.read_bytes())
     vocab = {piece: number for number, (piece, _) in enumerate(pieces)}
@@ -84,7 +84,8 @@ def _write_tokenizer(path: Path, folder: Path) -> None:
         for cut in range(1, len(piece))
         if piece[:cut] in vocab and piece[cut:] in vocab
     ]
-    made = Tokenizer(models.BPE(vocab, merges, unk_token="<unk>", byte_fallback=True, fuse_unk=True))
+    made = Tokenizer(models.BPE(vocab, merges, byte_fallback=True, fuse_unk=True))
+    made.model.unk_token = "<unk>"
     made.normalizer = normalizers.Sequence([normalizers.Prepend("▁"), normalizers.Replace(" ", "▁")])
     made.decoder = decoders.Sequence(
         [decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse(), decoders.Strip(" ", 1, 0)]
@@ -112,8 +113,6 @@ def _pieces(content: bytes) -> list[tuple[str, float]]:
 @torch.inference_mode()
 def write_samples(folder: Path, path: Path, *, num: int, seed: int, max_tokens: int = 384) -> Path:
     """Write stories that the model samples from its own distribution, divided by lines `<|endoftext|>`."""
-    from tokenizers import Tokenizer
-    from transformers import AutoModelForCausalLM
 
     torch.manual_seed(seed)
     model = AutoModelForCausalLM.from_pretrained(folder).eval()
@@ -140,8 +139,6 @@ def write_samples(folder: Path, path: Path, *, num: int, seed: int, max_tokens: 
 @torch.inference_mode()
 def check(source: Path, folder: Path) -> None:
     """Print how the folder compares with what is published of the model."""
-    from tokenizers import Tokenizer
-    from transformers import AutoModelForCausalLM
 
     model = AutoModelForCausalLM.from_pretrained(folder).eval()
     tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
