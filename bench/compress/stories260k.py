@@ -85,7 +85,7 @@ def _write_tokenizer(path: Path, folder: Path) -> None:
         if piece[:cut] in vocab and piece[cut:] in vocab
     ]
     made = Tokenizer(models.BPE(vocab, merges, byte_fallback=True, fuse_unk=True))
-    made.model.unk_token = "<unk>"
+    made.model.unk_token = "<unk>"  # noqa: S105 - a name of a token
     made.normalizer = normalizers.Sequence([normalizers.Prepend("▁"), normalizers.Replace(" ", "▁")])
     made.decoder = decoders.Sequence(
         [decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse(), decoders.Strip(" ", 1, 0)]
