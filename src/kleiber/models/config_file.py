@@ -13,7 +13,19 @@ from kleiber.runs.files import write_bytes, write_text
 if TYPE_CHECKING:
     from torch import Tensor
 
-__all__ = ["read_architecture", "read_config", "read_weights", "require_shapes", "write_model"]
+__all__ = [
+    "BLOCK_KEY",
+    "read_architecture",
+    "read_config",
+    "read_tensors",
+    "read_weights",
+    "require_shapes",
+    "write_model",
+]
+
+
+BLOCK_KEY = "quantization_config"
+"""Of a config whose weights are not all stored as plain tensors."""
 
 
 def write_model(folder: Path, tensors: Mapping[str, Tensor], config: Mapping[str, Any]) -> None:
@@ -58,7 +70,23 @@ def read_architecture(folder: Path) -> str:
 
 
 def read_weights(folder: Path) -> dict[str, Tensor]:
-    """Return the tensors of `model.safetensors`.
+    """Return the weights in `model.safetensors`: those that are not stored as plain tensors become such, fp32.
+
+    Raises:
+        RunFolderError: A file is missing, truncated or corrupt, or holds weights in a form that is not read.
+    """
+    tensors = read_tensors(folder)
+    block = read_config(folder).get(BLOCK_KEY)
+    if block is None:
+        return tensors
+    from kleiber.models.stored.codec import decode  # noqa: PLC0415 - imports torch
+
+    weights, _ = decode(tensors, block, str(folder / "model.safetensors"))
+    return weights
+
+
+def read_tensors(folder: Path) -> dict[str, Tensor]:
+    """Return the tensors of `model.safetensors` as they are stored.
 
     Raises:
         RunFolderError: It is missing, truncated or corrupt.

@@ -11,6 +11,7 @@ import torch
 from kleiber.errors import RunFolderError, StorageError
 from kleiber.models.config_file import read_config
 from kleiber.models.foreign.transformers_config import quiet, sentence
+from kleiber.models.hf.files import weights_source
 from kleiber.models.hf.fitted import fitted
 from kleiber.models.hf.module import HF
 from kleiber.models.hf.spec import HFSpec
@@ -46,11 +47,12 @@ def load(folder: Path) -> tuple[HF, HFSpec]:
         read_config(folder).get(HFSpec.config_key), f"{where}: {HFSpec.config_key}", RunFolderError
     )
     here = spec.model_copy(update={"path": str(folder)})
-    load_weights: Any = fitted(here).architecture.model_class.from_pretrained
+    architecture, source = fitted(here).architecture, weights_source(folder)
+    load_weights: Any = architecture.model_class.from_pretrained
     try:
         with quiet():
             model, info = load_weights(
-                folder, dtype=torch.float32, use_safetensors=True, output_loading_info=True
+                **source, config=architecture.config, dtype=torch.float32, output_loading_info=True
             )
     except Exception as error:  # noqa: BLE001 - a hundred architectures, each with its own checks
         raise RunFolderError(f"{folder} cannot be loaded: {sentence(error)}") from None

@@ -6,8 +6,9 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 from kleiber.errors import MissingExtraError, RecipeError
+from kleiber.models.config_file import BLOCK_KEY, read_config, read_weights
 
-__all__ = ["Stamp", "folder_of", "stamp_of"]
+__all__ = ["Stamp", "folder_of", "stamp_of", "weights_source"]
 
 Stamp: TypeAlias = tuple[Path, int, int]
 """Path, time of change [ns] and size [bytes] of a config: what tells that it is still the same."""
@@ -44,6 +45,23 @@ def stamp_of(path: str) -> Stamp | None:
         return None
     stat = config.stat()
     return config.resolve(), stat.st_mtime_ns, stat.st_size
+
+
+def weights_source(path: Path | str) -> dict[str, Any]:
+    """Return what tells transformers' `from_pretrained` where the weights are.
+
+    Those that are stored in few bits or without their zeros are given as they are decoded here: transformers would ask for one
+    more package, and keeps its own classes of layers.
+
+    Args:
+        path: A folder, or a name of the hub.
+
+    Raises:
+        RunFolderError: The weights are quantized in a layout that is not read.
+    """
+    if isinstance(path, Path) and BLOCK_KEY in read_config(path):
+        return {"pretrained_model_name_or_path": None, "state_dict": read_weights(path)}
+    return {"pretrained_model_name_or_path": path, "use_safetensors": True}
 
 
 def _fetched(cached_file: Any, name: str) -> str:

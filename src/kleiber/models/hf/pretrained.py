@@ -10,7 +10,7 @@ from torch import nn
 
 from kleiber.errors import RecipeError
 from kleiber.models.foreign.transformers_config import quiet, sentence
-from kleiber.models.hf.files import folder_of
+from kleiber.models.hf.files import folder_of, weights_source
 from kleiber.models.hf.fitted import Fitted
 from kleiber.models.hf.spec import HFSpec
 
@@ -26,19 +26,18 @@ def pretrained_model(found: Fitted, spec: HFSpec) -> nn.Module:
 
     Raises:
         RecipeError: There are no weights in safetensors, or some beside the head's are missing or of other shapes.
+        RunFolderError: The weights are quantized in a layout that is not read.
     """
     architecture = found.architecture
     load: Any = architecture.model_class.from_pretrained
-    source = (
-        folder_of(spec.path) if Path(spec.path).exists() else spec.path
-    )  # of a name transformers fetches more
+    # Of a name transformers fetches more than the config.
+    source = weights_source(folder_of(spec.path) if Path(spec.path).exists() else spec.path)
     try:
         with quiet():
             model, info = load(
-                source,
+                **source,
                 config=architecture.config,
                 dtype=torch.float32,
-                use_safetensors=True,
                 ignore_mismatched_sizes=True,
                 output_loading_info=True,
             )

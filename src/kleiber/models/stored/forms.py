@@ -36,6 +36,11 @@ class Quantized:
         """Columns that share a scale; the last group of a row may be shorter."""
         return -(-self.codes_RC.shape[1] // self.scale_RG.shape[1])
 
+    @property
+    def is_symmetric(self) -> bool:
+        """Whether the middle code stands for 0 in all groups: no zeros need be stored."""
+        return bool((self.zero_RG == 2 ** (self.num_bits - 1)).all())
+
     def dense(self) -> Tensor:
         """Return the weight that the codes stand for, fp32 [R, C]."""
         C = self.codes_RC.shape[1]
