@@ -13,7 +13,25 @@ from torch import Tensor, nn
 from kleiber.compress.uses import Use, watched
 from kleiber.data import Batch
 
-__all__ = ["hessians", "input_norms", "visit_inputs"]
+__all__ = ["RunningHessian", "hessians", "input_norms", "visit_inputs"]
+
+
+class RunningHessian:
+    """The mean of x x^T over rows that come in parts."""
+
+    def __init__(self) -> None:
+        self._num_rows = 0
+        self.mean_CC = torch.empty(0, 0)
+
+    def add(self, x_NC: Tensor) -> None:
+        """Take more rows."""
+        x_NC = x_NC.to(torch.float32)
+        if not self._num_rows:
+            self.mean_CC = x_NC.new_zeros(x_NC.shape[1], x_NC.shape[1])
+        self._num_rows += len(x_NC)
+        new_frac = len(x_NC) / self._num_rows
+        # The mean is moved rather than a sum divided, which would outgrow float32 over many rows.
+        self.mean_CC.mul_(1 - new_frac).addmm_(x_NC.T, x_NC, alpha=1 / self._num_rows)
 
 
 def visit_inputs(
@@ -29,7 +47,7 @@ def visit_inputs(
     """
 
     def see(use: Use) -> None:
-        if use.name in names and use.kind != "embedding" and not use.is_grouped and use.input.numel():
+        if use.name in names and use.has_rows:
             visit(use.name, use.rows())
 
     for batch in batches:
@@ -41,18 +59,13 @@ def hessians(module: nn.Module, batches: Iterable[Batch], names: Collection[str]
 
     It is half the Hessian of the mean squared error of the layer's outputs in each row of its weight.
     """
-    sums: dict[str, Tensor] = {}
-    counts: dict[str, int] = {}
+    running: dict[str, RunningHessian] = {}
 
     def visit(name: str, x_NC: Tensor) -> None:
-        x_NC = x_NC.to(torch.float32)
-        # The mean so far is moved, rather than a sum divided: float32 stays exact over many batches.
-        num = counts[name] = counts.get(name, 0) + len(x_NC)
-        mean_CC = sums.setdefault(name, x_NC.new_zeros(x_NC.shape[1], x_NC.shape[1]))
-        mean_CC.mul_(1 - len(x_NC) / num).addmm_(x_NC.T, x_NC, alpha=1 / num)
+        running.setdefault(name, RunningHessian()).add(x_NC)
 
     visit_inputs(module, batches, names, visit)
-    return sums
+    return {name: hessian.mean_CC for name, hessian in running.items()}
 
 
 def input_norms(module: nn.Module, batches: Iterable[Batch], names: Collection[str]) -> dict[str, Tensor]:

@@ -14,7 +14,7 @@ from kleiber.data import Batch
 from kleiber.errors import RecipeError, nearest
 from kleiber.models.family import FamilyModule
 
-__all__ = ["Layer", "find_layers", "kept_notes", "select"]
+__all__ = ["Layer", "find_layers", "kept_notes", "require_finite", "select"]
 
 _NAMED = 3
 """Weights of one reason that a note names; the others are counted."""
@@ -75,12 +75,14 @@ def kept_notes(module: nn.Module, batch: Batch) -> tuple[str, ...]:
         if parameter.ndim > 1 and (name not in kinds or name in grouped)
     ]
     reasons = {
-        "it is a grouped convolution": [name for name in others if name in grouped],
-        "no linear, convolution or embedding read it as it is": [
+        "their convolution is grouped": [name for name in others if name in grouped],
+        "no linear layer, convolution or embedding reads them whole": [
             name for name in others if name not in grouped
         ],
     }
-    return tuple(f"{_listed(names)} was kept: {reason}." for reason, names in reasons.items() if names)
+    return tuple(
+        f"Kept as they are, because {reason}: {_listed(names)}." for reason, names in reasons.items() if names
+    )
 
 
 def select(
@@ -126,6 +128,22 @@ def select(
     if not taken:
         raise RecipeError("no layer is left to treat.", got=names, hint="fewer patterns of layers to keep")
     return taken
+
+
+def require_finite(module: nn.Module, layers: Sequence[Layer]) -> None:
+    """Refuse weights that are not numbers.
+
+    Raises:
+        RecipeError: A layer's weight holds NaN or infinity; names it.
+    """
+    params = dict(module.named_parameters())
+    for layer in layers:
+        if num_bad := int((~params[layer.name].isfinite()).sum()):
+            raise RecipeError(
+                f"the weight {layer.name} holds {num_bad} numbers that are NaN or infinite: a model that diverged cannot be "
+                "compressed.",
+                hint="kleiber compress RUN   with a run whose last loss is a number",
+            )
 
 
 def _uses(module: nn.Module, batch: Batch) -> tuple[dict[str, list[Kind]], set[str]]:

@@ -10,7 +10,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias
 
-import torch
 import torch.nn.functional as F  # noqa: N812 - the field's own name for it
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
@@ -18,7 +17,7 @@ from torch.overrides import TorchFunctionMode
 from kleiber.data import Batch
 from kleiber.tasks.evaluation import evaluating, model_inputs, tensor
 
-__all__ = ["Kind", "Use", "inputs_of", "run_batch", "watched"]
+__all__ = ["Kind", "Use", "Watch", "inputs_of", "watched"]
 
 Kind: TypeAlias = Literal["linear", "conv", "embedding"]
 
@@ -44,6 +43,11 @@ class Use:
     """Of a convolution: stride, padding, dilation, groups, where they were given."""
 
     @property
+    def has_rows(self) -> bool:
+        """Whether it multiplies rows: look-ups do not, grouped convolutions have others for each output, inputs may be empty."""
+        return self.kind != "embedding" and not self.is_grouped and self.input.numel() > 0
+
+    @property
     def is_grouped(self) -> bool:
         """Whether it is a convolution whose outputs see some of the channels each."""
         return int(self.options.get("groups", 1)) != 1
@@ -55,7 +59,9 @@ class Use:
         return self.input.reshape(-1, self.input.shape[-1])
 
 
-class _Watch(TorchFunctionMode):
+class Watch(TorchFunctionMode):
+    """Shows `see` every use of a parameter of a module, before it happens, while it is entered."""
+
     def __init__(self, module: nn.Module, see: Callable[[Use], None]) -> None:
         super().__init__()
         self._names = {id(parameter): name for name, parameter in module.named_parameters()}
@@ -76,14 +82,8 @@ class _Watch(TorchFunctionMode):
 
 def watched(module: nn.Module, batch: Batch, see: Callable[[Use], None]) -> None:
     """Run a module on a batch in evaluation mode and show `see` every use of a parameter, in order, before it happens."""
-    with evaluating(module), _Watch(module, see):
+    with evaluating(module), Watch(module, see):
         module(*inputs_of(batch))
-
-
-def run_batch(module: nn.Module, batch: Batch) -> Any:
-    """Return what a module says of a batch, in evaluation mode and without gradients."""
-    with evaluating(module):
-        return module(*inputs_of(batch))
 
 
 def inputs_of(batch: Batch) -> list[Tensor]:
@@ -124,7 +124,7 @@ def _padding(padding: Any, kernel: tuple[int, ...], dilation: tuple[int, ...]) -
 
 
 def _each(size: Any, num_axes: int) -> tuple[int, ...]:
-    if isinstance(size, int | torch.SymInt):
-        return (int(size),) * num_axes
+    if isinstance(size, int):
+        return (size,) * num_axes
     sizes = tuple(int(one) for one in size)
     return sizes * num_axes if len(sizes) == 1 else sizes
