@@ -1,0 +1,54 @@
+"""ONNX Runtime on the CPU."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy.typing as npt
+
+from kleiber.infer.lowering.export import require
+
+__all__ = ["OnnxRuntimePredictor", "session_of"]
+
+_ERRORS_ONLY = 3
+
+
+def session_of(model: bytes, num_threads: int) -> Any:
+    """Return an inference session on a model of ONNX; the same inputs give the same bits.
+
+    Raises:
+        MissingExtraError: onnxruntime is not installed.
+    """
+    require("onnxruntime", "onnx", "The engine onnxruntime")
+    import onnxruntime  # noqa: PLC0415 - of an extra
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = num_threads
+    options.inter_op_num_threads = 1
+    options.use_deterministic_compute = True
+    options.log_severity_level = _ERRORS_ONLY
+    return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+
+
+class OnnxRuntimePredictor:
+    """A graph in ONNX Runtime.
+
+    Args:
+        model: Bytes of an `.onnx` file; inputs stand in the order of the module's arguments.
+        precision: What it computes in.
+        notes: What was lowered otherwise than asked.
+        num_threads: Of each operation.
+    """
+
+    engine = "onnxruntime"
+
+    def __init__(self, model: bytes, *, precision: str, notes: tuple[str, ...], num_threads: int) -> None:
+        self.precision = precision
+        self.notes = notes
+        self._session = session_of(model, num_threads)
+        self._names = [one.name for one in self._session.get_inputs()]
+
+    def __call__(self, *inputs: npt.NDArray[Any]) -> npt.NDArray[Any]:
+        """Return the module's output for inputs in the order of its arguments; any batch size."""
+        output: npt.NDArray[Any] = self._session.run(None, dict(zip(self._names, inputs, strict=True)))[0]
+        return output
