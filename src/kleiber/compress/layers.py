@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import fnmatch
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Annotated, TypeAlias
 
+from pydantic import BeforeValidator
 from torch import nn
 
 from kleiber.compress.uses import Kind, Use, watched
@@ -14,7 +16,20 @@ from kleiber.data import Batch
 from kleiber.errors import RecipeError, nearest
 from kleiber.models.family import FamilyModule
 
-__all__ = ["Layer", "find_layers", "kept_notes", "require_finite", "select"]
+__all__ = [
+    "Layer",
+    "NamePatterns",
+    "find_layers",
+    "kept_notes",
+    "require_finite",
+    "require_matches",
+    "select",
+]
+
+NamePatterns: TypeAlias = Annotated[
+    tuple[str, ...], BeforeValidator(lambda value: (value,) if isinstance(value, str) else value)
+]
+"""In a step's settings: patterns of names of layers such as `blocks.*.qkv`; a single one is typed without a list."""
 
 _NAMED = 3
 """Weights of one reason that a note names; the others are counted."""
@@ -111,10 +126,7 @@ def select(
         >>> [layer.name for layer in select([body, head])]
         ['body']
     """
-    names = [layer.name for layer in layers]
-    for pattern in (*only, *keep):
-        if not fnmatch.filter(names, pattern):
-            raise RecipeError(f"no layer's name matches '{pattern}'. {nearest(pattern, names)}")
+    require_matches((*only, *keep), layers)
 
     def is_taken(layer: Layer) -> bool:
         if any(fnmatch.fnmatchcase(layer.name, pattern) for pattern in keep):
@@ -126,8 +138,24 @@ def select(
 
     taken = tuple(layer for layer in layers if is_taken(layer))
     if not taken:
-        raise RecipeError("no layer is left to treat.", got=names, hint="fewer patterns of layers to keep")
+        raise RecipeError(
+            "no layer is left to treat.",
+            got=[layer.name for layer in layers],
+            hint="fewer patterns of layers to keep",
+        )
     return taken
+
+
+def require_matches(patterns: Iterable[str], layers: Sequence[Layer]) -> None:
+    """Refuse patterns of names that no layer has: a setting of theirs would have no effect.
+
+    Raises:
+        RecipeError: Names the first such pattern, and the closest name.
+    """
+    names = [layer.name for layer in layers]
+    for pattern in patterns:
+        if not any(fnmatch.fnmatchcase(name, pattern) for name in names):
+            raise RecipeError(f"no layer's name matches '{pattern}'. {nearest(pattern, names)}")
 
 
 def require_finite(module: nn.Module, layers: Sequence[Layer]) -> None:

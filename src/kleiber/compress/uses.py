@@ -17,7 +17,7 @@ from torch.overrides import TorchFunctionMode
 from kleiber.data import Batch
 from kleiber.tasks.evaluation import evaluating, model_inputs, tensor
 
-__all__ = ["Kind", "Use", "Watch", "inputs_of", "watched"]
+__all__ = ["Kind", "Use", "Watch", "inputs_of", "run_batch", "watched"]
 
 Kind: TypeAlias = Literal["linear", "conv", "embedding"]
 
@@ -82,8 +82,14 @@ class Watch(TorchFunctionMode):
 
 def watched(module: nn.Module, batch: Batch, see: Callable[[Use], None]) -> None:
     """Run a module on a batch in evaluation mode and show `see` every use of a parameter, in order, before it happens."""
-    with evaluating(module), Watch(module, see):
-        module(*inputs_of(batch))
+    with Watch(module, see):
+        run_batch(module, batch)
+
+
+def run_batch(module: nn.Module, batch: Batch) -> Any:
+    """Return what a module says of a batch, in evaluation mode and without gradients."""
+    with evaluating(module):
+        return module(*inputs_of(batch))
 
 
 def inputs_of(batch: Batch) -> list[Tensor]:
