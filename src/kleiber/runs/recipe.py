@@ -8,12 +8,20 @@ from pathlib import Path
 from typing import Any, Literal, Self
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    SerializerFunctionWrapHandler,
+    model_serializer,
+    model_validator,
+)
 
 from kleiber.errors import RecipeError
 from kleiber.runs.data_recipe import AugmentRecipe, DataRecipe
 from kleiber.runs.data_shape import DataShape
 from kleiber.runs.document import Document
+from kleiber.runs.recover_recipe import RecoverRecipe
 from kleiber.runs.task_recipe import TaskName, TaskRecipe
 from kleiber.runs.train_recipe import OptimizerRecipe, ScheduleRecipe, StopRecipe, TrainRecipe
 
@@ -24,6 +32,7 @@ __all__ = [
     "OptimizerRecipe",
     "ParallelRecipe",
     "Recipe",
+    "RecoverRecipe",
     "ScheduleRecipe",
     "StopRecipe",
     "TaskName",
@@ -67,9 +76,22 @@ class Recipe(Document):
     data: DataRecipe = DataRecipe()
     train: TrainRecipe = TrainRecipe()
     parallel: ParallelRecipe = ParallelRecipe()
+    recover: RecoverRecipe | None = None
+    """The model that training goes on from, and whom it learns from; None starts from random weights."""
+
+    @model_serializer(mode="wrap")
+    def _without_absent(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        # Left out where there is none, so that recipes keep the hash they had before there was such a key.
+        raw: dict[str, Any] = handler(self)
+        return {key: value for key, value in raw.items() if key != "recover" or value is not None}
 
     @model_validator(mode="after")
     def _whole(self) -> Self:
+        if self.recover is not None and self.train.compile != "never":
+            raise ValueError(
+                "a model that is recovered is put together anew at every step, which torch.compile does not take: "
+                f"train.compile must be never, got {self.train.compile}"
+            )
         if self.task.name == "contrastive" and (self.train.accumulation > 1 or self.train.fits_memory):
             raise ValueError(
                 "a contrastive loss compares all samples of a batch, which cannot be split: accumulation must be 1 and "

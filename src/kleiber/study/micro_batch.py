@@ -9,6 +9,7 @@ from kleiber.errors import RecipeError
 from kleiber.models import resolve_spec
 from kleiber.runs import Recipe, free_memory_bytes
 from kleiber.study.recipe_cost import recipe_cost
+from kleiber.train.recover.filled import with_donor
 from kleiber.units import format_bytes
 
 __all__ = ["fit_micro_batch"]
@@ -33,7 +34,7 @@ def fit_micro_batch(recipe: Recipe, *, limit_bytes: float | None = None) -> tupl
         RecipeError: Not even one sample at a time fits.
         DataError: The data is missing or unreadable.
     """
-    recipe = with_model_tokenizer(recipe)
+    recipe = with_model_tokenizer(with_donor(recipe))
     train = recipe.train
     free = limit_bytes if limit_bytes is not None else _FREE_FRAC * free_memory_bytes()
     if train.is_full_batch or (recipe.unit == "sample" and recipe.data.shape is None):

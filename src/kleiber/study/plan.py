@@ -106,6 +106,7 @@ def plan(
         *memory_says,
         *_size_says(recipe, spec),
         *(spec.notes() if isinstance(spec, HFSpec) else ()),
+        *_recovery_says(recipe),
         *_device_says(machine, memory, price, is_listed=usd_per_hour is None),
     ]
     return Plan(
@@ -192,6 +193,14 @@ def _size_says(recipe: Recipe, spec: Spec) -> list[str]:
     return [
         f"The target of {recipe.model.size['params']} parameters gave depth {spec.depth} and width {spec.width}: {reached}."
     ]
+
+
+def _recovery_says(recipe: Recipe) -> list[str]:
+    """Return what a run that goes on from a model takes more than is counted."""
+    if recipe.recover is None:
+        return []
+    teacher = "the teacher's weights and its pass over each batch, and " if recipe.recover.teacher else ""
+    return [f"Left out: {teacher}what keeps zeros, codes and factors of the model as they are."]
 
 
 def _device_says(device: Device, memory: MemoryBytes, price: float | None, *, is_listed: bool) -> list[str]:

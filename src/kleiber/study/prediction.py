@@ -11,6 +11,7 @@ from kleiber.models import resolve_spec
 from kleiber.runs import DataMeta, Predicted, Recipe, Record, now, num_cores
 from kleiber.scaling import Forecast, check_forecast
 from kleiber.study.plan import Plan, plan
+from kleiber.train.recover.filled import with_donor
 from kleiber.train.settle import settle
 
 __all__ = ["check_started", "num_val_samples", "predict", "settled"]
@@ -38,7 +39,7 @@ def predict(
         RecipeError: The model's size breaks a rule.
         DataError: The text is missing, unreadable or too small.
     """
-    recipe = with_model_tokenizer(recipe)
+    recipe = with_model_tokenizer(with_donor(recipe))
     if forecast is not None and recipe.task.name == "lm" and not recipe.train.stop.is_countable:
         # What takes no text is checked first.
         spec, num_tokens = resolve_spec(recipe), recipe.num_tokens

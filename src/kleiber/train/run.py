@@ -15,6 +15,7 @@ import torch
 from kleiber.data import Data, open_data, require_tokens, save_tokenizer, with_model_tokenizer
 from kleiber.errors import Interrupted, KleiberError, StorageError, UsageError
 from kleiber.models import Spec, resolve_spec, save
+from kleiber.models.stored import write_forms
 from kleiber.runs import Predicted, Recipe, Record, Result, RunFolder, environment, now, write_shown
 from kleiber.runs.files import RESUME_HINT, storage_errors
 from kleiber.tasks import Metrics, task_of
@@ -23,6 +24,8 @@ from kleiber.train.compiling import compiled, compiler_errors, settle_compile
 from kleiber.train.lock import exclusive
 from kleiber.train.loop import Loop, Progress
 from kleiber.train.measure import MemoryMeter, peak_flops_per_s
+from kleiber.train.recover.filled import with_donor
+from kleiber.train.recover.recovery import open_recovery
 from kleiber.train.settle import settle
 from kleiber.train.start import Branch, open_record, resolve, take_up
 from kleiber.train.state import TrainState
@@ -64,7 +67,7 @@ def train(
     """
     run = RunFolder(folder)
     with exclusive(folder):
-        recipe = with_model_tokenizer(recipe)
+        recipe = with_model_tokenizer(with_donor(recipe))
         known = resolve(recipe, run) if resume else None
         if known and (record := run.read_record()).status == "finished":
             return record
@@ -134,13 +137,14 @@ def _work(
     pin_allocator(keeps_freed_memory=recipe.parallel.keeps_freed_memory)
     peak = peak_flops_per_s(torch.get_num_threads())
     meter = MemoryMeter()
-    state = TrainState.start(recipe, spec)
+    recovery = open_recovery(recipe, recipe.recover, spec, data) if recipe.recover else None
+    state = TrainState.start(recipe, spec, recovery.module if recovery else None)
     take_up(state, run, recipe=recipe, data=data, branch=branch, notice=notice)
     loop = Loop(
         recipe=recipe,
         folder=run,
         data=data,
-        task=task_of(recipe.task, data.meta),
+        task=recovery.task if recovery else task_of(recipe.task, data.meta),
         state=state,
         meter=meter,
         flops_per_step=record.train_flops / recipe.train.num_steps,
@@ -150,8 +154,11 @@ def _work(
     )
     with compiler_errors():
         metrics = loop.run()
-    state.take_result_()
-    return _finish(loop, spec, metrics), loop.is_interrupted
+    forms = state.take_result_()
+    result = _finish(loop, spec, metrics)
+    if recovery is not None:
+        write_forms(run.model_path, state.module, forms, recovery.activations)
+    return result, loop.is_interrupted
 
 
 def _finish(loop: Loop, spec: Spec, metrics: Metrics) -> Result:

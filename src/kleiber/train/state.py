@@ -12,11 +12,13 @@ from torch import Tensor
 from kleiber.errors import CheckpointError
 from kleiber.models import Spec, build
 from kleiber.models.family import FamilyModule
+from kleiber.models.stored import Forms
 from kleiber.runs import Recipe, hash_of
 from kleiber.train.checkpoint import Checkpoint, Counters
 from kleiber.train.ema import Ema
 from kleiber.train.guards import Guard, GuardState
 from kleiber.train.optimizer import Optimizer
+from kleiber.train.recover.kept_structure import KeptStructure
 
 __all__ = ["TrainState"]
 
@@ -41,11 +43,17 @@ class TrainState:
     peak_memory_bytes: int = 0
 
     @classmethod
-    def start(cls, recipe: Recipe, spec: Spec) -> TrainState:
-        """Return the state before the first step."""
+    def start(cls, recipe: Recipe, spec: Spec, module: FamilyModule | None = None) -> TrainState:
+        """Return the state before the first step.
+
+        Args:
+            recipe: Of the run.
+            spec: Of its model.
+            module: What it goes on from; None is one with random weights.
+        """
         train = recipe.train
         torch.manual_seed(train.seed)
-        module = build(spec, seed=train.seed)
+        module = build(spec, seed=train.seed) if module is None else module
         return cls(
             module,
             Optimizer(module, module.param_groups(), train.optimizer),
@@ -55,20 +63,28 @@ class TrainState:
 
     @contextlib.contextmanager
     def averaged(self) -> Iterator[FamilyModule]:
-        """Lend the module with the running mean of its weights, where there is one."""
+        """Lend the module with the running mean of its weights, where there is one, and with its structure in its weights."""
         with self.ema.applied() if self.ema else contextlib.nullcontext():
-            yield self.module
+            yield self.module.merged() if isinstance(self.module, KeptStructure) else self.module
 
     def keep_best(self) -> None:
         """Keep the module as it stands, inside `averaged`."""
         self.best = {name: value.detach().clone() for name, value in self.module.state_dict().items()}
 
-    def take_result_(self) -> None:
-        """Set the module to what the run has come to: its best weights where they are kept, else their mean."""
+    def take_result_(self) -> Forms:
+        """Set the module to what the run has come to: its best weights where they are kept, else their mean.
+
+        Returns:
+            How its weights are stored; none of a module that started with random ones.
+        """
         if self.best is not None:
             self.module.load_state_dict(self.best)
         elif self.ema is not None:
             self.ema.copy_to_module_()
+        forms: Forms = {}
+        if isinstance(self.module, KeptStructure):
+            self.module, forms = self.module.finished()
+        return forms
 
     def to_checkpoint(self, recipe: Recipe, corpus_hash: str) -> Checkpoint:
         """Return the state as tensors and counters; the tensors are the state itself."""
