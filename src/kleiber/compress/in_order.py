@@ -109,7 +109,7 @@ def _hessian(uses: Sequence[Use]) -> Tensor:
     hessian = RunningHessian()
     for use in uses:
         hessian.add(use.rows())
-    H_CC = hessian.mean_CC
+    H_CC = hessian.mean()
     if not bool(H_CC.isfinite().all()):
         raise DataError(f"calibration data gave {uses[0].name} inputs that are NaN or infinite.")
     return H_CC

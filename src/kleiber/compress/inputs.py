@@ -21,17 +21,21 @@ class RunningHessian:
 
     def __init__(self) -> None:
         self._num_rows = 0
-        self.mean_CC = torch.empty(0, 0)
+        self._sum_CC: Tensor | None = None
 
     def add(self, x_NC: Tensor) -> None:
         """Take more rows."""
         x_NC = x_NC.to(torch.float32)
-        if not self._num_rows:
-            self.mean_CC = x_NC.new_zeros(x_NC.shape[1], x_NC.shape[1])
+        # Sums of many rows outgrow float32; those of one part do not, and its products are half the work there.
+        part_CC = (x_NC.T @ x_NC).to(torch.float64)
+        self._sum_CC = part_CC if self._sum_CC is None else self._sum_CC.add_(part_CC)
         self._num_rows += len(x_NC)
-        new_frac = len(x_NC) / self._num_rows
-        # The mean is moved rather than a sum divided, which would outgrow float32 over many rows.
-        self.mean_CC.mul_(1 - new_frac).addmm_(x_NC.T, x_NC, alpha=1 / self._num_rows)
+
+    def mean(self) -> Tensor:
+        """Return the mean over the rows so far, at least one, [C, C] float32."""
+        if self._sum_CC is None:
+            raise AssertionError("no rows were added")
+        return (self._sum_CC / self._num_rows).to(torch.float32)
 
 
 def visit_inputs(
@@ -65,7 +69,7 @@ def hessians(module: nn.Module, batches: Iterable[Batch], names: Collection[str]
         running.setdefault(name, RunningHessian()).add(x_NC)
 
     visit_inputs(module, batches, names, visit)
-    return {name: hessian.mean_CC for name, hessian in running.items()}
+    return {name: hessian.mean() for name, hessian in running.items()}
 
 
 def input_norms(module: nn.Module, batches: Iterable[Batch], names: Collection[str]) -> dict[str, Tensor]:
