@@ -18,7 +18,7 @@ from torch import Tensor
 
 from kleiber.errors import RunFolderError
 from kleiber.models.stored.block import Activations, block_of, num_bits_of, own_keys_of
-from kleiber.models.stored.forms import Form, LowRank, Masked, Quantized
+from kleiber.models.stored.forms import Form, LowRank, Masked, Quantized, dense_of
 from kleiber.models.stored.packing import num_words, pack, pack_mask, unpack, unpack_mask
 
 __all__ = ["decode", "encode"]
@@ -79,7 +79,7 @@ def decode(
     }
     for name, right_name in own.right_factors.items():
         product = LowRank(factors[f"{name}_left"], factors[right_name])
-        found[name] = product, product.dense().reshape(reader.shape(f"{name}_shape"))
+        found[name] = product, _dense_product(reader, name, product, right_name)
     for name, (form, shape) in quantized.items():
         found[name] = form, form.dense().reshape(shape)
     weights = reader.tensors | {name: weight for name, (_, weight) in found.items()}
@@ -125,9 +125,18 @@ class _Reader:
         if name not in self.tensors:
             raise RunFolderError(f"{self.where}: {name} is missing.")
         tensor = self.tensors.pop(name)
-        if shape is not None and tuple(tensor.shape) != shape:
-            raise RunFolderError(f"{self.where}: {name} must be {shape}.", got=tuple(tensor.shape))
+        if shape is not None:
+            self.require(name, tensor, shape)
         return tensor
+
+    def require(self, name: str, tensor: Tensor, shape: tuple[int, ...]) -> None:
+        """Raise if a tensor has another shape.
+
+        Raises:
+            RunFolderError: Naming it, what it must be and what it is.
+        """
+        if tuple(tensor.shape) != shape:
+            raise RunFolderError(f"{self.where}: {name} must be {shape}.", got=tuple(tensor.shape))
 
     def shape(self, name: str) -> tuple[int, ...]:
         """Return the shape that a tensor holds."""
@@ -160,6 +169,15 @@ def _read_quantized(reader: _Reader, name: str, num_bits: int) -> tuple[Quantize
     else:
         zero_RG = torch.full((R, G), 2 ** (num_bits - 1), dtype=torch.uint8)
     return Quantized(unpack(words_RW, num_bits, C), scale_RG, zero_RG, num_bits), shape
+
+
+def _dense_product(reader: _Reader, name: str, product: LowRank, right_name: str) -> Tensor:
+    shape = reader.shape(f"{name}_shape")
+    left_RK, right_KC = dense_of(product.left_RK), dense_of(product.right_KC)
+    R, C, K = shape[0], math.prod(shape[1:]), right_KC.shape[0]
+    reader.require(f"{name}_left", left_RK, (R, K))
+    reader.require(right_name, right_KC, (K, C))
+    return (left_RK @ right_KC).reshape(shape)
 
 
 def _masked_tensors(name: str, form: Masked, weight: Tensor) -> dict[str, Tensor]:

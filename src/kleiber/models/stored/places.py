@@ -35,7 +35,9 @@ class Place:
 
 
 def places_of(module: FamilyModule, names: Collection[str] | None = None) -> dict[str, Place]:
-    """Return which rows of which parameter each tensor of the file holds; tensors that hold anything else are left out.
+    """Return which rows of which parameter each tensor of the file holds, in the module's order.
+
+    Tensors that hold anything else are left out.
 
     Families rename, fuse and tie as they please, so they are asked: a copy of the module whose rows are numbered is saved,
     and the numbers are read.
@@ -53,8 +55,9 @@ def places_of(module: FamilyModule, names: Collection[str] | None = None) -> dic
     with tempfile.TemporaryDirectory(prefix="kleiber-rows-") as folder:
         save(copied, spec, Path(folder))
         found = read_tensors(Path(folder))
-    places = {name: _place_in(tensor, first_rows) for name, tensor in found.items()}
-    return {name: place for name, place in places.items() if place is not None}
+    placed = [(name, _place_in(tensor, first_rows)) for name, tensor in found.items()]
+    known = [(name, place) for name, place in placed if place is not None]
+    return dict(sorted(known, key=lambda pair: (first_rows[pair[1].name] + pair[1].start, pair[0])))
 
 
 @torch.no_grad()
