@@ -6,28 +6,9 @@ from typing import Any
 
 import numpy.typing as npt
 
-from kleiber.infer.lowering.export import require
+from kleiber.infer.sessions import session_of
 
-__all__ = ["OnnxRuntimePredictor", "session_of"]
-
-_ERRORS_ONLY = 3
-
-
-def session_of(model: bytes, num_threads: int) -> Any:
-    """Return an inference session on a model of ONNX; the same inputs give the same bits.
-
-    Raises:
-        MissingExtraError: onnxruntime is not installed.
-    """
-    require("onnxruntime", "onnx", "The engine onnxruntime")
-    import onnxruntime  # noqa: PLC0415 - of an extra
-
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = num_threads
-    options.inter_op_num_threads = 1
-    options.use_deterministic_compute = True
-    options.log_severity_level = _ERRORS_ONLY
-    return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+__all__ = ["OnnxRuntimePredictor"]
 
 
 class OnnxRuntimePredictor:

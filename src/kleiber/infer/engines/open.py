@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Literal, get_args
 
 import torch
 from torch import Tensor, nn
 
-from kleiber.errors import UsageError, nearest
+from kleiber.errors import RecipeError, UsageError, nearest
 from kleiber.infer.engines.onnxruntime_predictor import OnnxRuntimePredictor
 from kleiber.infer.engines.openvino_predictor import OpenVinoPredictor
 from kleiber.infer.engines.torch_predictor import TorchPredictor
 from kleiber.infer.lowering.export import export, to_bytes
+from kleiber.infer.lowering.lower import lower
 from kleiber.infer.predictor import Predictor
+from kleiber.models.stored import Forms
 
 __all__ = ["ENGINES", "EngineName", "open_predictor"]
 
@@ -26,26 +28,47 @@ def open_predictor(
     module: nn.Module,
     inputs: Sequence[Tensor],
     *,
+    forms: Forms | None = None,
+    input_ranges: Mapping[str, tuple[float, float]] | None = None,
+    has_dynamic_inputs: bool = False,
     num_threads: int | None = None,
 ) -> Predictor:
     """Return `module` behind an engine.
 
     Args:
-        engine: `torch`, `onnxruntime` or `openvino`.
-        module: fp32, returns one tensor.
-        inputs: An example of what it takes, in the order of its arguments.
+        engine: `torch` computes in fp32 with the weights that the forms stand for; `onnxruntime` and `openvino` as `lower` says.
+        module: fp32, returns one tensor; its weights are those that `forms` stand for.
+        inputs: What it takes, in the order of its arguments; of int8 convolutions a batch of real samples.
+        forms: How weights are stored, by the name of the parameter.
+        input_ranges: Of layers whose inputs are int8 on a fixed grid, by the name of the weight: least and greatest.
+        has_dynamic_inputs: Inputs of quantized layers without a range become int8 by the range of each batch.
         num_threads: None takes torch's number.
 
     Raises:
         UsageError: An unknown engine.
         MissingExtraError: The engine's package is not installed.
-        RecipeError: The module cannot be exported.
+        RecipeError: The module cannot be exported, or returns several tensors.
     """
     if engine not in ENGINES:
         raise UsageError(f"unknown engine '{engine}'. {nearest(engine, ENGINES)}")
     threads = num_threads or torch.get_num_threads()
     if engine == "torch":
         return TorchPredictor(module, threads)
-    model = to_bytes(export(module, inputs))
+    model = export(module, inputs)
+    if len(model.graph.outputs) != 1:
+        raise RecipeError(
+            f"the engine {engine} answers with one tensor; {type(module).__name__} returns {len(model.graph.outputs)}.",
+            hint="--engine torch",
+        )
+    lowered = lower(
+        model,
+        engine,
+        forms=forms,
+        input_ranges=input_ranges,
+        has_dynamic_inputs=has_dynamic_inputs,
+        samples=inputs,
+    )
     opened = OnnxRuntimePredictor if engine == "onnxruntime" else OpenVinoPredictor
-    return opened(model, precision="fp32", notes=(), num_threads=threads)
+    return opened(
+        to_bytes(lowered.model), precision=lowered.precision, notes=lowered.notes, num_threads=threads
+    )

@@ -6,28 +6,9 @@ from typing import Any
 
 import numpy.typing as npt
 
-from kleiber.infer.lowering.export import require
+from kleiber.infer.sessions import compiled
 
-__all__ = ["OpenVinoPredictor", "compiled"]
-
-
-def compiled(model: bytes, num_threads: int) -> Any:
-    """Return an `openvino.CompiledModel` of a model of ONNX.
-
-    Raises:
-        MissingExtraError: openvino is not installed.
-    """
-    require("openvino", "openvino", "The engine openvino")
-    import openvino  # noqa: PLC0415 - of an extra
-
-    core = openvino.Core()
-    settings = {
-        "INFERENCE_NUM_THREADS": num_threads,
-        "NUM_STREAMS": 1,
-        # Without it OpenVINO computes in bf16 where the CPU can, and no figure would say so.
-        "INFERENCE_PRECISION_HINT": "f32",
-    }
-    return core.compile_model(core.read_model(model), "CPU", settings)
+__all__ = ["OpenVinoPredictor"]
 
 
 class OpenVinoPredictor:

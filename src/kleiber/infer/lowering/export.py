@@ -11,10 +11,11 @@ from typing import Any, TypeAlias
 import torch
 from torch import Tensor, nn
 
-from kleiber.errors import MissingExtraError, RecipeError
+from kleiber.errors import RecipeError
+from kleiber.infer.sessions import require
 from kleiber.tasks.evaluation import evaluating
 
-__all__ = ["OPSET", "Axes", "export", "require", "to_bytes"]
+__all__ = ["OPSET", "Axes", "export", "to_bytes"]
 
 OPSET = 23
 """The first with attention and root-mean-square norms as operations of their own."""
@@ -44,11 +45,14 @@ def export(module: nn.Module, inputs: Sequence[Tensor], axes: Axes | None = None
     shapes = _axes_of(examples) if axes is None else axes
     try:
         with evaluating(module), _quiet():
-            traced = torch.export.export(
-                module, examples, dynamic_shapes=_in_arguments(module, shapes), strict=False
-            )
             program = torch.onnx.export(
-                traced, dynamo=True, optimize=False, opset_version=OPSET, verbose=False
+                module,
+                examples,
+                dynamo=True,
+                optimize=False,
+                opset_version=OPSET,
+                dynamic_shapes=_in_arguments(module, shapes),
+                verbose=False,
             )
     except Exception as error:  # noqa: BLE001 - whatever a tracer stumbles over in somebody's module
         raise RecipeError(
@@ -76,18 +80,6 @@ def to_bytes(model: Any) -> bytes:
         raise RecipeError("a model for other engines must be smaller than 2 GiB.", got=num_bytes)
     written: bytes = onnx_ir.to_proto(model).SerializeToString()
     return written
-
-
-def require(package: str, extra: str, purpose: str) -> None:
-    """Refuse to go on without a package.
-
-    Raises:
-        MissingExtraError: It is not installed.
-    """
-    import importlib.util  # noqa: PLC0415 - asked once a model
-
-    if importlib.util.find_spec(package) is None:
-        raise MissingExtraError.of(package, extra, purpose)
 
 
 def _example(tensor: Tensor) -> Tensor:
