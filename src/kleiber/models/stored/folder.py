@@ -31,6 +31,10 @@ def write_forms(
     The layout is that of compressed-tensors: weights in few bits are `pack-quantized`, with scales in fp16 where fp16 holds
     them exactly; weights with zeros are `sparse-bitmask`. Two thin factors are a form of ours, which no other reader has.
 
+    transformers 5.23 with compressed-tensors 0.20 reads symmetric weights of linear layers as they are, and with
+    `dequantize=True` asymmetric ones and tables too, where all have the same bits; it wants groups that divide a row, and no
+    longer reads masks.
+
     Args:
         folder: Where `models.save` wrote `module`.
         module: Its weights are those that their forms stand for.
