@@ -1,19 +1,23 @@
 from __future__ import annotations
 
 import errno
+import hashlib
 import os
 import resource
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+from tokenizers import Tokenizer
 
 from kleiber.data import corpus as corpus_module
 from kleiber.data.corpus import Corpus, open_corpus, source_files
+from kleiber.data.tokenizer import train_tokenizer
 from kleiber.errors import DataError, StorageError
 from kleiber.runs import DataRecipe
 
@@ -71,6 +75,19 @@ def test_a_changed_file_is_another_corpus(
     assert second.meta.corpus_hash != first.meta.corpus_hash
 
 
+def test_a_corpus_is_what_it_was(tmp_path: Path) -> None:
+    """Records of runs hold its hash, and their losses are of its tokens."""
+    (tmp_path / "a.txt").write_text(
+        "".join(f"{n} apples\n\nand {n * n} pears\n" + "<|endoftext|>\n" * (n % 7 == 0) for n in range(200))
+    )
+    (tmp_path / "b.txt").write_text("".join(f"{n} bears;{' honey' * (n % 5)}\n\n" for n in range(300)))
+    recipe = DataRecipe(source=f"text:{tmp_path}", vocab_size=300, context=32, val_frac=0.1, val_tokens=64)
+    corpus, _ = opened(recipe, tmp_path / "cache")
+    tokens = hashlib.sha256(corpus.train_tokens.tobytes() + corpus.val_tokens.tobytes()).hexdigest()
+    found = (corpus.meta.corpus_hash, corpus.meta.num_val_passages, tokens[:16])
+    assert found == ("d7e7e5113176ba0d", 7, "a1502bc27bacc547")
+
+
 def test_two_caches_agree_to_the_byte(small_recipe: DataRecipe, tmp_path: Path) -> None:
     folders = [opened(small_recipe, tmp_path / name)[0].folder for name in ("a", "b")]
     names = sorted(path.name for path in folders[0].iterdir())
@@ -115,16 +132,34 @@ def test_a_full_disk_leaves_nothing_behind(
 
 
 @pytest.fixture
-def tiny_files() -> Iterator[None]:
-    """No file may grow beyond 2,000 bytes: to a program the same as a full disk."""
+def fill_disk() -> Iterator[Callable[[], None]]:
+    """From its call on no file may grow beyond 2,000 bytes: to a program the same as a full disk."""
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (2000, hard))
-    yield
+    yield lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (2000, hard))
     resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
-@pytest.mark.usefixtures("tiny_files")
-def test_a_tokenizer_that_does_not_fit_on_the_disk_is_said(small_recipe: DataRecipe, tmp_path: Path) -> None:
+def test_a_text_that_does_not_fit_on_the_disk_is_said(
+    small_recipe: DataRecipe, tmp_path: Path, fill_disk: Callable[[], None]
+) -> None:
+    fill_disk()
+    with pytest.raises(StorageError, match=r"cannot write .*: File too large"):
+        opened(small_recipe, tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_tokenizer_that_does_not_fit_on_the_disk_is_said(
+    small_recipe: DataRecipe,
+    tmp_path: Path,
+    fill_disk: Callable[[], None],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def train_and_fill(*args: Any, **options: Any) -> Tokenizer:
+        tokenizer = train_tokenizer(*args, **options)
+        fill_disk()
+        return tokenizer
+
+    monkeypatch.setattr(corpus_module, "train_tokenizer", train_and_fill)
     with pytest.raises(StorageError, match=r"cannot write .*tokenizer\.json: File too large"):
         opened(small_recipe, tmp_path)
     assert [path for path in tmp_path.rglob("*") if path.is_file()] == []

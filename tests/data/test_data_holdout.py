@@ -6,7 +6,7 @@ import pytest
 
 from kleiber.data.holdout import Split, split
 from kleiber.data.passages import Passage
-from kleiber.data.windows import Windows
+from kleiber.data.windows import windows_of
 from kleiber.errors import DataError
 
 
@@ -19,8 +19,7 @@ def names(passages: list[Passage]) -> set[str]:
 
 
 def num_shared_windows(parts: Split) -> int:
-    windows = Windows()
-    train, val = ({h for p in side for h in windows.of(p.text).tolist()} for side in (parts.train, parts.val))
+    train, val = ({h for p in side for h in windows_of(p.text).tolist()} for side in (parts.train, parts.val))
     return len(train & val)
 
 

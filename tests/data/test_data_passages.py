@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import io
+import re
 from pathlib import Path
 
 from hypothesis import given
@@ -14,7 +16,7 @@ def test_parts_join_to_the_text_and_are_short(text: str, num_chars: int) -> None
     assert "".join(part.text for part in parts) == text
     assert all(0 < len(part.text) <= num_chars for part in parts)
     assert [part.part for part in parts] == list(range(len(parts)))
-    assert joined(parts) == ([text] if text else [])
+    assert list(joined(parts)) == ([text] if text else [])
 
 
 def test_a_part_ends_with_the_last_paragraph_that_fits() -> None:
@@ -42,12 +44,30 @@ def test_only_a_line_of_its_own_separates_documents() -> None:
     text = (
         "first\nsays <|endoftext|> inline\n  <|endoftext|>  \n\nsecond\n<|endoftext|>\n\n<|endoftext|>\nthird"
     )
-    assert [(p.document, p.text) for p in split_documents("a.txt", text)] == [
+    assert [(p.document, p.text) for p in split_documents("a.txt", io.StringIO(text))] == [
         ("a.txt#0", "first\nsays <|endoftext|> inline"),
         ("a.txt#1", "second"),
         ("a.txt#3", "third"),
     ]
 
 
+@given(
+    st.lists(
+        st.sampled_from(
+            ["a", "", " ", "b <|endoftext|>", "<|endoftext|>", " \t<|endoftext|> ", "<|endoftext|> b"]
+        )
+    ),
+    st.sampled_from(["", "\n"]),
+)
+def test_a_file_is_split_as_its_whole_text_would_be(lines: list[str], end: str) -> None:
+    text = "\n".join(lines) + end
+    parts = re.split(r"^[ \t]*<\|endoftext\|>[ \t]*$", text, flags=re.MULTILINE)
+    expected = [(f"a.txt#{i}", part.strip("\n")) for i, part in enumerate(parts) if part.strip()]
+    if len(parts) == 1:
+        expected = [("a.txt", text)]
+    # io.StringIO yields lines as files do.
+    assert [(p.document, p.text) for p in split_documents("a.txt", io.StringIO(text))] == expected
+
+
 def test_a_file_without_separators_is_one_document() -> None:
-    assert list(split_documents("a.txt", "one\n\ntwo\n")) == [Passage("a.txt", "one\n\ntwo\n")]
+    assert list(split_documents("a.txt", io.StringIO("one\n\ntwo\n"))) == [Passage("a.txt", "one\n\ntwo\n")]

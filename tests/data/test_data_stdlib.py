@@ -34,7 +34,7 @@ def test_this_pythons_own_library_is_listed_in_order() -> None:
 
 def test_a_module_is_read_in_the_encoding_it_declares(tmp_path: Path) -> None:
     (tmp_path / "latin.py").write_bytes("# -*- coding: latin-1 -*-\nname = 'é'\n".encode("latin-1"))
-    assert stdlib_files(tmp_path).read()[0].text.endswith("name = 'é'\n")
+    assert next(stdlib_files(tmp_path).documents()).text.endswith("name = 'é'\n")
 
 
 def test_a_python_without_sources_is_refused(tmp_path: Path) -> None:

@@ -22,7 +22,7 @@ def jsonl(tmp_path: Path) -> Path:
 
 
 def documents(path: Path, field: str | None = "text") -> list[tuple[str, str]]:
-    return [(passage.document, passage.text) for passage in text_files(str(path), field).read()]
+    return [(passage.document, passage.text) for passage in text_files(str(path), field).documents()]
 
 
 def test_a_row_of_jsonl_is_a_document(jsonl: Path) -> None:

@@ -17,7 +17,7 @@ RAW = TEXT.encode()
 
 
 def texts_in(path: Path) -> dict[str, str]:
-    return {passage.document: passage.text for passage in text_files(str(path), None).read()}
+    return {passage.document: passage.text for passage in text_files(str(path), None).documents()}
 
 
 @pytest.mark.parametrize(
@@ -59,12 +59,12 @@ def test_a_folder_gives_its_text_files_sorted_and_nothing_else(tmp_path: Path) -
 def test_the_home_folder_may_be_abbreviated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOME", str(tmp_path))
     (tmp_path / "a.txt").write_text(TEXT)
-    assert text_files("~/a.txt", None).read()[0].text == TEXT
+    assert next(text_files("~/a.txt", None).documents()).text == TEXT
 
 
 def assert_refused(path: Path, message: str) -> None:
     with pytest.raises(DataError, match=message):
-        text_files(str(path), None).read()
+        list(text_files(str(path), None).documents())
 
 
 def test_a_missing_path_names_its_neighbour(tmp_path: Path) -> None:
@@ -114,7 +114,7 @@ def test_a_file_that_vanishes_is_named(tmp_path: Path) -> None:
     files = text_files(str(tmp_path), None)
     (tmp_path / "a.txt").unlink()
     with pytest.raises(DataError, match=r"a\.txt cannot be read: No such file"):
-        files.read()
+        list(files.documents())
 
 
 def test_a_field_without_a_table_is_refused(tmp_path: Path) -> None:
@@ -131,4 +131,4 @@ def test_zst_without_its_package_says_what_to_install(
     with pytest.raises(
         MissingExtraError, match=r"Reading a\.zst needs the package 'zstandard'.*\n.*'kleiber\[data\]'"
     ):
-        text_files(str(tmp_path / "a.zst"), None).read()
+        list(text_files(str(tmp_path / "a.zst"), None).documents())

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tokenizers import Tokenizer
+from tokenizers import Tokenizer, pre_tokenizers
 
 from kleiber.data import tokenizer as tokenizer_module
 from kleiber.data.text_tokenizer import TextTokenizer
@@ -60,6 +60,25 @@ def test_a_long_text_is_encoded_in_pieces_without_a_seam(
     assert tokenizer.decode(pieces.tolist()) == tokenizer.decode(whole.tolist()) == "".join(texts)
     assert (pieces == END_OF_TEXT_ID).sum() == 2
     assert len(whole) <= len(pieces) < 1.02 * len(whole)
+
+
+@given(text=st.text(alphabet="ab's1,;中 \t\n\u3000\x1c"), num_chars=st.integers(0, 9))
+def test_a_text_is_counted_in_pieces_without_a_seam(text: str, num_chars: int) -> None:
+    split = pre_tokenizers.ByteLevel(add_prefix_space=False).pre_tokenize_str
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(tokenizer_module, "_CHARS_A_COUNT", num_chars)
+        pieces = list(tokenizer_module._between_words(text))
+    assert "".join(pieces) == text
+    assert [word for piece in pieces for word, _ in split(piece)] == [word for word, _ in split(text)]
+
+
+def test_a_text_is_counted_in_many_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tokenizer_module, "_CHARS_A_COUNT", 5)
+    assert list(tokenizer_module._between_words("one two  three\n\nfour")) == [
+        "one two",
+        "  three",
+        "\n\nfour",
+    ]
 
 
 def test_a_large_vocabulary_takes_four_bytes_a_token(

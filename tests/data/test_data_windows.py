@@ -4,7 +4,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kleiber.data.windows import Windows
+from kleiber.data.windows import windows_of, without_windows
 
 LINES = st.lists(st.sampled_from(["a", "b", " a", "", "c "]), max_size=14).map("\n".join)
 
@@ -16,8 +16,7 @@ def reference_windows(text: str) -> list[tuple[str, ...]]:
 
 @given(LINES, LINES)
 def test_hashes_agree_with_tuples_of_lines(first: str, second: str) -> None:
-    windows = Windows()
-    hashes = [*windows.of(first).tolist(), *windows.of(second).tolist()]
+    hashes = [*windows_of(first).tolist(), *windows_of(second).tolist()]
     tuples = reference_windows(first) + reference_windows(second)
     assert len(hashes) == len(tuples)
     assert len(set(hashes)) == len(set(tuples)) == len(set(zip(hashes, tuples, strict=True)))
@@ -25,8 +24,7 @@ def test_hashes_agree_with_tuples_of_lines(first: str, second: str) -> None:
 
 @given(LINES, LINES)
 def test_without_leaves_no_window_of_the_other(text: str, other: str) -> None:
-    windows = Windows()
-    left, num_lines = windows.without(text, np.sort(windows.of(other)))
+    left, num_lines = without_windows(text, np.sort(windows_of(other)))
     assert set(reference_windows(left)).isdisjoint(reference_windows(other))
     lines, kept = ([line for line in part.split("\n") if line.strip()] for part in (text, left))
     assert len(lines) - len(kept) == num_lines
@@ -35,12 +33,10 @@ def test_without_leaves_no_window_of_the_other(text: str, other: str) -> None:
 
 
 def test_without_cuts_the_lines_of_shared_windows_and_no_others() -> None:
-    windows = Windows()
     licence = "L1\nL2\n\nL3\nL4\nL5\nL6"
-    text, num_lines = windows.without(f"{licence}\n\nimport a\nL1\n", np.sort(windows.of(licence)))
+    text, num_lines = without_windows(f"{licence}\n\nimport a\nL1\n", np.sort(windows_of(licence)))
     assert (text, num_lines) == ("\n\nimport a\nL1\n", 6)
 
 
 def test_without_leaves_a_text_that_shares_nothing() -> None:
-    windows = Windows()
-    assert windows.without("a\nb\n\n", windows.of("b\na")) == ("a\nb\n\n", 0)
+    assert without_windows("a\nb\n\n", windows_of("b\na")) == ("a\nb\n\n", 0)

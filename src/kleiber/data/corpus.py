@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import platform
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import closing
 from dataclasses import dataclass
+from functools import partial
 from importlib import metadata
 from pathlib import Path
 from typing import Literal
@@ -14,13 +16,15 @@ import numpy as np
 import numpy.typing as npt
 from tokenizers import Tokenizer
 
-from kleiber.data.documents import chosen_documents, cleaned
+from kleiber.data.documents import Cleaned, chosen_documents, cleaned
 from kleiber.data.given_tokenizer import given_tokenizer
-from kleiber.data.holdout import split
-from kleiber.data.passages import joined
+from kleiber.data.holdout import Split, split
+from kleiber.data.passages import Passage, joined
+from kleiber.data.prepared import NpyWriter
 from kleiber.data.source_files import SourceFiles
 from kleiber.data.stdlib import stdlib_files
 from kleiber.data.text_files import text_files
+from kleiber.data.text_spool import TextSpool
 from kleiber.data.text_tokenizer import TextTokenizer
 from kleiber.data.tokenizer import load_tokenizer, train_tokenizer
 from kleiber.errors import DataError, RunFolderError, nearest
@@ -144,54 +148,71 @@ def _prepare(
     folder: Path,
     on_progress: Progress,
 ) -> None:
+    """Write a corpus; memory holds a document, hashes of lines and what is held out, not the text."""
     on_progress("reading the text")
-    clean = cleaned(files.read(), recipe)
-    documents = clean.documents
-    on_progress("grouping near-duplicates")
-    parts = split(documents, recipe.val_frac, source=recipe.source)
-    chosen = chosen_documents(parts.train, recipe)
-    if given is None:
-        on_progress("training the tokenizer")
-        # Of all training documents: losses on more or fewer of them compare.
-        tokenizer = TextTokenizer(_trained(joined(parts.train), recipe, cache))
-    else:
+    with TextSpool(cache) as spool:
+        clean = cleaned([Passage(one.document, spool.put(one.text)) for one in files.documents()], recipe)
+        on_progress("grouping near-duplicates")
+        parts = split(clean.documents, recipe.val_frac, source=recipe.source)
+        chosen = chosen_documents(parts.train, recipe)
         tokenizer = given
-    on_progress("encoding")
-    val = joined(parts.val)
-    train_tokens = tokenizer.encode(joined(chosen), separator=tokenizer.end_id).tokens
+        if tokenizer is None:
+            on_progress("training the tokenizer")
+            # Of all training documents: losses on more or fewer of them compare.
+            tokenizer = TextTokenizer(_trained(parts.train, recipe, cache))
+        on_progress("encoding")
+        write_folder(
+            folder,
+            partial(
+                _write, source=recipe.source, clean=clean, parts=parts, chosen=chosen, tokenizer=tokenizer
+            ),
+        )
+
+
+def _write(
+    target: Path,
+    *,
+    source: str,
+    clean: Cleaned,
+    parts: Split,
+    chosen: Sequence[Passage],
+    tokenizer: TextTokenizer,
+) -> None:
+    """Fill the folder of a corpus."""
+    with closing(NpyWriter(target / "train.npy")) as train:
+        for tokens in tokenizer.encode_parts(joined(chosen), separator=tokenizer.end_id):
+            train.append(tokens)
+    val = list(joined(parts.val))
     val_tokens = tokenizer.encode(val, separator=tokenizer.end_id).tokens
+    np.save(target / "val.npy", val_tokens)
+    np.save(target / "val_num_bytes.npy", tokenizer.num_bytes(val, val_tokens))
+    tokenizer.write(target)
     meta = CorpusMeta(
-        source=recipe.source,
-        corpus_hash=_hash_texts(text for document in documents for text in (document.name, document.text)),
+        source=source,
+        corpus_hash=_hash_texts(text for one in clean.documents for text in (one.name, one.text)),
         tokenizer_hash=tokenizer.hash,
         vocab_size=tokenizer.vocab_size,
-        num_documents=len(documents),
+        num_documents=len(clean.documents),
         num_val_passages=len(parts.val),
         num_lines_cut=parts.num_lines_cut,
-        num_train_tokens=len(train_tokens),
+        num_train_tokens=train.num,
         num_val_tokens=len(val_tokens),
         num_duplicates=clean.num_duplicates,
         notes=(*clean.notes, *tokenizer.note()),
     )
-
-    def write(target: Path) -> None:
-        np.save(target / "train.npy", train_tokens)
-        np.save(target / "val.npy", val_tokens)
-        np.save(target / "val_num_bytes.npy", tokenizer.num_bytes(val, val_tokens))
-        tokenizer.write(target)
-        meta.write(target / "meta.json")
-
-    write_folder(folder, write)
+    meta.write(target / "meta.json")
 
 
-def _trained(train: list[str], recipe: DataRecipe, cache: Path) -> Tokenizer:
+def _trained(train: Sequence[Passage], recipe: DataRecipe, cache: Path) -> Tokenizer:
     """Return the tokenizer of a train split, trained unless the same text was seen before."""
     version = metadata.version("tokenizers")
-    key = hash_of({"text": _hash_texts(train), "vocab_size": recipe.vocab_size, "tokenizers": version})
+    key = hash_of(
+        {"text": _hash_texts(joined(train)), "vocab_size": recipe.vocab_size, "tokenizers": version}
+    )
     folder = cache / "tokenizers" / key
     if folder.is_dir():
         return load_tokenizer(folder)
-    tokenizer = train_tokenizer(train, recipe.vocab_size, source=recipe.source)
+    tokenizer = train_tokenizer(joined(train), recipe.vocab_size, source=recipe.source)
     write_folder(folder, TextTokenizer(tokenizer).write)
     return tokenizer
 

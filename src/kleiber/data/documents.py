@@ -11,7 +11,7 @@ from typing import Literal
 from kleiber.data.near_duplicates import group_near_duplicates
 from kleiber.data.passages import Passage
 from kleiber.data.texts.quality import fault_of
-from kleiber.data.windows import Windows
+from kleiber.data.windows import windows_of
 from kleiber.errors import DataError
 from kleiber.runs.recipe import DataRecipe
 
@@ -68,9 +68,8 @@ def _firsts(documents: Sequence[Passage], kind: Literal["exact", "near"]) -> lis
     exact = list(first_of.values())
     if kind == "exact":
         return exact
-    windows = Windows()
     groups = group_near_duplicates(
-        [windows.of(documents[index].text) for index in exact], min_shared_frac=MIN_COPIED_FRAC
+        [windows_of(documents[index].text) for index in exact], min_shared_frac=MIN_COPIED_FRAC
     )
     return [exact[group[0]] for group in groups]
 
@@ -90,7 +89,7 @@ def chosen_documents(train: Sequence[Passage], recipe: DataRecipe) -> list[Passa
         )
     sizes: Counter[str] = Counter()
     for passage in train:
-        sizes[passage.document] += len(passage.text)
+        sizes[passage.document] += passage.num_chars
     num = recipe.max_samples
     if num is None:
         if recipe.selection != "random":

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
 from kleiber.data.near_duplicates import group_near_duplicates
 from kleiber.data.passages import Passage, cut_document
-from kleiber.data.windows import Windows
+from kleiber.data.windows import windows_of, without_windows
 from kleiber.errors import DataError
 
 __all__ = ["Split", "split"]
@@ -47,10 +47,9 @@ def split(documents: Sequence[Passage], val_frac: float, *, source: str) -> Spli
     Raises:
         DataError: Everything is one group, or validation would be nothing but copies of train.
     """
-    budget = val_frac * sum(len(document.text) for document in documents)
+    budget = val_frac * sum(document.num_chars for document in documents)
     passages = [passage for document in documents for passage in _cut(document, budget)]
-    windows = Windows()
-    hashes = [windows.of(passage.text) for passage in passages]
+    hashes = [windows_of(passage.text) for passage in passages]
     groups = group_near_duplicates(hashes)
     if len(groups) < 2:
         raise DataError(
@@ -61,7 +60,7 @@ def split(documents: Sequence[Passage], val_frac: float, *, source: str) -> Spli
     held_out = _choose(passages, groups, budget)
     train = [passage for index, passage in enumerate(passages) if index not in held_out]
     train_hashes = np.sort(np.concatenate([h for i, h in enumerate(hashes) if i not in held_out]))
-    val, num_lines_cut = _trim([passages[index] for index in sorted(held_out)], windows, train_hashes)
+    val, num_lines_cut = _trim([passages[index] for index in sorted(held_out)], train_hashes)
     if not val:
         raise DataError(
             f"data.source '{source}' repeats itself: whatever is held out also stands in the rest.",
@@ -71,7 +70,7 @@ def split(documents: Sequence[Passage], val_frac: float, *, source: str) -> Spli
 
 
 def _cut(document: Passage, budget: float) -> list[Passage]:
-    if len(document.text) <= budget / 2:
+    if document.num_chars <= budget / 2:
         return [document]
     num_chars = min(MAX_PASSAGE_CHARS, int(budget / MIN_HELD_OUT_PASSAGES))
     return cut_document(document, max(MIN_PASSAGE_CHARS, num_chars))
@@ -79,7 +78,7 @@ def _cut(document: Passage, budget: float) -> list[Passage]:
 
 def _choose(passages: Sequence[Passage], groups: Sequence[list[int]], budget: float) -> set[int]:
     """Return the held-out passages: groups in the order of their hashes, as long as they fit in `budget`."""
-    sizes = [sum(len(passages[index].text) for index in group) for group in groups]
+    sizes = [sum(passages[index].num_chars for index in group) for group in groups]
     order = sorted(range(len(groups)), key=lambda number: _digest(passages[groups[number][0]].name))
     held_out: set[int] = set()
     for number in order:
@@ -93,13 +92,11 @@ def _digest(name: str) -> str:
     return hashlib.sha256(name.encode(errors="surrogateescape")).hexdigest()
 
 
-def _trim(
-    passages: Sequence[Passage], windows: Windows, train_hashes: npt.NDArray[np.uint64]
-) -> tuple[list[Passage], int]:
+def _trim(passages: Sequence[Passage], train_hashes: npt.NDArray[np.uint64]) -> tuple[list[Passage], int]:
     kept, num_lines_cut = [], 0
     for passage in passages:
-        text, num_lines = windows.without(passage.text, train_hashes)
+        text, num_lines = without_windows(passage.text, train_hashes)
         num_lines_cut += num_lines
         if text.strip():
-            kept.append(replace(passage, text=text))
+            kept.append(Passage(passage.document, text, passage.part))
     return kept, num_lines_cut

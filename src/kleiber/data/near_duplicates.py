@@ -52,7 +52,7 @@ def _owners(windows: Sequence[npt.NDArray[np.uint64]]) -> Iterator[list[int]]:
     if not own:
         return
     hashes = np.concatenate(own)
-    owners = np.repeat(np.arange(len(own)), [len(part) for part in own])
+    owners = np.repeat(np.arange(len(own), dtype=np.int32), [len(part) for part in own])
     order = np.argsort(hashes, kind="stable")
     starts = np.flatnonzero(np.diff(hashes[order], prepend=~hashes[order[:1]]))
     counts = np.diff(starts, append=len(order))

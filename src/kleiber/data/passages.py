@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+
+from kleiber.data.text_spool import Span
 
 __all__ = ["END_OF_TEXT", "Passage", "cut_document", "joined", "split_documents"]
 
 END_OF_TEXT = "<|endoftext|>"
 """Stands between documents, in files as in tokens."""
 
-_SEPARATOR = re.compile(rf"^[ \t]*{re.escape(END_OF_TEXT)}[ \t]*$", re.MULTILINE)
+_SEPARATOR = re.compile(rf"[ \t]*{re.escape(END_OF_TEXT)}[ \t]*\n?")
 _PARAGRAPH_END = re.compile(r"\n(?:[ \t]*\n)+")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Passage:
     """A document, or one of the parts that a long one is cut into.
 
@@ -24,8 +26,19 @@ class Passage:
 
     document: str
     """Name of the document: a path relative to its source, with `#3` for the third inside a file."""
-    text: str
+    content: str | Span
+    """The text, or where it stands."""
     part: int = 0
+
+    @property
+    def text(self) -> str:
+        """The text; of one that stands on disk, read anew each time."""
+        return self.content if isinstance(self.content, str) else self.content.read()
+
+    @property
+    def num_chars(self) -> int:
+        """Length of the text, which need not be read for it."""
+        return len(self.content) if isinstance(self.content, str) else self.content.num_chars
 
     @property
     def name(self) -> str:
@@ -37,20 +50,34 @@ class Passage:
         return self.document == other.document and self.part == other.part + 1
 
 
-def split_documents(name: str, text: str) -> Iterator[Passage]:
+def split_documents(name: str, lines: Iterable[str]) -> Iterator[Passage]:
     r"""Yield the documents of a file: between lines that hold only `<|endoftext|>`, else the file itself.
 
+    Args:
+        name: Of the file.
+        lines: Each with its "\n" but perhaps the last; one document's are held at a time.
+
     Example:
-        >>> [passage.text for passage in split_documents("a.txt", "one\n<|endoftext|>\ntwo\n")]
+        >>> [passage.text for passage in split_documents("a.txt", ["one\n", "<|endoftext|>\n", "two\n"])]
         ['one', 'two']
     """
-    parts = _SEPARATOR.split(text)
-    if len(parts) == 1:
-        yield Passage(name, text)
-        return
-    for number, part in enumerate(parts):
-        if part.strip():
-            yield Passage(f"{name}#{number}", part.strip("\n"))
+    number, held = 0, list[str]()
+    for line in lines:
+        if _SEPARATOR.fullmatch(line):
+            yield from _numbered(name, number, held)
+            number, held = number + 1, []
+        else:
+            held.append(line)
+    if number:
+        yield from _numbered(name, number, held)
+    else:
+        yield Passage(name, "".join(held))
+
+
+def _numbered(name: str, number: int, lines: Iterable[str]) -> Iterator[Passage]:
+    text = "".join(lines)
+    if text.strip():
+        yield Passage(f"{name}#{number}", text.strip("\n"))
 
 
 def cut_document(passage: Passage, num_chars: int) -> list[Passage]:
@@ -63,10 +90,10 @@ def cut_document(passage: Passage, num_chars: int) -> list[Passage]:
         >>> [part.text for part in cut_document(Passage("a", "To be, or not to be."), 8)]
         ['To be, ', 'or not ', 'to be.']
     """
-    if 0 < len(passage.text) <= num_chars:
+    if 0 < passage.num_chars <= num_chars:
         return [passage]
     text, start = passage.text, 0
-    parts: list[Passage] = []
+    parts: list[str] = []
     paragraph_ends = [match.end() for match in _PARAGRAPH_END.finditer(text)][::-1]
     while start < len(text):
         end = start + num_chars
@@ -77,24 +104,28 @@ def cut_document(passage: Passage, num_chars: int) -> list[Passage]:
             stop = len(text)
         elif stop == start:
             stop = text.rfind("\n", start, end) + 1 or text.rfind(" ", start, end) + 1 or end
-        parts.append(Passage(passage.document, text[start:stop], len(parts)))
+        parts.append(text[start:stop])
         start = stop
-    return parts
+    contents: Sequence[str | Span] = parts
+    if isinstance(passage.content, Span):
+        contents = passage.content.cut(parts)
+    return [Passage(passage.document, content, part) for part, content in enumerate(contents)]
 
 
-def joined(passages: Iterable[Passage]) -> list[str]:
-    """Return the texts with the parts that run on from each other put together again.
+def joined(passages: Iterable[Passage]) -> Iterator[str]:
+    """Yield the texts with the parts that run on from each other put together again.
 
     Example:
-        >>> joined([Passage("a", "x", 0), Passage("a", "y", 1), Passage("a", "z", 3), Passage("b", "w")])
+        >>> list(joined([Passage("a", "x", 0), Passage("a", "y", 1), Passage("a", "z", 3), Passage("b", "w")]))
         ['xy', 'z', 'w']
     """
-    runs: list[list[str]] = []
+    run: list[str] = []
     previous: Passage | None = None
     for passage in passages:
-        if previous is not None and passage.follows(previous):
-            runs[-1].append(passage.text)
-        else:
-            runs.append([passage.text])
+        if previous is not None and not passage.follows(previous):
+            yield "".join(run)
+            run = []
+        run.append(passage.text)
         previous = passage
-    return ["".join(run) for run in runs]
+    if previous is not None:
+        yield "".join(run)

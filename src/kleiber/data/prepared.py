@@ -142,6 +142,11 @@ class NpyWriter:
         self._num = 0
         self._row: tuple[Any, tuple[int, ...]] = (np.dtype(np.float32), ())
 
+    @property
+    def num(self) -> int:
+        """Samples written so far."""
+        return self._num
+
     def append(self, rows: npt.NDArray[Any]) -> None:
         """Write samples after the others.
 

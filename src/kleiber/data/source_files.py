@@ -29,25 +29,25 @@ class SourceFiles:
         stats = ((name, (self.root / name).stat()) for name in self.names)
         return [(name, stat.st_size, stat.st_mtime_ns) for name, stat in stats]
 
-    def read(self) -> list[Passage]:
-        """Return the documents that hold more than white space.
+    def documents(self) -> Iterator[Passage]:
+        """Yield the documents that hold more than white space, a file at a time.
 
         Raises:
             DataError: There is none, or a file cannot be read.
         """
-        documents = []
+        num_documents = 0
         for name in self.names:
             try:
-                documents += [
-                    p for p in self.read_file(self.root / name, name) if not p.text.isspace() and p.text
-                ]
+                for passage in self.read_file(self.root / name, name):
+                    if passage.text.strip():
+                        num_documents += 1
+                        yield passage
             except OSError as error:
                 raise DataError(
                     f"data.source '{self.source}': {name} cannot be read: {error.strerror or error}."
                 ) from None
-        if not documents:
+        if not num_documents:
             raise DataError(
                 f"data.source '{self.source}' is empty: it holds no text.",
                 hint="--set data.source=text:PATH   with a file that holds text, or data.source=stdlib",
             )
-        return documents

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -14,7 +14,7 @@ from tokenizers import Tokenizer
 
 from kleiber.data.passages import END_OF_TEXT
 from kleiber.data.token_bytes import covered_num_bytes, token_num_bytes
-from kleiber.data.tokenizer import EncodedTexts, encode_texts, load_tokenizer, tokenizer_hash
+from kleiber.data.tokenizer import EncodedTexts, encode_texts, encoded_parts, load_tokenizer, tokenizer_hash
 from kleiber.errors import DataError
 from kleiber.runs.files import write_text
 
@@ -123,6 +123,13 @@ class TextTokenizer:
         A special token that a text spells is read as the text that it is.
         """
         return encode_texts(self.backend, texts, separator=separator, vocab_size=self.vocab_size)
+
+    def encode_parts(
+        self, texts: Iterable[str], *, separator: int
+    ) -> Iterator[npt.NDArray[np.unsignedinteger]]:
+        """Yield the tokens of `encode` a part at a time, so that memory never holds them all."""
+        parts = encoded_parts(self.backend, texts, separator=separator, vocab_size=self.vocab_size)
+        return (part.tokens for part in parts)
 
     def num_bytes(
         self, texts: Sequence[str], tokens: npt.NDArray[np.unsignedinteger]

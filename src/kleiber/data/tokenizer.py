@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,8 +17,10 @@ from kleiber.errors import DataError
 
 __all__ = [
     "END_OF_TEXT_ID",
+    "EncodedPart",
     "EncodedTexts",
     "encode_texts",
+    "encoded_parts",
     "encoded_pieces",
     "load_tokenizer",
     "token_dtype",
@@ -31,6 +34,8 @@ END_OF_TEXT_ID = 0
 MIN_FREQUENCY = 2
 """A pair that occurs once is no pattern; merging it would only learn the text by heart."""
 
+_WORD_END = re.compile(r"\S(?=[ \n])")
+_CHARS_A_COUNT = 2**14
 _CHARS_A_PIECE = 2**18
 _CHARS_A_BATCH = 2**22
 
@@ -43,6 +48,16 @@ class EncodedTexts:
     """[num_tokens], of the smallest unsigned type that holds the vocabulary."""
     ends: npt.NDArray[np.int64]
     """Where the token that follows each text stands [num_texts]."""
+
+
+@dataclass(frozen=True)
+class EncodedPart:
+    """A stretch of texts that stand one after the other."""
+
+    tokens: npt.NDArray[np.unsignedinteger]
+    """[num_tokens]"""
+    is_end: npt.NDArray[np.bool_]
+    """Whether a token follows a text, [num_tokens]."""
 
 
 def train_tokenizer(texts: Iterable[str], vocab_size: int, *, source: str) -> Tokenizer:
@@ -83,7 +98,8 @@ def train_tokenizer(texts: Iterable[str], vocab_size: int, *, source: str) -> To
         nonlocal num_chars
         for text in texts:
             num_chars += len(text)
-            yield text
+            # The library holds 256 of what it is given.
+            yield from _between_words(text)
 
     tokenizer.train_from_iterator(read(), trainer=trainer)
     reached = tokenizer.get_vocab_size()
@@ -113,15 +129,22 @@ def encode_texts(
         separator: The token that follows each.
         vocab_size: Numbers that there are; None where they have no gaps.
     """
+    parts = list(encoded_parts(tokenizer, texts, separator=separator, vocab_size=vocab_size))
+    is_end = np.concatenate([part.is_end for part in parts])
+    return EncodedTexts(np.concatenate([part.tokens for part in parts]), np.flatnonzero(is_end))
+
+
+def encoded_parts(
+    tokenizer: Tokenizer, texts: Iterable[str], *, separator: int, vocab_size: int | None = None
+) -> Iterator[EncodedPart]:
+    """Yield the row of `encode_texts` a part at a time; the first is empty."""
     dtype = token_dtype(vocab_size or tokenizer.get_vocab_size())
-    parts: list[npt.NDArray[np.unsignedinteger]] = [np.empty(0, dtype)]
-    ends: list[int] = []
-    num_tokens = 0
+    yield EncodedPart(np.empty(0, dtype), np.empty(0, np.bool_))
     for encoding, _, is_end in encoded_pieces(tokenizer, texts):
-        parts.append(np.array(encoding.ids + [separator] * is_end, dtype))
-        num_tokens += len(parts[-1])
-        ends += [num_tokens - 1] * is_end
-    return EncodedTexts(np.concatenate(parts), np.array(ends, np.int64))
+        tokens = np.array(encoding.ids + [separator] * is_end, dtype)
+        ends = np.zeros(len(tokens), np.bool_)
+        ends[len(tokens) - is_end :] = True
+        yield EncodedPart(tokens, ends)
 
 
 def encoded_pieces(
@@ -138,9 +161,19 @@ def encoded_pieces(
     plain.encode_special_tokens = True
     encode_batch = plain.encode_batch if has_offsets else plain.encode_batch_fast
     for batch in _batched(_pieces(texts)):
-        encodings = encode_batch([piece for piece, _ in batch], add_special_tokens=False)
-        for encoding, (piece, is_end) in zip(encodings, batch, strict=True):
-            yield encoding, piece, is_end
+        encodings = encode_batch([piece for piece, _ in batch], add_special_tokens=False)[::-1]
+        for piece, is_end in batch:
+            yield encodings.pop(), piece, is_end  # an encoding is gone before the next batch is made
+
+
+def _between_words(text: str) -> Iterator[str]:
+    """Yield a text in pieces whose words, as GPT-2 splits them, are the words of the text."""
+    start = 0
+    # None of its words goes from a character on to white space, nor looks there for where it ends.
+    while match := _WORD_END.search(text, start + _CHARS_A_COUNT):
+        yield text[start : match.end()]
+        start = match.end()
+    yield text[start:]
 
 
 def _pieces(texts: Iterable[str]) -> Iterator[tuple[str, bool]]:

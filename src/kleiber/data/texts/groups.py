@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from kleiber.data.near_duplicates import group_near_duplicates
-from kleiber.data.windows import Windows
+from kleiber.data.windows import windows_of
 
 __all__ = ["TextGroups"]
 
@@ -38,14 +38,13 @@ class TextGroups:
         [0, 0, 1]
     """
 
-    windows: Windows = field(default_factory=Windows)
     sketches: list[npt.NDArray[np.uint64]] = field(default_factory=list)
 
     def add(self, text: str) -> None:
         """Take in the next text."""
         words = _WORD.findall(text.casefold()) or [text]
-        # The windows of `Windows` are of lines: a word a line.
-        self.sketches.append(np.unique(self.windows.of("\n".join(words)))[:_MAX_HASHES])
+        # Windows are of lines: a word a line.
+        self.sketches.append(np.unique(windows_of("\n".join(words)))[:_MAX_HASHES])
 
     def numbers(self) -> npt.NDArray[np.int64]:
         """Return a number for each text [N]: near-duplicates have the same."""
