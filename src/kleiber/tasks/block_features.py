@@ -21,18 +21,16 @@ def blocks_in(module: nn.Module) -> tuple[nn.Module, ...]:
     """Return the repeated parts of a module: the members of its largest list of modules, stages of a network of stages.
 
     Raises:
-        RecipeError: It has no list of two parts or more.
+        RecipeError: It has no list of parts.
 
     Example:
         >>> module = nn.Sequential(nn.Linear(2, 2), nn.ModuleList([nn.Linear(4, 4), nn.Linear(4, 4)]))
         >>> len(blocks_in(module))
         2
     """
-    lists = [
-        part for part in module.modules() if isinstance(part, nn.ModuleList | nn.Sequential) and len(part) > 1
-    ]
-    # A model that is one sequence of layers has them in it; a list inside that holds the blocks comes first.
-    own = [part for part in lists if isinstance(part, nn.ModuleList)] or lists
+    # A list holds the blocks where there is one; else they are a sequence, as the layers of a perceptron are.
+    own = [part for part in module.modules() if isinstance(part, nn.ModuleList)]
+    own = own or [part for part in module.modules() if isinstance(part, nn.Sequential)]
     if not own:
         raise RecipeError(
             "recover.feature_weight: the model has no repeated blocks whose outputs could be compared.",
