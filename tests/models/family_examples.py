@@ -141,6 +141,7 @@ EXAMPLES: dict[str, list[Example]] = {
         Example(
             LARGE_IMAGES, {"stage_depths": [1, 2], "width": 8, "block": "bottleneck", "init": "orthogonal"}
         ),
+        Example(IMAGES, {"depth": 8, "width": 8, "inner_widths": "3x5x12"}),
         Example(
             IMAGES, {"depth": 8, "width": 6, "shortcut": "projection", "norm": "layer", "activation": "gelu"}
         ),

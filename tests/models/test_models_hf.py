@@ -11,12 +11,12 @@ from torch import nn
 
 from kleiber.cost.usage import Usage
 from kleiber.errors import RecipeError, RunFolderError
-from kleiber.models import build, load, parse_size, save
+from kleiber.models import build, load, parse_size, resolve_spec, save, size_of
 from kleiber.models.foreign.family import subject_of
 from kleiber.models.hf import HFSpec
 from kleiber.models.hf.fitted import fitted
 from kleiber.models.hf.module import HF
-from kleiber.runs import DataShape
+from kleiber.runs import DataShape, ModelRecipe, Recipe
 from kleiber.study.model_cost import costed_family
 
 TEXT = DataShape(inputs="tokens", vocab_size=50, context=16)
@@ -357,3 +357,27 @@ def test_it_learns(configs: Path) -> None:
         optimizer.step()
         losses.append(loss.item())
     assert losses[-1] < 0.7 * losses[0]
+
+
+@torch.no_grad()
+def test_sizes_are_set_beside_those_of_the_config(configs: Path, tmp_path: Path) -> None:
+    sizes = [["num_hidden_layers", 1], ["intermediate_size", 24]]
+    spec = spec_of(configs, "llama", TEXT, sizes=sizes)
+    module = build(spec).eval()
+    assert (module.config.num_hidden_layers, module.config.intermediate_size) == (1, 24)
+    assert spec.depth == 1
+    assert spec.count().total == sum(p.numel() for p in module.parameters())
+    save(module, spec, tmp_path)
+    back, loaded = load(tmp_path)
+    assert loaded == spec
+    assert torch.equal(back.eval()(*inputs_of(TEXT)), module(*inputs_of(TEXT)))
+    recipe = Recipe(model=ModelRecipe(**size_of(spec)))
+    assert (
+        resolve_spec(recipe.model_copy(update={"data": recipe.data.model_copy(update={"shape": TEXT})}))
+        == spec
+    )
+
+
+def test_a_size_that_the_config_has_not_is_refused(configs: Path) -> None:
+    with pytest.raises(RecipeError, match=r"has no number 'hidden_sise'\. Did you mean 'hidden_size'"):
+        spec_of(configs, "llama", TEXT, sizes=[["hidden_sise", 8]])

@@ -105,9 +105,33 @@ def test_the_stride_of_a_bottleneck_is_its_3x3() -> None:
     assert sizes.convolutions("basic") == [(16, 8, 3, 2), (8, 32, 3, 1)]
 
 
+def test_inner_widths_are_those_of_each_block() -> None:
+    spec = ResNetSpec.of_size({"stage_depths": "1x2", "width": 8, "inner_widths": "3x5x7"}, CIFAR)
+    module = build(spec)
+    shapes = [
+        tuple(block.layer[0].conv.weight.shape)[:2] + tuple(block.layer[1].conv.weight.shape)[:2]
+        for stage in module.stages
+        for block in stage
+    ]
+    assert shapes == [(3, 8, 8, 3), (5, 8, 16, 5), (7, 16, 16, 7)]
+    # Stem 3*8*9 + 16; convolutions with their norms; head 16*10 + 10.
+    inner = [(8, 3, 8), (8, 5, 16), (16, 7, 16)]
+    expected = 216 + 16 + sum(9 * i * (a + b) + 2 * i + 2 * b for a, i, b in inner) + 170
+    assert spec.count().total == expected == sum(p.numel() for p in module.parameters())
+    assert (
+        spec.flops(1).forward
+        < ResNetSpec.of_size({"stage_depths": "1x2", "width": 8}, CIFAR).flops(1).forward
+    )
+    bottleneck = ResNetSpec.of_size(
+        {"stage_depths": "1x1", "width": 4, "block": "bottleneck", "inner_widths": [2, 3]}, CIFAR
+    )
+    assert bottleneck.count().total == sum(p.numel() for p in build(bottleneck).parameters())
+
+
 @pytest.mark.parametrize(
     ("size", "message", "hint"),
     [
+        ({"depth": 8, "inner_widths": [4, 4]}, "inner_widths has 2 sizes, and stage_depths 3 blocks", None),
         ({"depth": 21}, r"depth must be one of 18, 34, 50, 101, 152, or 6n \+ 2 .* Got 21", "resnet:depth=20"),
         ({"depth": 3}, r"or 6n \+ 2", "resnet:depth=8"),
         ({"depth": 22, "block": "bottleneck"}, r"or 9n \+ 2 for three stages of n blocks of 3", "resnet:depth=20"),

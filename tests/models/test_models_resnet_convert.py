@@ -126,3 +126,12 @@ def test_a_config_without_a_size_is_refused(tmp_path: Path, key: str) -> None:
     (tmp_path / "config.json").write_text(json.dumps(config))
     with pytest.raises(RunFolderError, match=f"the key '{key}' is missing"):
         load(tmp_path)
+
+
+@torch.no_grad()
+def test_blocks_of_other_widths_are_stored_in_our_own_layout(tmp_path: Path) -> None:
+    module = saved(tmp_path, {"depth": 18, "width": 8, "inner_widths": [3, 4, 5, 6, 7, 8, 9, 10]})
+    assert json.loads((tmp_path / "config.json").read_text())["architectures"] == ["KleiberResNet"]
+    back, spec = load(tmp_path)
+    assert spec == module.spec
+    assert torch.equal(back.eval()(IMAGES), module(IMAGES))

@@ -6,7 +6,7 @@ import functools
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from kleiber.errors import RecipeError
+from kleiber.errors import RecipeError, nearest
 from kleiber.models.foreign.transformers_config import Architecture, open_config
 from kleiber.models.foreign.transformers_inputs import num_positions
 from kleiber.models.hf.files import Stamp, folder_of, stamp_of
@@ -51,6 +51,7 @@ def _fitted(spec: HFSpec, _stamp: Stamp | None) -> Fitted:
     else:
         notes += _fit_text_(config, head, spec)
     notes += _fit_outputs_(config, spec)
+    _set_sizes_(config, spec)
     return Fitted(head, found, tuple(notes))
 
 
@@ -154,3 +155,17 @@ def _fit_outputs_(config: Any, spec: HFSpec) -> list[str]:
     if not spec.pretrained or known == asked:
         return []
     return [f"The head is made anew: {spec.path} has {known:,} outputs, the data {asked:,}."]
+
+
+def _set_sizes_(config: Any, spec: HFSpec) -> None:
+    """Set the numbers in which a model differs from the config in its path; fewer layers are of the first ones' types."""
+    text = config.get_text_config()
+    for name, size in spec.sizes:
+        if not isinstance(getattr(text, name, None), int):
+            known = [key for key, value in text.to_dict().items() if type(value) is int]
+            raise RecipeError(
+                f"hf size: {spec.path} has no number '{name}'. {nearest(name, known)}", got=size
+            )
+        setattr(text, name, size)
+        if name == "num_hidden_layers" and getattr(text, "layer_types", None):
+            text.layer_types = list(text.layer_types)[:size]

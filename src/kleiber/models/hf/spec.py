@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, ClassVar, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import Field
 
@@ -33,6 +33,8 @@ class HFSpec(Document):
     """A folder with a `config.json`, that file, or a name that the hub knows."""
     pretrained: bool = Field(default=False, strict=True)
     """Whether it starts from the weights beside the config."""
+    sizes: tuple[tuple[str, Annotated[int, Field(strict=True, ge=1)]], ...] = ()
+    """Numbers of the config that are others here, by name: of a model that was made smaller than the one in `path`."""
     shape: DataShape
     """What is read: tokens, images, or pairs of texts."""
 
@@ -41,7 +43,7 @@ class HFSpec(Document):
         """Return the spec of a config on data of a shape.
 
         Args:
-            size: `path`, and `pretrained`.
+            size: `path`, `pretrained`, and `sizes`.
             shape: Of the data: the head follows from it.
 
         Raises:
@@ -50,9 +52,9 @@ class HFSpec(Document):
             MissingExtraError: transformers is not installed.
         """
         for key in size:
-            if key not in ("path", "pretrained"):
+            if key not in (keys := ("path", "pretrained", "sizes")):
                 raise RecipeError(
-                    f"hf size: unknown key '{key}'. {nearest(key, ('path', 'pretrained'))}",
+                    f"hf size: unknown key '{key}'. {nearest(key, keys)}",
                     got=dict(size),
                     hint=_HINT,
                 )

@@ -85,7 +85,7 @@ def load(folder: Path) -> tuple[ResNet, ResNetSpec]:
 
 def is_theirs(spec: ResNetSpec) -> bool:
     """Return whether transformers has the network of a spec."""
-    return all(getattr(spec, name) == value for name, value in _THEIRS.items())
+    return not spec.inner_widths and all(getattr(spec, name) == value for name, value in _THEIRS.items())
 
 
 def config_of(spec: ResNetSpec) -> dict[str, Any]:

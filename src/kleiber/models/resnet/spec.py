@@ -6,11 +6,19 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 
 from kleiber.models.activations import ActivationName, InitName, NormName
 from kleiber.models.readable_data import require_readable
-from kleiber.models.stages import ImageSize, StageSizes, Stem, convolution, halved, image_size
+from kleiber.models.stages import (
+    ImageSize,
+    StageSizes,
+    Stem,
+    convolution,
+    halved,
+    image_size,
+    split_sizes,
+)
 from kleiber.models.weight_layers import LayeredSpec, WeightLayer
 from kleiber.runs import DataShape
 
@@ -22,6 +30,11 @@ BlockKind = Literal["basic", "bottleneck"]
 BOTTLENECK_GROWTH = 4
 """Channels that leave a bottleneck over those inside it (He et al. 2016, table 1)."""
 
+InnerWidths = Annotated[
+    tuple[Annotated[int, Field(strict=True, ge=1, le=1_000_000)], ...], BeforeValidator(split_sizes)
+]
+"""`[8, 12]` in YAML, `8x12` on the command line."""
+
 
 @dataclass(frozen=True)
 class BlockSizes:
@@ -29,7 +42,7 @@ class BlockSizes:
 
     num_inputs: int
     width: int
-    """Channels of the 3x3 convolutions."""
+    """Channels of the convolutions inside."""
     num_outputs: int
     stride: int
     """Of the first 3x3 convolution: 2 at the start of a stage but the first."""
@@ -80,6 +93,9 @@ class ResNetSpec(LayeredSpec):
     He et al. 2016, section 3.3: no weights), or a 1x1 convolution (option B)."""
     shape: DataShape
     """Images, spectrograms included."""
+    inner_widths: InnerWidths = ()
+    """Channels inside each block, block after block, where they are not those of its stage: what a network has whose channels
+    were pruned. Between blocks it stays as wide."""
     activation: ActivationName = "relu"
     norm: NormName = "batch"
     """After every convolution."""
@@ -92,6 +108,10 @@ class ResNetSpec(LayeredSpec):
         if self.init == "zero_residual" and self.norm == "none":
             raise ValueError(
                 "init zero_residual sets the last gain of each block to 0, and norm none has no gains"
+            )
+        if self.inner_widths and len(self.inner_widths) != sum(self.stage_depths):
+            raise ValueError(
+                f"inner_widths has {len(self.inner_widths)} sizes, and stage_depths {sum(self.stage_depths)} blocks"
             )
         return self
 
@@ -126,12 +146,12 @@ class ResNetSpec(LayeredSpec):
     def blocks(self) -> Iterator[list[BlockSizes]]:
         """Return the blocks of each stage."""
         growth = 1 if self.block == "basic" else BOTTLENECK_GROWTH
-        num_inputs = self.width
+        num_inputs, inner_widths = self.width, iter(self.inner_widths)
         for stage, depth in enumerate(self.stage_depths):
             width, blocks = self.width * 2**stage, []
             for index in range(depth):
                 stride = 2 if stage and not index else 1
-                blocks.append(BlockSizes(num_inputs, width, growth * width, stride))
+                blocks.append(BlockSizes(num_inputs, next(inner_widths, width), growth * width, stride))
                 num_inputs = growth * width
             yield blocks
 
