@@ -29,7 +29,9 @@ def blocks_in(module: nn.Module) -> tuple[nn.Module, ...]:
         2
     """
     # A list holds the blocks where there is one; else they are a sequence, as the layers of a perceptron are.
-    own = [part for part in module.modules() if isinstance(part, nn.ModuleList)]
+    own: list[nn.ModuleList | nn.Sequential] = [
+        part for part in module.modules() if isinstance(part, nn.ModuleList)
+    ]
     own = own or [part for part in module.modules() if isinstance(part, nn.Sequential)]
     if not own:
         raise RecipeError(
@@ -37,7 +39,8 @@ def blocks_in(module: nn.Module) -> tuple[nn.Module, ...]:
             got=type(module).__name__,
             hint="--set recover.feature_weight=0",
         )
-    return tuple(max(own, key=lambda part: sum(tensor.numel() for tensor in part.state_dict().values())))
+    largest = max(own, key=lambda part: sum(tensor.numel() for tensor in part.state_dict().values()))
+    return tuple(largest)
 
 
 def matched(num_student: int, num_teacher: int) -> tuple[int, ...]:
