@@ -14,17 +14,40 @@ from torch import Tensor
 
 from kleiber.errors import UsageError
 from kleiber.models.gpt.int8_heads import decoded_heads, int8_heads
-from kleiber.models.gpt.spec import GPTSpec
 
-__all__ = ["Cache", "KVCache", "require_cache_bits"]
+__all__ = ["Cache", "CachedHeads", "KVCache", "require_cache_bits"]
+
+
+class CachedHeads(Protocol):
+    """Sizes of a decoder that its cache follows; a `GPTSpec` has them."""
+
+    @property
+    def depth(self) -> int:
+        """Blocks."""
+        ...
+
+    @property
+    def num_kv_heads(self) -> int:
+        """Key and value heads."""
+        ...
+
+    @property
+    def head_dim(self) -> int:
+        """Features of a head."""
+        ...
+
+    @property
+    def context(self) -> int:
+        """Longest sequence [tokens]."""
+        ...
 
 
 class Cache(Protocol):
     """What a decoder asks of the place where its keys and values are."""
 
     @property
-    def length(self) -> int:
-        """Tokens that were read before."""
+    def length(self) -> int | Tensor:
+        """Tokens that were read before; in a graph they come with its inputs."""
         ...
 
     def require_room(self, num_tokens: int) -> None:
@@ -57,7 +80,7 @@ class KVCache:
 
     def __init__(
         self,
-        spec: GPTSpec,
+        spec: CachedHeads,
         batch: int,
         *,
         max_tokens: int | None = None,

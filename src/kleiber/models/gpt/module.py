@@ -105,7 +105,7 @@ class GPT(FamilyModule):
         start, T = (cache.length if cache else 0), tokens_BT.shape[1]
         if cache is not None:
             cache.require_room(T)
-        rope = self._rope(start, start + T)
+        rope = self._rope(start, T)
         x_BTW = F.embedding(tokens_BT, self.embedding)
         for index, block in enumerate(self.blocks):
             x_BTW = block(x_BTW, rope, (cache, index) if cache is not None else None)
@@ -114,10 +114,15 @@ class GPT(FamilyModule):
         x_BTW = F.rms_norm(x_BTW, (self.spec.width,), self.final_norm, self.spec.norm_eps)
         return F.linear(x_BTW, self.embedding if self.spec.is_tied else self.head)
 
-    def _rope(self, start: int, end: int) -> tuple[Tensor, Tensor]:
-        """Return cosine and sine of the tokens from `start` to `end`, laid out for every head, [T, J, H] each."""
+    def _rope(self, start: int | Tensor, num_tokens: int) -> tuple[Tensor, Tensor]:
+        """Return cosine and sine of the tokens from `start` on, laid out for every head, [T, J, H] each."""
         J = self.spec.num_heads + self.spec.num_kv_heads
-        cos, sin = self.get_buffer("cos")[start:end, None], self.get_buffer("sin")[start:end, None]
+        cos, sin = self.get_buffer("cos"), self.get_buffer("sin")
+        if isinstance(start, int):
+            cos, sin = cos[start : start + num_tokens, None], sin[start : start + num_tokens, None]
+        else:  # in a graph, where it is known with the tokens
+            rows_T = torch.arange(num_tokens, device=cos.device) + start
+            cos, sin = cos.index_select(0, rows_T)[:, None], sin.index_select(0, rows_T)[:, None]
         # Contiguous: one pass of memory instead of a short loop a head.
         return cos.expand(-1, J, -1).contiguous(), sin.expand(-1, J, -1).contiguous()
 

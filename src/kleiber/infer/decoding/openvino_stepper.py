@@ -1,0 +1,108 @@
+"""Decoding in OpenVINO, which keeps keys and values as a state of the compiled model.
+
+Legend: B sequences, T tokens of each, K key/value heads, H features of a head, V vocabulary.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from kleiber.infer.decoding.decoder import Tokens
+from kleiber.infer.decoding.step_graph import past_name, present_name
+from kleiber.infer.sessions import require
+from kleiber.models.gpt.cache import CachedHeads
+
+__all__ = ["OpenVinoStepper"]
+
+_ORDER = "order"
+
+
+class OpenVinoStepper:
+    """A graph of `growing_graph`, compiled with its keys and values as states.
+
+    Args:
+        model: Bytes of an `.onnx` file.
+        heads: Sizes of the cache.
+        precision: What it computes in.
+        notes: What was lowered otherwise than asked.
+        num_threads: Of each operation.
+        cache_bits: Of keys and values; None keeps them as computed.
+    """
+
+    engine = "openvino"
+
+    def __init__(
+        self,
+        model: bytes,
+        heads: CachedHeads,
+        *,
+        precision: str,
+        notes: tuple[str, ...],
+        num_threads: int,
+        cache_bits: int | None,
+    ) -> None:
+        self.precision = precision if cache_bits is None else f"{precision}, int{cache_bits} cache"
+        self.notes = notes
+        require("openvino", "openvino", "The engine openvino")
+        import openvino  # noqa: PLC0415 - of an extra
+
+        graph = openvino.Core().read_model(model)
+        _keep_states(graph, heads)
+        self._request = _compiled(graph, num_threads, cache_bits).create_infer_request()
+
+    def start(self, batch: int) -> None:  # noqa: ARG002 - its states grow as they need
+        """Forget what was read."""
+        self._request.reset_state()
+
+    def step(self, tokens_BT: Tokens) -> npt.NDArray[np.float32]:
+        """Read more tokens of each sequence; return the logits of the next, [B, V]."""
+        order_B = np.arange(len(tokens_BT), dtype=np.int32)
+        results = self._request.infer({"tokens": np.ascontiguousarray(tokens_BT), _ORDER: order_B})
+        logits_BV: npt.NDArray[np.float32] = results["logits"]
+        return logits_BV
+
+
+def _compiled(graph: Any, num_threads: int, cache_bits: int | None) -> Any:
+    import openvino  # noqa: PLC0415 - of an extra
+
+    settings = {
+        "INFERENCE_NUM_THREADS": num_threads,
+        "NUM_STREAMS": 1,
+        # Left to itself OpenVINO takes bf16 where the CPU can, and 8 bits for the cache.
+        "INFERENCE_PRECISION_HINT": "f32",
+        "KV_CACHE_PRECISION": "f32" if cache_bits is None else "u8",
+    }
+    return openvino.Core().compile_model(graph, "CPU", settings)
+
+
+def _keep_states(graph: Any, heads: CachedHeads) -> None:
+    """Turn inputs and outputs of keys and values into states, in the form that the CPU's attention over a cache is found in.
+
+    It looks for a reordering of sequences (as a beam search needs) behind each state, and for a beginning of each: no tokens.
+    """
+    import openvino.opset13 as ops  # noqa: PLC0415 - of an extra
+    from openvino._offline_transformations import (  # noqa: PLC0415 - where OpenVINO keeps it
+        apply_make_stateful_transformation,
+    )
+
+    order = ops.parameter([-1], dtype=np.int32, name=_ORDER)
+    order.output(0).get_tensor().add_names({_ORDER})
+    graph.add_parameters([order])
+    pairs = {past_name(index): present_name(index) for index in range(2 * heads.depth)}
+    for name in pairs:
+        past = graph.input(name)
+        readers = list(past.get_target_inputs())
+        ordered = ops.gather(past.get_node(), order, np.int64(0))
+        for reader in readers:
+            reader.replace_source_output(ordered.output(0))
+    apply_make_stateful_transformation(graph, pairs)
+    batch = ops.gather(ops.shape_of(graph.input("tokens").get_node()), np.array([0]), np.int64(0))
+    nothing = np.array([heads.num_kv_heads, 0, heads.head_dim])
+    empty = ops.broadcast(ops.constant(np.float32(0)), ops.concat([batch, ops.constant(nothing)], 0))
+    for node in graph.get_ops():
+        if node.get_type_name() == "ReadValue":
+            node.set_arguments([empty.output(0)])
+    graph.validate_nodes_and_infer_types()

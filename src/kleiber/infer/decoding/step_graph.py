@@ -1,0 +1,190 @@
+"""A decoder as a graph: new tokens and all keys and values in, logits and all keys and values out.
+
+ONNX Runtime and OpenVINO each have one operation that attends over a cache without copying it, and find it in different graphs.
+The graph of ONNX Runtime names that operation, which writes into buffers of fixed room; that of OpenVINO joins old and new
+keys, and becomes its cache when they are made a state.
+
+Legend: B sequences, T new tokens, P tokens read before, S tokens the cache holds room for, N query heads, K key/value heads,
+H features of a head, V vocabulary.
+"""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import torch
+import torch.nn.functional as F  # noqa: N812 - the field's own name for it
+from torch import Tensor
+
+from kleiber.infer.decoding.cached_forward import cached_forward, cached_heads
+from kleiber.infer.lowering.export import export
+from kleiber.models.family import FamilyModule
+
+__all__ = ["buffer_graph", "growing_graph", "past_name", "present_name"]
+
+_BATCH, _TOKENS, _PAST = 2, 3, 5
+"""Sizes of the examples; all different, so that the exporter takes none for another."""
+
+
+def past_name(index: int) -> str:
+    """Return the name of the input that holds keys (even) or values (odd) of block `index` // 2, as read before."""
+    return f"past_{index}"
+
+
+def present_name(index: int) -> str:
+    """Return the name of the output that holds them with the new tokens'."""
+    return f"present_{index}"
+
+
+def buffer_graph(module: FamilyModule) -> Any:
+    """Return an `onnx_ir.Model` for ONNX Runtime: `tokens` [B, T], `last` [B], `past_i` -> `logits` [B, V], `present_i`.
+
+    `last` is the position of the last new token; the past is [B, K, S, H] with room for S tokens, and may be the very
+    memory that the present is written into.
+
+    Raises:
+        UsageError: The module does not go on from text.
+        RecipeError: It cannot be exported.
+    """
+    heads = cached_heads(module)
+    axes = [{0: _batch(), 1: torch.export.Dim.DYNAMIC}, {0: _batch()}]
+    last_B = torch.full((_BATCH,), _TOKENS - 1, dtype=torch.int32)
+    return _graph(
+        module,
+        _Buffers,
+        more=(last_B,),
+        names=("tokens", "last"),
+        axes=axes,
+        num_kept=heads.context,
+        kept_axes={0: _batch()},
+    )
+
+
+def growing_graph(module: FamilyModule) -> Any:
+    """Return an `onnx_ir.Model` for OpenVINO: `tokens` [B, T], `past_i` [B, K, P, H] -> `logits` [B, V], `present_i`.
+
+    Raises:
+        UsageError: The module does not go on from text.
+        RecipeError: It cannot be exported.
+    """
+    context = cached_heads(module).context
+    free = {0: _batch(), 2: torch.export.Dim("past", max=max(context, _PAST + 1))}
+    axes = [{0: _batch(), 1: torch.export.Dim.DYNAMIC}]
+    return _graph(module, _Growing, more=(), names=("tokens",), axes=axes, num_kept=_PAST, kept_axes=free)
+
+
+def _batch() -> Any:
+    return torch.export.Dim("batch")
+
+
+def _graph(
+    module: FamilyModule,
+    kind: type[_Buffers | _Growing],
+    *,
+    more: tuple[Tensor, ...],
+    names: tuple[str, ...],
+    axes: list[dict[int, Any]],
+    num_kept: int,
+    kept_axes: dict[int, Any],
+) -> Any:
+    heads = cached_heads(module)
+    num = 2 * heads.depth
+    shape = (_BATCH, heads.num_kv_heads, num_kept, heads.head_dim)
+    past = tuple(torch.zeros(shape) for _ in range(num))
+    tokens_BT = torch.zeros(_BATCH, _TOKENS, dtype=torch.long)
+    model = export(_step_module(module, kind), (tokens_BT, *more, *past), [*axes, *([kept_axes] * num)])
+    inputs, outputs = model.graph.inputs, model.graph.outputs
+    for value, name in zip(inputs, (*names, *map(past_name, range(num))), strict=True):
+        value.name = name
+    for value, name in zip(outputs, ("logits", *map(present_name, range(num))), strict=True):
+        value.name = name
+    return model
+
+
+def _step_module(module: FamilyModule, kind: type[_Buffers | _Growing]) -> FamilyModule:
+    """Return the module with the same parameters, by the same names, called as a step."""
+
+    def forward(self: FamilyModule, *inputs: Tensor) -> tuple[Tensor, ...]:
+        tokens_BT, *kept = inputs
+        cache = kind(tokens_BT, kept)
+        logits_BTV = cached_forward(self, tokens_BT, cache)
+        return logits_BTV[:, -1], *cache.present
+
+    step = copy.copy(module)
+    step.__class__ = type(f"{type(module).__name__}Step", (type(module),), {"forward": forward})
+    return step
+
+
+class _InGraph:
+    """What both caches share: there is room, and what is kept comes out at the end."""
+
+    def __init__(self) -> None:
+        self.present: list[Tensor] = []
+
+    def require_room(self, num_tokens: int) -> None:
+        """Whoever runs the graph has checked."""
+
+    def advance(self, num_tokens: int) -> None:
+        """Whoever runs the graph counts."""
+
+
+class _Buffers(_InGraph):
+    """Attention of ONNX Runtime over buffers of fixed room: `com.microsoft.GroupQueryAttention`."""
+
+    def __init__(self, tokens_BT: Tensor, kept: list[Tensor]) -> None:
+        super().__init__()
+        self._last_B, *self._past = kept
+        self._num_read_1 = self._last_B[:1] + 1
+        self.length = self._num_read_1.long() - tokens_BT.shape[1]
+
+    def attend(self, block: int, q_BTNH: Tensor, k_BTKH: Tensor, v_BTKH: Tensor) -> Tensor:
+        """Return causal attention over all tokens, [B, N, T, H]."""
+        (B, T, N, H), K = q_BTNH.shape, k_BTKH.shape[2]
+        keys_BKSH, values_BKSH = self._past[2 * block : 2 * block + 2]
+        attended, *present = torch.onnx.ops.symbolic_multi_out(
+            "com.microsoft::GroupQueryAttention",
+            (
+                q_BTNH.reshape(B, T, N * H),
+                k_BTKH.reshape(B, T, K * H),
+                v_BTKH.reshape(B, T, K * H),
+                keys_BKSH,
+                values_BKSH,
+                self._last_B,
+                self._num_read_1,
+            ),
+            {"num_heads": N, "kv_num_heads": K},
+            dtypes=(q_BTNH.dtype,) * 3,
+            shapes=((B, T, N * H), tuple(keys_BKSH.shape), tuple(values_BKSH.shape)),
+            version=1,
+        )
+        self.present += present
+        return attended.reshape(B, T, N, H).transpose(1, 2)
+
+
+class _Growing(_InGraph):
+    """Attention over old and new keys and values, joined."""
+
+    def __init__(self, tokens_BT: Tensor, kept: list[Tensor]) -> None:
+        super().__init__()
+        self._past = kept
+        self.length: Any = kept[0].shape[2]
+        # A row a query: a token sees what was read before, itself, and what stands between.
+        T = tokens_BT.shape[1]
+        places_T, places_S = torch.arange(T) + self.length, torch.arange(self.length + T)
+        self._is_seen_TS = places_T[:, None] >= places_S[None]
+
+    def attend(self, block: int, q_BTNH: Tensor, k_BTKH: Tensor, v_BTKH: Tensor) -> Tensor:
+        """Return causal attention over all tokens, [B, N, T, H]."""
+        (B, _, N, H), K = q_BTNH.shape, k_BTKH.shape[2]
+        whole = []
+        for past_BKPH, new_BTKH in zip(self._past[2 * block : 2 * block + 2], (k_BTKH, v_BTKH), strict=True):
+            joined_BKSH = torch.cat((past_BKPH, new_BTKH.transpose(1, 2)), 2)
+            self.present.append(joined_BKSH)
+            if N != K:
+                joined_BKSH = joined_BKSH[:, :, None].expand(B, K, N // K, -1, H).reshape(B, N, -1, H)
+            whole.append(joined_BKSH)
+        keys_BNSH, values_BNSH = whole
+        return F.scaled_dot_product_attention(
+            q_BTNH.transpose(1, 2), keys_BNSH, values_BNSH, attn_mask=self._is_seen_TS
+        )

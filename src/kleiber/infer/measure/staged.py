@@ -1,0 +1,200 @@
+"""Models written as the files that their engines open: for this process and for fresh ones."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from kleiber.infer.decoding import Decoder, StepModel, open_decoder, step_model
+from kleiber.infer.engines import EngineName
+from kleiber.infer.engines.onnxruntime_predictor import OnnxRuntimePredictor
+from kleiber.infer.engines.openvino_predictor import OpenVinoPredictor
+from kleiber.infer.engines.torch_predictor import TorchPredictor
+from kleiber.infer.lowering import export, lower, to_bytes
+from kleiber.infer.measure.opening import Opening
+from kleiber.infer.measure.work import DecodeWork, ForwardWork
+from kleiber.infer.predictor import Predictor
+from kleiber.models import Spec, load, save
+from kleiber.models.family import FamilyModule
+from kleiber.models.stored import Forms
+
+__all__ = ["open_decode", "open_forward", "staged_decode", "staged_forward"]
+
+Arrays = Sequence[npt.NDArray[Any]]
+
+_INPUTS = "inputs.npz"
+_MODEL = "model.onnx"
+
+
+def staged_forward(
+    engine: EngineName,
+    folder: Path,
+    module: FamilyModule,
+    spec: Spec,
+    inputs: Arrays,
+    *,
+    num_threads: int,
+    forms: Forms | None = None,
+    input_ranges: Mapping[str, tuple[float, float]] | None = None,
+    has_dynamic_inputs: bool = False,
+) -> Opening:
+    """Write a model for an engine; return how whole inputs are run through it.
+
+    Args:
+        engine: `torch`, `onnxruntime` or `openvino`.
+        folder: Is made; of this model and engine alone.
+        module: fp32; its weights are those that `forms` stand for.
+        spec: Of the module.
+        inputs: Real samples, in the order of the module's arguments.
+        num_threads: Of the engine.
+        forms: How weights are stored, by the name of the parameter.
+        input_ranges: Of layers whose inputs are int8 on a fixed grid, by the name of the weight: least and greatest.
+        has_dynamic_inputs: Inputs of quantized layers without a range become int8 by the range of each batch.
+
+    Raises:
+        MissingExtraError: The engine's packages are not installed.
+        RecipeError: The module cannot be exported.
+        StorageError: The disk refused.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    np.savez(folder / _INPUTS, *inputs)
+    said: dict[str, Any] = {"precision": "fp32", "notes": []}
+    if engine == "torch":
+        save(module, spec, folder)
+    else:
+        samples = tuple(map(torch.from_numpy, inputs))
+        lowered = lower(
+            export(module, samples),
+            engine,
+            forms=forms,
+            input_ranges=input_ranges,
+            has_dynamic_inputs=has_dynamic_inputs,
+            samples=samples,
+        )
+        (folder / _MODEL).write_bytes(to_bytes(lowered.model))
+        said = {"precision": lowered.precision, "notes": list(lowered.notes)}
+    return _opening("open_forward", engine, folder, num_threads, said)
+
+
+def open_forward(
+    engine: EngineName, folder: str, num_threads: int, precision: str, notes: Sequence[str]
+) -> ForwardWork:
+    """Return what `staged_forward` wrote, ready to be timed."""
+    path, predictor = Path(folder), _predictor(engine, Path(folder), num_threads, precision, notes)
+    return ForwardWork(predictor, _read(path))
+
+
+def staged_decode(
+    engine: EngineName,
+    folder: Path,
+    module: FamilyModule,
+    spec: Spec,
+    tokens_BT: npt.NDArray[np.int64],
+    *,
+    num_threads: int,
+    forms: Forms | None = None,
+    input_ranges: Mapping[str, tuple[float, float]] | None = None,
+    has_dynamic_inputs: bool = False,
+    cache_bits: int | None = None,
+) -> Opening:
+    """Write a language model for an engine; return how it reads token by token.
+
+    Args:
+        engine: `torch`, `onnxruntime` or `openvino`.
+        folder: Is made; of this model and engine alone.
+        module: fp32, of the family gpt or hf; its weights are those that `forms` stand for.
+        spec: Of the module.
+        tokens_BT: Real text, `context` tokens of each sequence.
+        num_threads: Of the engine.
+        forms: How weights are stored, by the name of the parameter.
+        input_ranges: Of layers whose inputs are int8 on a fixed grid, by the name of the weight: least and greatest.
+        has_dynamic_inputs: Inputs of quantized layers without a range become int8 by the range of each batch.
+        cache_bits: 8 keeps keys and values in 8 bits where the engine can.
+
+    Raises:
+        UsageError: The module does not go on from text, or bits that no cache has.
+        MissingExtraError: The engine's packages are not installed.
+        RecipeError: The module cannot be exported.
+        StorageError: The disk refused.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    np.savez(folder / _INPUTS, tokens_BT)
+    if engine == "torch":
+        save(module, spec, folder)
+        return _opening("open_decode", engine, folder, num_threads, {"step": None, "cache_bits": cache_bits})
+    step = step_model(
+        engine,
+        module,
+        forms=forms,
+        input_ranges=input_ranges,
+        has_dynamic_inputs=has_dynamic_inputs,
+        cache_bits=cache_bits,
+    )
+    (folder / _MODEL).write_bytes(step.model)
+    heads = {name: getattr(step.heads, name) for name in ("depth", "num_kv_heads", "head_dim", "context")}
+    said = {"heads": heads, "precision": step.precision, "notes": list(step.notes)}
+    return _opening("open_decode", engine, folder, num_threads, {"step": said, "cache_bits": cache_bits})
+
+
+def open_decode(
+    engine: EngineName, folder: str, num_threads: int, step: Mapping[str, Any] | None, cache_bits: int | None
+) -> DecodeWork:
+    """Return what `staged_decode` wrote, ready to be timed."""
+    path = Path(folder)
+    decoder: Decoder
+    if step is None:
+        module, _ = load(path)
+        decoder = open_decoder(engine, module.eval(), cache_bits=cache_bits, num_threads=num_threads)
+    else:
+        model = StepModel(
+            engine=engine,
+            model=(path / _MODEL).read_bytes(),
+            heads=_Heads(**step["heads"]),
+            precision=step["precision"],
+            notes=tuple(step["notes"]),
+            cache_bits=cache_bits,
+        )
+        decoder = model.open(num_threads)
+    return DecodeWork(decoder, _read(path)[0])
+
+
+@dataclass(frozen=True)
+class _Heads:
+    """Sizes of a cache, as they were written."""
+
+    depth: int
+    num_kv_heads: int
+    head_dim: int
+    context: int
+
+
+def _opening(
+    function: str, engine: EngineName, folder: Path, num_threads: int, said: Mapping[str, Any]
+) -> Opening:
+    return Opening(
+        function=f"{__name__}:{function}",
+        arguments={"engine": engine, "folder": str(folder), "num_threads": num_threads, **said},
+        packages=(engine,),
+    )
+
+
+def _predictor(
+    engine: EngineName, folder: Path, num_threads: int, precision: str, notes: Sequence[str]
+) -> Predictor:
+    if engine == "torch":
+        module, _ = load(folder)
+        return TorchPredictor(module.eval(), num_threads)
+    opened = OnnxRuntimePredictor if engine == "onnxruntime" else OpenVinoPredictor
+    model = (folder / _MODEL).read_bytes()
+    return opened(model, precision=precision, notes=tuple(notes), num_threads=num_threads)
+
+
+def _read(folder: Path) -> tuple[npt.NDArray[Any], ...]:
+    with np.load(folder / _INPUTS, allow_pickle=False) as arrays:
+        return tuple(arrays[name] for name in arrays.files)

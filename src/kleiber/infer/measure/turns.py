@@ -1,0 +1,67 @@
+"""Timing several things on a machine that is never quite the same twice: in turns, again and again."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Mapping
+
+import numpy as np
+import numpy.typing as npt
+
+from kleiber.infer.measure.work import Turn
+
+__all__ = ["in_turns", "num_calls_for", "saturation_batch"]
+
+_PAUSE_S = 0.005
+"""Between turns: threads of one engine that wait for work in a loop would take the next one's cores."""
+
+
+def in_turns(
+    turns: Mapping[str, Callable[[], float]], num_rounds: int, *, seed: int = 0
+) -> dict[str, npt.NDArray[np.float64]]:
+    """Return the seconds of each in each round, [num_rounds]; every round has another order.
+
+    Args:
+        turns: Each returns the seconds that it measured.
+        num_rounds: Of each.
+        seed: Of the orders.
+
+    Example:
+        >>> in_turns({"a": lambda: 1.0, "b": lambda: 2.0}, 2)
+        {'a': array([1., 1.]), 'b': array([2., 2.])}
+    """
+    times_s = {name: np.zeros(num_rounds) for name in turns}
+    random, names = np.random.default_rng(seed), list(turns)
+    for index in range(num_rounds):
+        for place in random.permutation(len(names)):
+            time.sleep(_PAUSE_S)
+            times_s[names[place]][index] = turns[names[place]]()
+    return times_s
+
+
+def num_calls_for(turn: Turn, block_s: float, max_calls: int) -> int:
+    """Return how many calls make a block of about `block_s` seconds, at least one."""
+    turn(1)  # what is made at the first call
+    return max(1, min(max_calls, math.ceil(block_s / max(turn(1), 1e-9))))
+
+
+def saturation_batch(seconds_of: Callable[[int], float], max_batch: int, *, min_gain: float = 0.05) -> int:
+    """Return the batch from which on twice as many samples at once gain less than `min_gain` in samples a second.
+
+    Args:
+        seconds_of: Seconds of a call on so many samples.
+        max_batch: No batch is larger.
+        min_gain: Least gain for which the batch is doubled.
+
+    Example:
+        >>> saturation_batch(lambda batch: 1.0 + max(0, batch - 4), 64)  # the fifth sample costs as much as the first four
+        4
+    """
+    batch, rate = 1, 1 / seconds_of(1)
+    while 2 * batch <= max_batch:
+        doubled = 2 * batch / seconds_of(2 * batch)
+        if doubled < (1 + min_gain) * rate:
+            return batch
+        batch, rate = 2 * batch, doubled
+    return batch
