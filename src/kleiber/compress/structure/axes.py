@@ -72,6 +72,8 @@ class Kind:
     """As it is."""
     step: int = 1
     """What it must be a multiple of."""
+    least: int = 1
+    """What a spec has at least."""
     is_free: bool = True
     """Whether it shrinks towards a target, not only with another or by choice."""
     has_round_sizes: bool = True

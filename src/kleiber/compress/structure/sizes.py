@@ -192,7 +192,7 @@ def _part(kind: Kind, part: float, multiple: int) -> int:
     if part == 1:
         return kind.num
     step = _step(kind, multiple)
-    return min(kind.num, max(step, round(part * kind.num / step) * step))
+    return min(kind.num, max(step, kind.least, round(part * kind.num / step) * step))
 
 
 def _step(kind: Kind, multiple: int) -> int:
