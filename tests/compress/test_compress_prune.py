@@ -145,6 +145,8 @@ def test_of_a_layer_whose_inputs_differ_magnitude_loses_most_and_sparsegpt_least
         for method in ("magnitude", "wanda", "sparsegpt")
     )
     assert sparsegpt < wanda < magnitude
+    together = changed(before, prune(before, method="wanda", scope="global", **only), TOKENS)
+    assert sparsegpt < together < magnitude
 
 
 def test_wanda_sees_the_inputs_that_pruned_layers_give() -> None:
