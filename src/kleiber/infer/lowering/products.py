@@ -47,8 +47,10 @@ def input_grid(low: float, high: float) -> tuple[npt.NDArray[np.float32], npt.ND
         (0.01, 100)
     """
     low, high = min(low, 0.0), max(high, 0.0)
-    scale = (high - low) / 255 or 1.0
-    return np.array(scale, np.float32), np.array(round(-low / scale), np.uint8)
+    # In the precision that the graph holds it in, where a range too narrow for it is none.
+    scale = np.array((high - low) / 255, np.float32)
+    scale = scale if scale > 0 else np.array(1, np.float32)
+    return scale, np.array(min(round(-low / float(scale)), 255), np.uint8)
 
 
 def static_int8(name: str, form: Quantized, limits: Range) -> Product | None:
