@@ -75,7 +75,7 @@ def write_folder(folder: Path, write: Callable[[Path], None]) -> None:
 
     Args:
         folder: What should exist afterwards.
-        write: Fills an empty folder with files.
+        write: Fills an empty folder with files and folders.
 
     Raises:
         StorageError: The disk is full or cannot be written. Nothing is left behind.
@@ -99,6 +99,9 @@ def write_folder(folder: Path, write: Callable[[Path], None]) -> None:
 
 def _sync_files(folder: Path) -> None:
     for path in folder.iterdir():
+        if path.is_dir():
+            _sync_files(path)
+            continue
         with path.open("rb") as stream:
             os.fsync(stream.fileno())
     sync_folder(folder)
