@@ -46,6 +46,7 @@ def with_donor(recipe: Recipe) -> Recipe:
         model = ModelRecipe(**size_of(spec))
     if "model" in recipe.model_fields_set:
         _require_model(recipe, model, spec, donor)
+        model = recipe.model
     data = recipe.data.model_copy(update=_of_data(recipe, spec, donor))
     return recipe.model_copy(
         update={"model": model, "data": data, "recover": recover.model_copy(update=hashes)}
@@ -67,10 +68,9 @@ def _require_model(recipe: Recipe, model: ModelRecipe, spec: Spec | None, donor:
     """Refuse a size that is not the model's own."""
     if recipe.model == model:
         return
-    if spec is not None:
-        asked = recipe.with_shape(seen_by(spec))
-        found = resolve_spec(asked.model_copy(update={"model": model}))
-        if recipe.model.family == model.family and resolve_spec(asked) == found:
+    if recipe.model.family == model.family:
+        asked = recipe if spec is None else recipe.with_shape(seen_by(spec))
+        if resolve_spec(asked) == resolve_spec(asked.model_copy(update={"model": model})):
             return
     raise RecipeError(
         f"model asks for another size than {donor.key} '{donor.typed}' has; what it is follows from its folder.",
