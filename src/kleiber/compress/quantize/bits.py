@@ -11,6 +11,7 @@ from kleiber.compress.calibration import Calibration
 from kleiber.compress.quantize.budget import Choice, least_error, weight_bytes
 from kleiber.compress.quantize.grid import Grid
 from kleiber.compress.quantize.sensitivity import loss_changes, output_changes
+from kleiber.data import Batch
 from kleiber.errors import RecipeError
 from kleiber.tasks import Task
 
@@ -20,7 +21,7 @@ SensitivityName: TypeAlias = Literal["loss", "outputs"]
 
 Shapes: TypeAlias = Mapping[str, Sequence[tuple[int, int]]]
 
-_NUM_LOSS_BATCHES = 2
+_NUM_LOSS_SAMPLES = 8
 """The loss is measured for every layer and width: on few samples, the same for all."""
 
 
@@ -33,7 +34,9 @@ def measured_changes(
 ) -> dict[str, list[float]]:
     """Return how much worse each layer's grids make the model, one layer at a time."""
     if sensitivity == "loss":
-        return loss_changes(module, task, calibration.batches[:_NUM_LOSS_BATCHES], grids)
+        arrays = calibration.batches[0].arrays
+        few = Batch({role: array[:_NUM_LOSS_SAMPLES] for role, array in arrays.items()}, 0)
+        return loss_changes(module, task, [few], grids)
     return output_changes(module, calibration.batches, grids)
 
 

@@ -5,7 +5,7 @@ Legend: R rows, C columns.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TypeAlias
 
 import torch
@@ -25,6 +25,8 @@ Outputs: TypeAlias = Tensor | tuple[Tensor, ...]
 
 _MAX_DRIFT = 1e-3
 """Of the outputs, relative to their size: fp32 rounds otherwise when factors move."""
+_NUM_PROOFS = 2
+"""Samples on which each fold is proved: a scale that is not taken back shows in all of them."""
 
 
 @torch.no_grad()
@@ -46,9 +48,11 @@ def fold_scales_(
         The names of the layers that were scaled.
     """
     params = dict(module.named_parameters())
+    few = Batch({role: array[:_NUM_PROOFS] for role, array in batches[0].arrays.items()}, 0)
+    before = _outputs(module, few)
     folds = [
         fold
-        for fold in find_folds(module, batches[0])
+        for fold in find_folds(module, few)
         if any(name in grids for name in fold.layers) and fixed.isdisjoint((*fold.layers, *fold.sources))
     ]
     # The function stays as it is, and with it what enters all layers but the scaled ones: one pass serves all folds that
@@ -59,26 +63,30 @@ def fold_scales_(
         H_CC = moments.get(fold.layers[0])
         treated = [(params[name].flatten(1), grids[name]) for name in fold.layers if name in grids]
         scale_C = None if H_CC is None else channel_scales(treated, H_CC)
-        if scale_C is not None and _fold_(module, batches[0], fold, scale_C):
+        if scale_C is None:
+            continue
+        undo = _fold_(params, fold, scale_C)
+        if _is_same(before, _outputs(module, few)):
             scaled += fold.layers
+        else:
+            undo()
     return tuple(scaled)
 
 
-def _fold_(module: nn.Module, batch: Batch, fold: Fold, scale_C: Tensor) -> bool:
-    """Move scales, unless the outputs notice; return whether they stay."""
-    params = dict(module.named_parameters())
+def _fold_(params: Mapping[str, nn.Parameter], fold: Fold, scale_C: Tensor) -> Callable[[], None]:
+    """Move scales; return what moves them back."""
     saved = {name: params[name].clone() for name in (*fold.sources, *fold.layers)}
-    before = _outputs(module, batch)
+
+    def undo() -> None:
+        for name, tensor in saved.items():
+            params[name].copy_(tensor)
+
     for name in fold.sources:
         rows = params[name][fold.rows]
         rows.div_(scale_C.view(-1, *[1] * (rows.ndim - 1)))
     for name in fold.layers:
         params[name].mul_(scale_C)
-    if _is_same(before, _outputs(module, batch)):
-        return True
-    for name, tensor in saved.items():
-        params[name].copy_(tensor)
-    return False
+    return undo
 
 
 def _outputs(module: nn.Module, batch: Batch) -> Outputs:

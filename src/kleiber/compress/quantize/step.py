@@ -60,7 +60,8 @@ class Quantize(Document):
     bit_widths: Annotated[tuple[_Bits, ...], BeforeValidator(_listed), Field(min_length=1)] = (2, 3, 4, 6, 8)
     """What a budget chooses from, layer by layer."""
     sensitivity: SensitivityName = "loss"
-    """What a budget goes by: the loss with one layer rounded, or the change of that layer's own outputs."""
+    """What a budget goes by: the loss with one layer rounded, or, in one pass and less surely, the change of that layer's own
+    outputs."""
     method: MethodName = "rtn"
     """Round-to-nearest, GPTQ, AWQ or HQQ."""
     group_size: int | None = Field(default=None, strict=True, ge=2)
