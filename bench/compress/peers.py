@@ -25,8 +25,13 @@ from torch import Tensor, nn
 from kleiber.infer.engines.onnxruntime_predictor import OnnxRuntimePredictor
 from kleiber.infer.engines.torch_predictor import TorchPredictor
 from kleiber.infer.predictor import Predictor
+from kleiber.models import Spec, build, save
+from kleiber.models.family import FamilyModule
+from kleiber.models.gpt import GPTSpec
+from kleiber.models.hf import HFSpec
+from kleiber.runs import DataShape
 
-__all__ = ["PEERS", "Peer"]
+__all__ = ["PEERS", "Peer", "with_linears"]
 
 Arrays = Sequence[npt.NDArray[Any]]
 
@@ -38,6 +43,18 @@ class Peer:
     predictor: Predictor
     num_bytes: int
     """Of its file; of torchao what `torch.save` writes."""
+
+
+def with_linears(module: FamilyModule, spec: Spec, folder: Path) -> nn.Module:
+    """A `gpt` as transformers builds it: ours multiplies by bare parameters, which torchao, looking for `nn.Linear`, leaves alone.
+
+    Other families come back as they are.
+    """
+    if not isinstance(spec, GPTSpec):
+        return module
+    save(module, spec, folder)
+    shape = DataShape(inputs="tokens", vocab_size=spec.vocab_size, context=spec.context)
+    return build(HFSpec.of_size({"path": str(folder), "pretrained": True}, shape)).eval()
 
 
 def _torchao(config: Callable[[], Any], precision: str) -> Callable[[nn.Module, Arrays, int], Peer]:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +10,7 @@ import pytest
 import torch
 
 from kleiber.errors import UsageError
-from kleiber.infer.decoding import Decoder, open_decoder
+from kleiber.infer.decoding import Decoder, open_decoder, step_model
 from kleiber.infer.decoding.cached_forward import cached_forward
 from kleiber.infer.measure import Opening, staged_decode
 from kleiber.models import build
@@ -144,11 +145,22 @@ def int8_(module: FamilyModule) -> Mapping[str, Quantized]:
     return forms
 
 
-def test_openvino_keeps_its_state(gpt: FamilyModule) -> None:
+def test_openvino_keeps_its_state(gpt: FamilyModule, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("openvino")
-    decoder = open_decoder("openvino", gpt, num_threads=1)
+    step = step_model("openvino", gpt)
+    decoder = step.open(1)
     assert (decoder.engine, decoder.precision, decoder.notes) == ("openvino", "fp32", ())
     check(decoder, gpt)
+    in_int8 = replace(step, cache_bits=8)
+    decoder = in_int8.open(1)
+    assert (decoder.precision, decoder.notes) == ("fp32, int8 cache", ())
+    assert 1e-3 < largest_error(decoder, full_logits(gpt)) < 0.15
+    monkeypatch.setattr("kleiber.infer.decoding.openvino_stepper._attends_over_states", lambda _: False)
+    decoder = in_int8.open(1)
+    assert decoder.precision == "fp32"
+    assert decoder.notes == (
+        "openvino keeps keys and values as computed: it does not see attention over a cache in this model.",
+    )
 
 
 def test_what_a_decoder_refuses(gpt: FamilyModule) -> None:

@@ -18,6 +18,9 @@ from kleiber.models.gpt.cache import CachedHeads
 __all__ = ["OpenVinoStepper"]
 
 _ORDER = "order"
+_NO_INT8_CACHE = (
+    "openvino keeps keys and values as computed: it does not see attention over a cache in this model."
+)
 
 
 class OpenVinoStepper:
@@ -44,14 +47,16 @@ class OpenVinoStepper:
         num_threads: int,
         cache_bits: int | None,
     ) -> None:
-        self.precision = precision if cache_bits is None else f"{precision}, int{cache_bits} cache"
-        self.notes = notes
         require("openvino", "openvino", "The engine openvino")
         import openvino  # noqa: PLC0415 - of an extra
 
         graph = openvino.Core().read_model(model)
         _keep_states(graph, heads)
-        self._request = _compiled(graph, num_threads, cache_bits).create_infer_request()
+        compiled = _compiled(graph, num_threads, cache_bits)
+        is_in_bits = cache_bits is not None and _attends_over_states(compiled)
+        self.precision = f"{precision}, int{cache_bits} cache" if is_in_bits else precision
+        self.notes = notes if is_in_bits or cache_bits is None else (*notes, _NO_INT8_CACHE)
+        self._request = compiled.create_infer_request()
 
     def start(self, batch: int) -> None:  # noqa: ARG002 - its states grow as they need
         """Forget what was read."""
@@ -76,6 +81,21 @@ def _compiled(graph: Any, num_threads: int, cache_bits: int | None) -> Any:
         "KV_CACHE_PRECISION": "f32" if cache_bits is None else "u8",
     }
     return openvino.Core().compile_model(graph, "CPU", settings)
+
+
+def _attends_over_states(compiled: Any) -> bool:
+    """Return whether the CPU's own attention over a cache runs: only that stores keys and values in other bits."""
+
+    def kind(node: Any) -> str:
+        found: str = node.get_rt_info()["layerType"].astype(str)
+        return found
+
+    return any(
+        kind(given.get_source_output().get_node()) == "MemoryInput"
+        for node in compiled.get_runtime_model().get_ops()
+        if kind(node) == "ScaledDotProductAttention"
+        for given in node.inputs()
+    )
 
 
 def _keep_states(graph: Any, heads: CachedHeads) -> None:
