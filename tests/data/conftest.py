@@ -2,11 +2,13 @@ from __future__ import annotations
 
 import shutil
 import sysconfig
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from kleiber.data import TextData, open_data
+from kleiber.data.text_spool import TextSpool
 from kleiber.runs import DataRecipe
 
 MODULES = ("argparse.py", "ast.py", "calendar.py", "datetime.py", "difflib.py", "shutil.py", "textwrap.py")
@@ -19,6 +21,13 @@ def modules_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for name in MODULES:
         shutil.copyfile(Path(sysconfig.get_path("stdlib")) / name, folder / name)
     return folder
+
+
+@pytest.fixture(scope="session")
+def spool(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TextSpool]:
+    """Where texts go; whatever other tests put there stands before them."""
+    with TextSpool(tmp_path_factory.mktemp("spool")) as spool:
+        yield spool
 
 
 @pytest.fixture(scope="session")

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from kleiber.data.stdlib import stdlib_files
+from kleiber.data.text_spool import TextSpool
 from kleiber.errors import DataError
 
 
@@ -32,9 +33,9 @@ def test_this_pythons_own_library_is_listed_in_order() -> None:
     assert len(files.names) > 400
 
 
-def test_a_module_is_read_in_the_encoding_it_declares(tmp_path: Path) -> None:
+def test_a_module_is_read_in_the_encoding_it_declares(tmp_path: Path, spool: TextSpool) -> None:
     (tmp_path / "latin.py").write_bytes("# -*- coding: latin-1 -*-\nname = 'é'\n".encode("latin-1"))
-    assert next(stdlib_files(tmp_path).documents()).text.endswith("name = 'é'\n")
+    assert next(stdlib_files(tmp_path).documents(spool)).text.endswith("name = 'é'\n")
 
 
 def test_a_python_without_sources_is_refused(tmp_path: Path) -> None:

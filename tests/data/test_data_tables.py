@@ -9,6 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from kleiber.data.text_files import text_files
+from kleiber.data.text_spool import TextSpool
 from kleiber.errors import DataError, MissingExtraError
 
 ROWS = [{"id": 1, "text": "one\nline"}, {"id": 2, "text": "two 中文"}, {"id": 3, "text": ""}]
@@ -22,7 +23,8 @@ def jsonl(tmp_path: Path) -> Path:
 
 
 def documents(path: Path, field: str | None = "text") -> list[tuple[str, str]]:
-    return [(passage.document, passage.text) for passage in text_files(str(path), field).documents()]
+    with TextSpool(path.parent) as spool:
+        return [(passage.document, passage.text) for passage in text_files(str(path), field).documents(spool)]
 
 
 def test_a_row_of_jsonl_is_a_document(jsonl: Path) -> None:

@@ -4,12 +4,14 @@ import gzip
 import lzma
 import re
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
 import zstandard
 
 from kleiber.data.text_files import text_files
+from kleiber.data.text_spool import TextSpool
 from kleiber.errors import DataError, MissingExtraError
 
 TEXT = "A line.\n\nAnother line: é, 中文.\n"
@@ -17,7 +19,8 @@ RAW = TEXT.encode()
 
 
 def texts_in(path: Path) -> dict[str, str]:
-    return {passage.document: passage.text for passage in text_files(str(path), None).documents()}
+    with TextSpool(Path(tempfile.gettempdir())) as spool:
+        return {passage.document: passage.text for passage in text_files(str(path), None).documents(spool)}
 
 
 @pytest.mark.parametrize(
@@ -59,12 +62,12 @@ def test_a_folder_gives_its_text_files_sorted_and_nothing_else(tmp_path: Path) -
 def test_the_home_folder_may_be_abbreviated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOME", str(tmp_path))
     (tmp_path / "a.txt").write_text(TEXT)
-    assert next(text_files("~/a.txt", None).documents()).text == TEXT
+    assert texts_in(Path("~/a.txt")) == {"a.txt": TEXT}
 
 
 def assert_refused(path: Path, message: str) -> None:
     with pytest.raises(DataError, match=message):
-        list(text_files(str(path), None).documents())
+        texts_in(path)
 
 
 def test_a_missing_path_names_its_neighbour(tmp_path: Path) -> None:
@@ -109,12 +112,12 @@ def test_what_is_not_text_is_refused(tmp_path: Path, name: str, content: bytes, 
     assert_refused(tmp_path / name, message)
 
 
-def test_a_file_that_vanishes_is_named(tmp_path: Path) -> None:
+def test_a_file_that_vanishes_is_named(tmp_path: Path, spool: TextSpool) -> None:
     (tmp_path / "a.txt").write_text(TEXT)
     files = text_files(str(tmp_path), None)
     (tmp_path / "a.txt").unlink()
     with pytest.raises(DataError, match=r"a\.txt cannot be read: No such file"):
-        list(files.documents())
+        list(files.documents(spool))
 
 
 def test_a_field_without_a_table_is_refused(tmp_path: Path) -> None:
@@ -131,4 +134,4 @@ def test_zst_without_its_package_says_what_to_install(
     with pytest.raises(
         MissingExtraError, match=r"Reading a\.zst needs the package 'zstandard'.*\n.*'kleiber\[data\]'"
     ):
-        list(text_files(str(tmp_path / "a.zst"), None).documents())
+        texts_in(tmp_path / "a.zst")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import platform
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
@@ -24,7 +24,7 @@ from kleiber.data.prepared import NpyWriter
 from kleiber.data.source_files import SourceFiles
 from kleiber.data.stdlib import stdlib_files
 from kleiber.data.text_files import text_files
-from kleiber.data.text_spool import TextSpool
+from kleiber.data.text_spool import Span, TextSpool, blocks_of
 from kleiber.data.text_tokenizer import TextTokenizer
 from kleiber.data.tokenizer import load_tokenizer, train_tokenizer
 from kleiber.errors import DataError, RunFolderError, nearest
@@ -148,10 +148,10 @@ def _prepare(
     folder: Path,
     on_progress: Progress,
 ) -> None:
-    """Write a corpus; memory holds a document, hashes of lines and what is held out, not the text."""
+    """Write a corpus; memory holds hashes of lines and what is held out, not the text."""
     on_progress("reading the text")
     with TextSpool(cache) as spool:
-        clean = cleaned([Passage(one.document, spool.put(one.text)) for one in files.documents()], recipe)
+        clean = cleaned(list(files.documents(spool)), recipe)
         on_progress("grouping near-duplicates")
         parts = split(clean.documents, recipe.val_frac, source=recipe.source)
         chosen = chosen_documents(parts.train, recipe)
@@ -189,7 +189,7 @@ def _write(
     tokenizer.write(target)
     meta = CorpusMeta(
         source=source,
-        corpus_hash=_hash_texts(text for one in clean.documents for text in (one.name, one.text)),
+        corpus_hash=_hash_texts(text for one in clean.documents for text in (one.name, one.content)),
         tokenizer_hash=tokenizer.hash,
         vocab_size=tokenizer.vocab_size,
         num_documents=len(clean.documents),
@@ -217,13 +217,18 @@ def _trained(train: Sequence[Passage], recipe: DataRecipe, cache: Path) -> Token
     return tokenizer
 
 
-def _hash_texts(texts: Iterable[str]) -> str:
+def _hash_texts(texts: Iterable[str | Span]) -> str:
     digest = hashlib.sha256()
     for text in texts:
-        content = text.encode(errors="surrogateescape")
-        digest.update(len(content).to_bytes(8, "little"))  # else ("ab", "c") would be ("a", "bc")
-        digest.update(content)
+        num_bytes = sum(len(block) for block in _encoded(text))
+        digest.update(num_bytes.to_bytes(8, "little"))  # else ("ab", "c") would be ("a", "bc")
+        for block in _encoded(text):
+            digest.update(block)
     return digest.hexdigest()[:16]
+
+
+def _encoded(text: str | Span) -> Iterator[bytes]:
+    return (block.encode(errors="surrogateescape") for block in blocks_of(text))
 
 
 def _load(folder: Path) -> Corpus:

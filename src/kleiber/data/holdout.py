@@ -59,7 +59,8 @@ def split(documents: Sequence[Passage], val_frac: float, *, source: str) -> Spli
         )
     held_out = _choose(passages, groups, budget)
     train = [passage for index, passage in enumerate(passages) if index not in held_out]
-    train_hashes = np.sort(np.concatenate([h for i, h in enumerate(hashes) if i not in held_out]))
+    train_hashes = np.concatenate([h for i, h in enumerate(hashes) if i not in held_out])
+    train_hashes.sort()
     val, num_lines_cut = _trim([passages[index] for index in sorted(held_out)], train_hashes)
     if not val:
         raise DataError(

@@ -48,17 +48,34 @@ def group_near_duplicates(
 
 def _owners(windows: Sequence[npt.NDArray[np.uint64]]) -> Iterator[list[int]]:
     """Yield, for each window in 2 to `MAX_OWNERS` passages, those passages in order."""
-    own = [np.unique(hashes) for hashes in windows]
-    if not own:
+    repeated = _repeated(windows)
+    if not len(repeated):
         return
+    own = [np.unique(hashes[_is_in(hashes, repeated)]) for hashes in windows]
     hashes = np.concatenate(own)
-    owners = np.repeat(np.arange(len(own), dtype=np.int32), [len(part) for part in own])
+    owners = np.repeat(np.arange(len(own)), [len(part) for part in own])
     order = np.argsort(hashes, kind="stable")
     starts = np.flatnonzero(np.diff(hashes[order], prepend=~hashes[order[:1]]))
     counts = np.diff(starts, append=len(order))
     is_shared = (counts >= 2) & (counts <= MAX_OWNERS)
     for start, count in zip(starts[is_shared], counts[is_shared], strict=True):
         yield owners[order[start : start + count]].tolist()
+
+
+def _repeated(windows: Sequence[npt.NDArray[np.uint64]]) -> npt.NDArray[np.uint64]:
+    """Return the hashes that more than one passage has, sorted: few, so that only they need be told by owner."""
+    if not windows:
+        return np.empty(0, np.uint64)
+    hashes = np.concatenate([np.unique(part) for part in windows])
+    hashes.sort()
+    return np.unique(hashes[1:][hashes[1:] == hashes[:-1]])
+
+
+def _is_in(hashes: npt.NDArray[np.uint64], known: npt.NDArray[np.uint64]) -> npt.NDArray[np.bool_]:
+    """Return which hashes are among the known ones, which are sorted and not none."""
+    places = np.searchsorted(known, hashes)
+    found: npt.NDArray[np.bool_] = known[np.minimum(places, len(known) - 1)] == hashes
+    return found
 
 
 def _root(parents: list[int], index: int) -> int:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
+import math
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
-from kleiber.data.text_spool import Span
+from kleiber.data.text_spool import Span, TextSpool, blocks_of
 
 __all__ = ["END_OF_TEXT", "Passage", "cut_document", "joined", "split_documents"]
 
@@ -41,6 +43,11 @@ class Passage:
         return len(self.content) if isinstance(self.content, str) else self.content.num_chars
 
     @property
+    def is_blank(self) -> bool:
+        """Whether the text is nothing but white space."""
+        return not any(block.strip() for block in blocks_of(self.content))
+
+    @property
     def name(self) -> str:
         """The document's name and the part's number: what the choice of the held-out text depends on."""
         return f"{self.document}:{self.part}"
@@ -50,34 +57,43 @@ class Passage:
         return self.document == other.document and self.part == other.part + 1
 
 
-def split_documents(name: str, lines: Iterable[str]) -> Iterator[Passage]:
+def split_documents(name: str, lines: Iterable[str], spool: TextSpool) -> Iterator[Passage]:
     r"""Yield the documents of a file: between lines that hold only `<|endoftext|>`, else the file itself.
 
     Args:
         name: Of the file.
-        lines: Each with its "\n" but perhaps the last; one document's are held at a time.
+        lines: Each with its "\n" but perhaps the last; memory holds a mebibyte of them.
+        spool: Where the texts go.
 
     Example:
-        >>> [passage.text for passage in split_documents("a.txt", ["one\n", "<|endoftext|>\n", "two\n"])]
-        ['one', 'two']
+        >>> import tempfile
+        >>> from pathlib import Path
+        >>> with TextSpool(Path(tempfile.gettempdir())) as spool:
+        ...     documents = split_documents("a.txt", ["one\n", "<|endoftext|>\n", "two\n"], spool)
+        ...     [(passage.document, passage.text) for passage in documents]
+        [('a.txt#0', 'one'), ('a.txt#1', 'two')]
     """
-    number, held = 0, list[str]()
-    for line in lines:
-        if _SEPARATOR.fullmatch(line):
-            yield from _numbered(name, number, held)
-            number, held = number + 1, []
-        else:
-            held.append(line)
-    if number:
-        yield from _numbered(name, number, held)
-    else:
-        yield Passage(name, "".join(held))
+    rest, is_whole = iter(lines), True
 
+    def until_separator() -> Iterator[str]:
+        nonlocal is_whole
+        for line in rest:
+            if _SEPARATOR.fullmatch(line):
+                is_whole = False
+                return
+            yield line
 
-def _numbered(name: str, number: int, lines: Iterable[str]) -> Iterator[Passage]:
-    text = "".join(lines)
-    if text.strip():
-        yield Passage(f"{name}#{number}", text.strip("\n"))
+    for number in itertools.count():
+        is_whole = True
+        span = spool.put(until_separator())
+        if number == 0 and is_whole:
+            yield Passage(name, span)
+            return
+        document = Passage(f"{name}#{number}", span.without_outer_line_ends())
+        if not document.is_blank:
+            yield document
+        if is_whole:
+            return
 
 
 def cut_document(passage: Passage, num_chars: int) -> list[Passage]:
@@ -92,24 +108,34 @@ def cut_document(passage: Passage, num_chars: int) -> list[Passage]:
     """
     if 0 < passage.num_chars <= num_chars:
         return [passage]
-    text, start = passage.text, 0
-    parts: list[str] = []
-    paragraph_ends = [match.end() for match in _PARAGRAPH_END.finditer(text)][::-1]
-    while start < len(text):
-        end = start + num_chars
-        stop = start
-        while paragraph_ends and paragraph_ends[-1] <= end:
-            stop = paragraph_ends.pop()
-        if end >= len(text):
-            stop = len(text)
-        elif stop == start:
-            stop = text.rfind("\n", start, end) + 1 or text.rfind(" ", start, end) + 1 or end
-        parts.append(text[start:stop])
-        start = stop
-    contents: Sequence[str | Span] = parts
-    if isinstance(passage.content, Span):
-        contents = passage.content.cut(parts)
+    texts = _cut(blocks_of(passage.content), num_chars)
+    contents = passage.content.cut(texts) if isinstance(passage.content, Span) else texts
     return [Passage(passage.document, content, part) for part, content in enumerate(contents)]
+
+
+def _cut(blocks: Iterable[str], num_chars: int) -> Iterator[str]:
+    """Yield the parts of a text that is given in blocks, whatever their lengths."""
+    held, seam = "", ""
+    for block in itertools.chain(blocks, [None]):
+        held += block or ""
+        paragraph_ends = [match.end() - len(seam) for match in _PARAGRAPH_END.finditer(seam + held)][::-1]
+        # A paragraph ends with the last of the blank lines after it: how far those go must be seen.
+        num_seen = math.inf if block is None else len(held.rstrip(" \t\n")) - num_chars
+        start = 0
+        while start < min(len(held), num_seen):
+            end = start + num_chars
+            stop = start
+            while paragraph_ends and paragraph_ends[-1] <= end:
+                stop = paragraph_ends.pop()
+            if end >= len(held):
+                stop = len(held)
+            elif stop == start:
+                stop = held.rfind("\n", start, end) + 1 or held.rfind(" ", start, end) + 1 or end
+            yield held[start:stop]
+            start = stop
+        # Blank lines before a seam and after it are of one paragraph's end.
+        seam = "\n" if (seam + held[:start]).rstrip(" \t").endswith("\n") else ""
+        held = held[start:]
 
 
 def joined(passages: Iterable[Passage]) -> Iterator[str]:

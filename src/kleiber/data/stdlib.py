@@ -11,6 +11,7 @@ from pathlib import Path
 
 from kleiber.data.passages import Passage
 from kleiber.data.source_files import SourceFiles
+from kleiber.data.text_spool import TextSpool
 from kleiber.errors import DataError
 
 __all__ = ["stdlib_files"]
@@ -62,7 +63,7 @@ def _matches(name: str, patterns: tuple[str, ...]) -> bool:
     return any(fnmatch(name, pattern) for pattern in patterns)
 
 
-def _read_module(path: Path, name: str) -> Iterator[Passage]:
+def _read_module(path: Path, name: str, spool: TextSpool) -> Iterator[Passage]:
     # A module may declare its encoding (PEP 263); tokenize.open follows it.
     with tokenize.open(path) as stream:
-        yield Passage(name, stream.read())
+        yield Passage(name, spool.put(stream))

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from kleiber.data.passages import Passage
+from kleiber.data.text_spool import TextSpool
 from kleiber.errors import DataError, MissingExtraError, nearest
 
 __all__ = ["TABLE_SUFFIXES", "read_table"]
@@ -16,13 +17,14 @@ TABLE_SUFFIXES = frozenset(_BUILDERS)
 """Files that hold one document a row."""
 
 
-def read_table(path: Path, name: str, field: str) -> Iterator[Passage]:
+def read_table(path: Path, name: str, field: str, spool: TextSpool) -> Iterator[Passage]:
     """Yield the text of every row.
 
     Args:
         path: A `.jsonl` or `.parquet` file.
         name: Its name in the source.
         field: The column that holds the text.
+        spool: Where the texts go.
 
     Raises:
         DataError: The file does not parse, has no such column, or a value in it is not a text.
@@ -39,7 +41,7 @@ def read_table(path: Path, name: str, field: str) -> Iterator[Passage]:
                 f"data.field: column {field!r} of {path} must hold text, and row {number} does not.",
                 got=type(row[field]).__name__,
             )
-        yield Passage(f"{name}#{number}", row[field])
+        yield Passage(f"{name}#{number}", spool.put([row[field]]))
 
 
 def _rows(path: Path) -> Iterator[dict[str, Any]]:

@@ -10,6 +10,7 @@ from pathlib import Path
 from kleiber.data.passages import Passage, split_documents
 from kleiber.data.source_files import SourceFiles
 from kleiber.data.tables import TABLE_SUFFIXES, read_table
+from kleiber.data.text_spool import TextSpool
 from kleiber.data.text_stream import COMPRESSED_SUFFIXES, inner_suffix, text_lines
 from kleiber.errors import DataError, nearest
 
@@ -100,7 +101,7 @@ def _check_tables(source: str, names: tuple[str, ...], field: str | None) -> Non
         )
 
 
-def _read_file(path: Path, name: str, *, field: str | None) -> Iterator[Passage]:
+def _read_file(path: Path, name: str, spool: TextSpool, *, field: str | None) -> Iterator[Passage]:
     if field is not None and _is_table(name):
-        return read_table(path, name, field)
-    return split_documents(name, text_lines(path))
+        return read_table(path, name, field, spool)
+    return split_documents(name, text_lines(path), spool)
