@@ -20,6 +20,7 @@ from kleiber.compress.uses import inputs_of
 from kleiber.data import Batch, Data
 from kleiber.errors import RecipeError
 from kleiber.models import FAMILIES, Spec, build, load, resolve_spec, save
+from kleiber.models.hf import HFSpec
 from kleiber.models.stored import LowRank, Masked, Quantized
 from kleiber.runs import DataShape, Recipe
 from kleiber.tasks import Task
@@ -236,6 +237,13 @@ def test_depth_and_a_target_together(configs: Path) -> None:
     small = Shrink(depth=1, params=0.4).apply(subject, calibration)
     assert small.spec.depth == 1
     assert small.spec.count().total <= 0.4 * subject.spec.count().total
+
+
+def test_heads_give_way_to_a_width_that_was_asked(configs: Path) -> None:
+    subject, calibration = case_of("llama", configs)
+    small = Shrink(width=32, params=0.3, multiple=4).apply(subject, calibration)
+    assert dict(cast("HFSpec", small.spec).sizes)["hidden_size"] == 32
+    assert small.spec.count().total <= 0.3 * subject.spec.count().total
 
 
 def test_masks_are_cut_as_the_weights_are(configs: Path) -> None:

@@ -131,7 +131,7 @@ class Factorize(Document):
         if not solved.forms:
             raise RecipeError(
                 "factorize: two factors take fewer numbers in none of the layers.",
-                got=[layer.name for layer in chosen],
+                got=f"{len(chosen)} layers",
                 hint=self.help_line,
             )
         kept = [layer.name for layer in chosen if layer.name not in solved.forms]

@@ -226,5 +226,6 @@ def _hf(module: FamilyModule, spec: HFSpec) -> Skeleton:
     if not known_dim:
         fills = heads_fill_width(head_dim)
         return transformer_skeleton(names, numbers, state, spec_of, fills, is_width_free=False)
-    settled = width_holds_heads if name in _WHOLE_HEADS else None
+    group = num_heads // num_kv_heads
+    settled = width_holds_heads(num_heads, group) if name in _WHOLE_HEADS else None
     return transformer_skeleton(names, numbers, state, spec_of, settled)

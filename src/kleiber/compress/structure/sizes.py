@@ -116,6 +116,9 @@ def solved_sizes(skeleton: Skeleton, asked: Sizes, target: Target, multiple: int
         RecipeError: The target cannot be met.
     """
     sizing = _Sizing(skeleton, asked, target, multiple)
+    whole = sizing.parts_at(_GRID)
+    if target.is_met(sizing.spec_of(whole)):
+        return sizing.sizes_of(whole)
     least = sizing.spec_of(sizing.parts_at(0))
     if not target.is_met(least):
         raise _unmet(target, least, has_blocks=len(skeleton.blocks) > 1)

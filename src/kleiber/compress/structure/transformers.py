@@ -118,16 +118,35 @@ def heads_fill_width(head_dim: int) -> Callable[[Sizes, Collection[str]], Sizes]
     return settled
 
 
-def width_holds_heads(sizes: Sizes, asked: Collection[str]) -> Sizes:
-    """Return sizes whose width the heads divide, as some configs of transformers ask though nothing depends on it."""
-    heads, width = sizes["heads"], sizes["width"]
-    if "width" in asked and width % heads:
-        raise RecipeError(
-            f"shrink: width must be a multiple of the {heads} heads in this architecture.",
-            got=f"width={width}",
-            hint=f"width={max(1, width // heads) * heads}",
-        )
-    return {**sizes, "width": max(1, width // heads) * heads}
+def width_holds_heads(num_heads: int, group: int) -> Callable[[Sizes, Collection[str]], Sizes]:
+    """Return how sizes fit where a config wants a width that the heads divide, though nothing depends on it.
+
+    Args:
+        num_heads: Of the whole model.
+        group: Heads that go together.
+
+    Example:
+        >>> fits = width_holds_heads(8, 2)
+        >>> fits({"heads": 6, "width": 40}, set()), fits({"heads": 6, "width": 40}, {"width"})
+        ({'heads': 6, 'width': 36}, {'heads': 4, 'width': 40})
+    """
+
+    def settled(sizes: Sizes, asked: Collection[str]) -> Sizes:
+        heads, width = sizes["heads"], sizes["width"]
+        if "width" not in asked:
+            return {**sizes, "width": max(1, width // heads) * heads}
+        if "heads" in asked or heads == num_heads:
+            if width % heads:
+                raise RecipeError(
+                    f"shrink: width must be a multiple of the {heads} heads in this architecture.",
+                    got=f"width={width}",
+                    hint=f"width={max(1, width // heads) * heads}",
+                )
+            return sizes
+        # Heads that shrink towards a target give way to the width that was asked.
+        return {**sizes, "heads": next(fewer for fewer in range(heads, 0, -group) if not width % fewer)}
+
+    return settled
 
 
 @dataclass(frozen=True)
