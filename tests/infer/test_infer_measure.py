@@ -145,6 +145,18 @@ def test_a_gain_below_a_twentieth_is_none() -> None:
         assert saturation_batch(lambda batch, e=exponent: batch**e, 64) == expected
 
 
+def test_one_batch_that_stalls_is_passed_over() -> None:
+    rates = {1: 1.0, 2: 0.7, 4: 2.0, 8: 2.01, 16: 2.02, 32: 9.0}
+    asked = []
+
+    def seconds(batch: int) -> float:
+        asked.append(batch)
+        return batch / rates[batch]
+
+    assert saturation_batch(seconds, 64) == 4
+    assert asked == [1, 2, 4, 8, 16]
+
+
 @given(st.lists(st.floats(0.1, 10), min_size=2, max_size=30), st.floats(0.1, 10))
 @settings(max_examples=30, deadline=None)
 def test_what_slows_a_round_slows_both(rounds: list[float], factor: float) -> None:

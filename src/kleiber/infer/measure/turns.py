@@ -49,6 +49,8 @@ def num_calls_for(turn: Turn, block_s: float, max_calls: int) -> int:
 def saturation_batch(seconds_of: Callable[[int], float], max_batch: int, *, min_gain: float = 0.05) -> int:
     """Return the batch from which on twice as many samples at once gain less than `min_gain` in samples a second.
 
+    Twice in a row: engines change their kernels at some small batch, and the machine may have been busy once.
+
     Args:
         seconds_of: Seconds of a call on so many samples.
         max_batch: No batch is larger.
@@ -58,10 +60,11 @@ def saturation_batch(seconds_of: Callable[[int], float], max_batch: int, *, min_
         >>> saturation_batch(lambda batch: 1.0 + max(0, batch - 4), 64)  # the fifth sample costs as much as the first four
         4
     """
-    batch, rate = 1, 1 / seconds_of(1)
-    while 2 * batch <= max_batch:
-        doubled = 2 * batch / seconds_of(2 * batch)
-        if doubled < (1 + min_gain) * rate:
-            return batch
-        batch, rate = 2 * batch, doubled
-    return batch
+    best, rate = 1, 1 / seconds_of(1)
+    batch = 2
+    while batch <= min(max_batch, 4 * best):
+        found = batch / seconds_of(batch)
+        if found >= rate * (1 + min_gain) ** math.log2(batch / best):
+            best, rate = batch, found
+        batch *= 2
+    return best
