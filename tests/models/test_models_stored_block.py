@@ -7,8 +7,8 @@ import torch
 from stored_examples import rounded
 
 from kleiber.errors import RunFolderError
-from kleiber.models.stored import Activations, Masked
-from kleiber.models.stored.block import OwnKeys, block_of, num_bits_of, own_keys_of
+from kleiber.models.stored import Activations, Masked, Quantized
+from kleiber.models.stored.block import OwnKeys, block_of, own_keys_of, packing_of
 
 WEIGHT = torch.randn(6, 20, generator=torch.Generator().manual_seed(0))
 
@@ -52,7 +52,7 @@ def test_layers_of_the_same_bits_and_groups_stand_together() -> None:
         (["table"], [4, False, "group", 5]),
     ]
     assert (block["quant_method"], block["format"]) == ("compressed-tensors", "pack-quantized")
-    assert [num_bits_of(name, block, "here") for name in forms] == [4, 4, 8, 4]
+    assert [packing_of(name, block, "here")[0] for name in forms] == [4, 4, 8, 4]
 
 
 def test_a_package_takes_the_block() -> None:
@@ -82,15 +82,15 @@ def test_our_own_keys_come_back() -> None:
 
 def test_the_group_that_names_a_layer_goes_before_its_kind() -> None:
     block = groups(("Linear", 4), ("re:.*down_proj$", 8))
-    assert num_bits_of("layers.0.down_proj.weight", block, "here") == 8
-    assert num_bits_of("layers.0.up_proj.weight", block, "here") == 4
+    assert packing_of("layers.0.down_proj.weight", block, "here")[0] == 8
+    assert packing_of("layers.0.up_proj.weight", block, "here")[0] == 4
 
 
 def test_a_packed_tensor_that_no_group_names_is_refused() -> None:
     with pytest.raises(
         RunFolderError, match="here: quantization_config has no group with up among its targets"
     ):
-        num_bits_of("up.weight", groups(("down", 4)), "here")
+        packing_of("up.weight", groups(("down", 4)), "here")
 
 
 @pytest.mark.parametrize(
@@ -108,3 +108,14 @@ def test_a_packed_tensor_that_no_group_names_is_refused() -> None:
 def test_layouts_that_are_not_read_are_refused(changed: dict[str, Any], message: str) -> None:
     with pytest.raises(RunFolderError, match=f"config.json: quantization_config: {message}"):
         own_keys_of(groups(("Linear", 4)) | changed, "config.json")
+
+
+def test_a_last_group_that_is_shorter_keeps_its_size_in_the_block() -> None:
+    codes = torch.zeros(2, 20, dtype=torch.uint8)
+    ones = torch.ones(2, 3)
+    form = Quantized(codes, ones, ones.byte(), 4, group_size=8)
+    block = block_of({"up.weight": form}, {}, Activations())
+    assert block is not None
+    assert packing_of("up.weight", block, "here") == (4, 8)
+    with pytest.raises(ValueError, match="20 columns in groups of 16 have no 3 scales a row"):
+        Quantized(codes, ones, ones.byte(), 4, group_size=16)

@@ -41,8 +41,8 @@ def min_max_range(W_RC: Tensor, grid: Grid) -> tuple[Tensor, Tensor]:
         >>> low.tolist(), high.tolist()
         ([[-2.0, 3.0]], [[1.0, 4.0]])
     """
-    num_groups = grid.num_groups(W_RC.shape[1])
-    return grouped(W_RC, num_groups, torch.inf).amin(2), grouped(W_RC, num_groups, -torch.inf).amax(2)
+    size = grid.size(W_RC.shape[1])
+    return grouped(W_RC, size, torch.inf).amin(2), grouped(W_RC, size, -torch.inf).amax(2)
 
 
 def percentile_range(W_RC: Tensor, grid: Grid, *, percentile: float) -> tuple[Tensor, Tensor]:
@@ -53,7 +53,7 @@ def percentile_range(W_RC: Tensor, grid: Grid, *, percentile: float) -> tuple[Te
         >>> round(low.item(), 3), round(high.item(), 3)
         (-45.0, 45.0)
     """
-    W_RGS = grouped(W_RC, grid.num_groups(W_RC.shape[1]), torch.nan)
+    W_RGS = grouped(W_RC, grid.size(W_RC.shape[1]), torch.nan)
     outside = (100 - percentile) / 200
     # sort, not torch.quantile: that refuses more than 16 M numbers
     sorted_RGS = W_RGS.sort(2).values
@@ -81,8 +81,7 @@ def least_output_error_range(W_RC: Tensor, grid: Grid, H_CC: Tensor) -> tuple[Te
     Source:
         Lin et al. 2023, AWQ, arXiv:2306.00978, section 4 (weight clipping); inputs enter by their second moments.
     """
-    num_groups = grid.num_groups(W_RC.shape[1])
-    blocks_GSS = _diagonal_blocks(H_CC.to(W_RC.dtype), num_groups)
+    blocks_GSS = _diagonal_blocks(H_CC.to(W_RC.dtype), grid.size(W_RC.shape[1]))
     return _searched(
         W_RC, grid, lambda D_RGS: (torch.einsum("rgs,gst->rgt", D_RGS, blocks_GSS) * D_RGS).sum(2)
     )
@@ -105,17 +104,17 @@ def _searched(W_RC: Tensor, grid: Grid, error_of: Callable[[Tensor], Tensor]) ->
     least_RG, best_RG = torch.full_like(low_RG, torch.inf), torch.ones_like(low_RG)
     for shrinkage in _SHRINKAGES:
         scale_RG, zero_RG = scale_and_zero(low_RG * shrinkage, high_RG * shrinkage, grid)
-        D_RC = quantized(W_RC, scale_RG, zero_RG, grid.num_bits).dense() - W_RC
-        error_RG = error_of(grouped(D_RC, low_RG.shape[1]))
+        D_RC = quantized(W_RC, scale_RG, zero_RG, grid).dense() - W_RC
+        error_RG = error_of(grouped(D_RC, grid.size(D_RC.shape[1])))
         is_better_RG = error_RG < least_RG
         least_RG = torch.where(is_better_RG, error_RG, least_RG)
         best_RG = torch.where(is_better_RG, shrinkage, best_RG)
     return low_RG * best_RG, high_RG * best_RG
 
 
-def _diagonal_blocks(H_CC: Tensor, num_groups: int) -> Tensor:
+def _diagonal_blocks(H_CC: Tensor, size: int) -> Tensor:
     """Return the part of `H_CC` between columns of one group, [G, S, S]."""
-    H_CGS = grouped(H_CC, num_groups)
+    H_CGS = grouped(H_CC, size)
     H_GSC = H_CGS.permute(1, 2, 0)  # symmetric: columns may be the first dimension
-    parts = [grouped(H_GSC[g], num_groups)[:, g] for g in range(num_groups)]
+    parts = [grouped(H_SC, size)[:, g] for g, H_SC in enumerate(H_GSC)]
     return torch.stack(parts)

@@ -46,8 +46,7 @@ def gptq(
         Frantar et al. 2022, arXiv:2210.17323, section 3.3, algorithm 1.
     """
     R, C = W_RC.shape
-    num_groups = grid.num_groups(C)
-    size = -(-C // num_groups)
+    size = grid.size(C)
     kept_RC = torch.ones_like(W_RC, dtype=torch.bool) if is_kept_RC is None else is_kept_RC
     order_C = H_CC.diagonal().argsort(descending=True, stable=True) if has_act_order else torch.arange(C)
     factor_CC = _inverse_factor(H_CC, order_C, damping_frac).to(W_RC.dtype)
@@ -69,7 +68,7 @@ def gptq(
             V_RC[:, c + 1 : end] -= torch.outer(lost_R, factor_CC[c, c + 1 : end])
             codes_RC[:, c], lost_RB[:, c - start] = code_R.to(torch.uint8), lost_R
         V_RC[:, end:] -= lost_RB @ factor_CC[start:end, end:]
-    return Quantized(codes_RC[:, order_C.argsort()], scale_RG, zero_RG, grid.num_bits)
+    return Quantized(codes_RC[:, order_C.argsort()], scale_RG, zero_RG, grid.num_bits, size)
 
 
 def _inverse_factor(H_CC: Tensor, order_C: Tensor, damping_frac: float) -> Tensor:

@@ -26,7 +26,7 @@ class Grid:
     num_bits: int
     """2 to 8."""
     group_size: int | None = None
-    """At most so many columns of a row share a scale, as evenly as they divide; None: all of a row."""
+    """So many columns of a row share a scale, the last ones perhaps fewer; None: all of a row."""
     is_symmetric: bool = True
     """Whether the middle code stands for 0, so that no zero is stored."""
 
@@ -42,10 +42,19 @@ class Grid:
             >>> Grid(4, group_size=64).num_groups(172), Grid(4).num_groups(172)
             (3, 1)
         """
-        return -(-num_columns // (self.group_size or num_columns))
+        return -(-num_columns // self.size(num_columns))
+
+    def size(self, num_columns: int) -> int:
+        """Return the columns of a group.
+
+        Example:
+            >>> Grid(4, group_size=64).size(172), Grid(4).size(172)
+            (64, 172)
+        """
+        return min(self.group_size or num_columns, num_columns)
 
 
-def grouped(W_RC: Tensor, num_groups: int, fill: float = 0.0) -> Tensor:
+def grouped(W_RC: Tensor, size: int, fill: float = 0.0) -> Tensor:
     """Return the groups of each row, [R, G, S]; a last group that is shorter ends in `fill`.
 
     Example:
@@ -53,19 +62,17 @@ def grouped(W_RC: Tensor, num_groups: int, fill: float = 0.0) -> Tensor:
         [[[1.0, 2.0], [3.0, 0.0]]]
     """
     R, C = W_RC.shape
-    S = -(-C // num_groups)
-    return pad(W_RC, (0, num_groups * S - C), value=fill).view(R, num_groups, S)
+    return pad(W_RC, (0, -C % size), value=fill).view(R, -1, size)
 
 
-def spread(x_RG: Tensor, num_columns: int) -> Tensor:
+def spread(x_RG: Tensor, num_columns: int, size: int) -> Tensor:
     """Return what each column has of its group, [R, C].
 
     Example:
-        >>> spread(torch.tensor([[1, 2]]), 3).tolist()
+        >>> spread(torch.tensor([[1, 2]]), 3, size=2).tolist()
         [[1, 1, 2]]
     """
-    S = -(-num_columns // x_RG.shape[1])
-    return x_RG.repeat_interleave(S, 1)[:, :num_columns]
+    return x_RG.repeat_interleave(size, 1)[:, :num_columns]
 
 
 def scale_and_zero(low_RG: Tensor, high_RG: Tensor, grid: Grid) -> tuple[Tensor, Tensor]:
@@ -110,11 +117,13 @@ def storable(scale: Tensor) -> Tensor:
     return torch.where(is_normal, rounded, torch.where(scale > 0, scale.clamp(min=tiny), 1.0))
 
 
-def quantized(W_RC: Tensor, scale_RG: Tensor, zero_RG: Tensor, num_bits: int) -> Quantized:
+def quantized(W_RC: Tensor, scale_RG: Tensor, zero_RG: Tensor, grid: Grid) -> Quantized:
     """Return the nearest codes to a weight; 0 becomes the zero code, exactly."""
     C = W_RC.shape[1]
-    steps_RC = (W_RC / spread(scale_RG, C)).round() + spread(zero_RG, C)
-    return Quantized(steps_RC.clamp(0, 2**num_bits - 1).to(torch.uint8), scale_RG, zero_RG, num_bits)
+    size = grid.size(C)
+    steps_RC = (W_RC / spread(scale_RG, C, size)).round() + spread(zero_RG, C, size)
+    codes_RC = steps_RC.clamp(0, grid.max_code).to(torch.uint8)
+    return Quantized(codes_RC, scale_RG, zero_RG, grid.num_bits, size)
 
 
 def output_error(W_RC: Tensor, V_RC: Tensor, H_CC: Tensor) -> float:

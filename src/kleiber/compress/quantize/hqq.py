@@ -44,24 +44,25 @@ def half_quadratic(W_RC: Tensor, grid: Grid, clip: RangeOf = min_max_range) -> Q
         best_scale_RG = torch.where(is_better_RG, scale_RG, best_scale_RG)
         best_zero_RG = torch.where(is_better_RG, zero_RG, best_zero_RG)
         least_RG = torch.where(is_better_RG, missed_RG, least_RG)
-    return quantized(W_RC, best_scale_RG, best_zero_RG, grid.num_bits)
+    return quantized(W_RC, best_scale_RG, best_zero_RG, grid)
 
 
 def _fitted(
     W_RC: Tensor, scale_RG: Tensor, zero_RG: Tensor, grid: Grid, beta: float
 ) -> tuple[Tensor, Tensor]:
     """Return scale and zero of the weight without the large parts of what is missed."""
-    G, C = scale_RG.shape[1], W_RC.shape[1]
-    form, scale_RC = quantized(W_RC, scale_RG, zero_RG, grid.num_bits), spread(scale_RG, C)
+    C = W_RC.shape[1]
+    size = grid.size(C)
+    form, scale_RC = quantized(W_RC, scale_RG, zero_RG, grid), spread(scale_RG, C, size)
     missed_RC = (W_RC - form.dense()) / scale_RC
     target_RC = W_RC - _shrunk(missed_RC, beta) * scale_RC
     codes_RC = form.codes_RC.to(W_RC.dtype)
     if not grid.is_symmetric:
         drift_RC = codes_RC - target_RC / scale_RC
-        counts_G = grouped(torch.ones(1, C), G).sum(2)
-        zero_RG = (grouped(drift_RC, G).sum(2) / counts_G).round().clamp(0, grid.max_code).to(torch.uint8)
-    steps_RC = codes_RC - spread(zero_RG, C).to(W_RC.dtype)
-    product_RG, square_RG = (grouped(x_RC * steps_RC, G).sum(2) for x_RC in (target_RC, steps_RC))
+        counts_G = grouped(torch.ones(1, C), size).sum(2)
+        zero_RG = (grouped(drift_RC, size).sum(2) / counts_G).round().clamp(0, grid.max_code).to(torch.uint8)
+    steps_RC = codes_RC - spread(zero_RG, C, size).to(W_RC.dtype)
+    product_RG, square_RG = (grouped(x_RC * steps_RC, size).sum(2) for x_RC in (target_RC, steps_RC))
     fitted_RG = product_RG / square_RG.clamp(min=1.0)  # sums of squares of whole numbers
     return torch.where(fitted_RG > 0, storable(fitted_RG), scale_RG), zero_RG
 
@@ -72,5 +73,5 @@ def _shrunk(x: Tensor, beta: float) -> Tensor:
 
 
 def _missed(W_RC: Tensor, scale_RG: Tensor, zero_RG: Tensor, grid: Grid) -> Tensor:
-    D_RC = quantized(W_RC, scale_RG, zero_RG, grid.num_bits).dense() - W_RC
-    return (grouped(D_RC, scale_RG.shape[1]).abs() ** _NORM).sum(2)
+    D_RC = quantized(W_RC, scale_RG, zero_RG, grid).dense() - W_RC
+    return (grouped(D_RC, grid.size(D_RC.shape[1])).abs() ** _NORM).sum(2)

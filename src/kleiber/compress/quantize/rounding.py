@@ -27,4 +27,4 @@ def round_to_nearest(W_RC: Tensor, grid: Grid, clip: RangeOf = min_max_range) ->
         ([[0, 1, 1, 3]], [[-1.0, 0.0, 0.0, 2.0]])
     """
     scale_RG, zero_RG = scale_and_zero(*clip(W_RC, grid), grid)
-    return quantized(W_RC, scale_RG, zero_RG, grid.num_bits)
+    return quantized(W_RC, scale_RG, zero_RG, grid)

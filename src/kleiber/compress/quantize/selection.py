@@ -69,14 +69,15 @@ def plain_bytes(module: nn.Module, forms: Forms, quantized: Collection[str]) -> 
 
 def uneven_note(layers: Sequence[Layer], grids: dict[str, Grid]) -> tuple[str, ...]:
     """Return a sentence on layers whose columns a group's size does not divide, if there are any."""
-    sizes = {}
+    lasts = {}
     for layer in layers:
         asked, columns = grids[layer.name].group_size, layer.matrix_shape[1]
         if asked and columns > asked and columns % asked:
-            sizes[columns] = -(-columns // grids[layer.name].num_groups(columns))
+            lasts[columns] = asked
     return tuple(
-        f"Groups of {size} columns instead of the size that was asked for: it does not divide {columns} columns."
-        for columns, size in sizes.items()
+        f"Groups of {size} columns do not divide {columns}: the last of a row has {columns % size}, which other readers of the "
+        "file may refuse."
+        for columns, size in lasts.items()
     )
 
 

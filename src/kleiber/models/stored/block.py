@@ -13,7 +13,7 @@ from kleiber.models.config_file import BLOCK_KEY
 from kleiber.models.stored.forms import Masked, Quantized
 from kleiber.runs import Document
 
-__all__ = ["Activations", "OwnKeys", "block_of", "layer_of", "num_bits_of", "own_keys_of"]
+__all__ = ["Activations", "OwnKeys", "block_of", "layer_of", "own_keys_of", "packing_of"]
 
 _METHOD = "compressed-tensors"
 _OWN_KEY = "kleiber"
@@ -87,8 +87,8 @@ def layer_of(name: str) -> str:
     return name.removesuffix(".weight")
 
 
-def num_bits_of(name: str, block: Mapping[str, Any], where: str) -> int:
-    """Return the bits of a packed tensor: of the group that names it, or that names a kind of layer.
+def packing_of(name: str, block: Mapping[str, Any], where: str) -> tuple[int, int]:
+    """Return bits and group size of a packed tensor, 0 of one group a row: of the group that names it, or its kind of layer.
 
     Raises:
         RunFolderError: No group names it.
@@ -98,7 +98,7 @@ def num_bits_of(name: str, block: Mapping[str, Any], where: str) -> int:
     by_name = [group for group in groups if any(_names(target, layer) for target in group["targets"])]
     by_kind = [group for group in groups if any(_is_kind(target) for target in group["targets"])]
     for group in by_name + by_kind:
-        return int(group["weights"]["num_bits"])
+        return int(group["weights"]["num_bits"]), max(0, int(group["weights"].get("group_size") or 0))
     raise RunFolderError(f"{where}: {BLOCK_KEY} has no group with {layer} among its targets.")
 
 

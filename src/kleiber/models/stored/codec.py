@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from kleiber.errors import RunFolderError
-from kleiber.models.stored.block import Activations, block_of, num_bits_of, own_keys_of
+from kleiber.models.stored.block import Activations, block_of, own_keys_of, packing_of
 from kleiber.models.stored.forms import Form, LowRank, Masked, Quantized, dense_of
 from kleiber.models.stored.packing import num_words, pack, pack_mask, unpack, unpack_mask
 
@@ -67,7 +67,7 @@ def decode(
     """
     own, reader = own_keys_of(block, where), _Reader(tensors, where)
     quantized = {
-        name: _read_quantized(reader, name, num_bits_of(name, block, where))
+        name: _read_quantized(reader, name, *packing_of(name, block, where))
         for name in reader.stems("_packed")
     }
     found: dict[str, tuple[Form, Tensor]] = {
@@ -157,18 +157,20 @@ def _quantized_tensors(name: str, form: Quantized, shape: torch.Size) -> dict[st
     return tensors
 
 
-def _read_quantized(reader: _Reader, name: str, num_bits: int) -> tuple[Quantized, tuple[int, ...]]:
+def _read_quantized(
+    reader: _Reader, name: str, num_bits: int, group_size: int
+) -> tuple[Quantized, tuple[int, ...]]:
     shape = reader.shape(f"{name}_shape")
     R, C = shape[0], math.prod(shape[1:])
     words_RW = reader.take(f"{name}_packed", (R, num_words(C, num_bits)))
-    G = reader.tensors[f"{name}_scale"].shape[-1] if f"{name}_scale" in reader.tensors else 1
+    G = -(-C // group_size) if group_size else 1
     scale_RG = reader.take(f"{name}_scale", (R, G)).float()
     if f"{name}_zero_point" in reader.tensors:
         zeros = reader.take(f"{name}_zero_point", (num_words(R, num_bits), G))
         zero_RG = unpack(zeros.T.contiguous(), num_bits, R).T.contiguous()
     else:
         zero_RG = torch.full((R, G), 2 ** (num_bits - 1), dtype=torch.uint8)
-    return Quantized(unpack(words_RW, num_bits, C), scale_RG, zero_RG, num_bits), shape
+    return Quantized(unpack(words_RW, num_bits, C), scale_RG, zero_RG, num_bits, group_size), shape
 
 
 def _dense_product(reader: _Reader, name: str, product: LowRank, right_name: str) -> Tensor:

@@ -30,11 +30,15 @@ class Quantized:
     """The code that stands for 0, uint8; 2^(num_bits - 1) everywhere where the numbers are symmetric."""
     num_bits: int
     """2 to 8."""
+    group_size: int = 0
+    """Columns that share a scale, the last group of a row may have fewer; 0 becomes the size that spreads them evenly."""
 
-    @property
-    def group_size(self) -> int:
-        """Columns that share a scale; the last group of a row may be shorter."""
-        return -(-self.codes_RC.shape[1] // self.scale_RG.shape[1])
+    def __post_init__(self) -> None:
+        C, G = self.codes_RC.shape[1], self.scale_RG.shape[1]
+        if not self.group_size:
+            object.__setattr__(self, "group_size", -(-C // G))
+        if -(-C // self.group_size) != G:
+            raise ValueError(f"{C} columns in groups of {self.group_size} have no {G} scales a row")
 
     @property
     def is_symmetric(self) -> bool:

@@ -5,6 +5,7 @@ Legend: as in `forms`.
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 
 import torch
@@ -53,12 +54,14 @@ def join_rows(parts: Sequence[Form]) -> Form | None:
 
 
 def _quantized_rows(form: Quantized, rows: slice) -> Quantized:
-    return Quantized(form.codes_RC[rows], form.scale_RG[rows], form.zero_RG[rows], form.num_bits)
+    return dataclasses.replace(
+        form, codes_RC=form.codes_RC[rows], scale_RG=form.scale_RG[rows], zero_RG=form.zero_RG[rows]
+    )
 
 
 def _join_quantized(parts: Sequence[object]) -> Quantized | None:
     same = [part for part in parts if isinstance(part, Quantized)]
-    sizes = {(part.num_bits, part.scale_RG.shape[1]) for part in same}
+    sizes = {(part.num_bits, part.group_size) for part in same}
     if len(same) < len(parts) or len(sizes) > 1:
         return None
     return Quantized(
@@ -66,6 +69,7 @@ def _join_quantized(parts: Sequence[object]) -> Quantized | None:
         scale_RG=torch.cat([part.scale_RG for part in same]),
         zero_RG=torch.cat([part.zero_RG for part in same]),
         num_bits=same[0].num_bits,
+        group_size=same[0].group_size,
     )
 
 

@@ -93,7 +93,7 @@ class LearnedRounding(nn.Module):
         """Return the same matrix as it is stored."""
         codes_RC, _, _ = self._rounded(latent_RC)
         zero_RG = self.get_buffer("zero_RG").to(torch.uint8)
-        return Quantized(codes_RC.to(torch.uint8), self._scale(), zero_RG, self.num_bits)
+        return Quantized(codes_RC.to(torch.uint8), self._scale(), zero_RG, self.num_bits, self.group_size)
 
     def _rounded(self, latent_RC: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         C = latent_RC.shape[1]
