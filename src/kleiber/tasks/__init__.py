@@ -8,6 +8,7 @@ from kleiber.runs import DataMeta, TaskName, TaskRecipe
 from kleiber.tasks.classification import Classification
 from kleiber.tasks.contrastive import Contrastive
 from kleiber.tasks.language import LanguageModelling
+from kleiber.tasks.paired import Scores
 from kleiber.tasks.regression import Regression
 from kleiber.tasks.seq2seq import SequenceToSequence
 from kleiber.tasks.task import Metrics, Task
@@ -19,6 +20,7 @@ __all__ = [
     "LanguageModelling",
     "Metrics",
     "Regression",
+    "Scores",
     "SequenceToSequence",
     "Task",
     "task_of",

@@ -6,7 +6,10 @@ Legend: B samples of a batch, N of a split, K classes.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import torch
 import torch.nn.functional as F  # noqa: N812 - the field's own name for it
 from torch import Tensor, nn
@@ -16,6 +19,7 @@ from kleiber.runs import DataMeta, Estimate, Shown, TaskRecipe
 from kleiber.tasks.evaluation import evaluated_split, gathered, model_inputs, outputs_on, tensor
 from kleiber.tasks.intervals import half_width
 from kleiber.tasks.metrics import accuracy, macro_auc, macro_f1, require_metrics
+from kleiber.tasks.paired import Scores
 from kleiber.tasks.show import MAX_POOL, sample_fields, wrong_first
 from kleiber.tasks.task import Metrics
 
@@ -57,8 +61,7 @@ class Classification:
     def evaluate(self, module: nn.Module, data: Data, split: Split = "val") -> Metrics:
         """Return loss, accuracy, macro-F1 and, where there are two classes of samples, the area under the ROC curve."""
         outputs_NK, labels = outputs_on(module, data, split, kept="labels")
-        labels_N = torch.from_numpy(labels)
-        losses_N = self._losses(outputs_NK, labels_N, smoothing=0.0).double().numpy()
+        losses_N = self._scores(outputs_NK, labels).losses_N
         log_odds_NK = self._log_odds(outputs_NK).numpy()
         predicted_N = log_odds_NK.argmax(1)
         values: dict[str, Estimate] = {
@@ -68,6 +71,10 @@ class Classification:
         if (auc := macro_auc(log_odds_NK, labels)) is not None:
             values["auc"] = auc
         return Metrics(float(losses_N.mean()), half_width(losses_N), len(losses_N), values)
+
+    def scores(self, module: nn.Module, data: Data, split: Split = "val") -> Scores:
+        """Return loss and hit of each sample."""
+        return self._scores(*outputs_on(module, data, split, kept="labels"))
 
     def show(self, module: nn.Module, data: Data, num: int = 16) -> Sequence[Shown]:
         """Return what the module says of samples that are held out, wrong ones first."""
@@ -87,6 +94,11 @@ class Classification:
             )
             for position, index in enumerate(chosen)
         ]
+
+    def _scores(self, outputs_NK: Tensor, labels: npt.NDArray[Any]) -> Scores:
+        losses_N = self._losses(outputs_NK, torch.from_numpy(labels), smoothing=0.0).double().numpy()
+        hits_N = self._log_odds(outputs_NK).argmax(1).numpy() == labels
+        return Scores(losses_N, np.ones(len(losses_N)), hits_N)
 
     def _losses(self, outputs_BK: Tensor, labels: Tensor, smoothing: float) -> Tensor:
         """Return the loss of each sample, [B]."""

@@ -24,6 +24,7 @@ from kleiber.tasks.evaluation import (
 )
 from kleiber.tasks.intervals import half_width
 from kleiber.tasks.metrics import recall_at
+from kleiber.tasks.paired import Scores
 from kleiber.tasks.retrieval import Retrieval
 from kleiber.tasks.show import MAX_POOL, reader_of, sample_fields, shortened, wrong_first
 from kleiber.tasks.task import Metrics
@@ -64,6 +65,11 @@ class Contrastive:
             "text_to_image_recall_at_5": recall_at(5, to_image),
         }
         return Metrics(float(losses_N.mean()), half_width(losses_N.numpy()), len(losses_N), values)
+
+    def scores(self, module: nn.Module, data: Data, split: Split = "val") -> Scores:
+        """Return the loss of each pair within its batch, and whether its image finds its text first among the whole split."""
+        retrieval, losses_N = _retrieve(module, data, split)
+        return Scores(losses_N.numpy(), np.ones(len(losses_N)), retrieval.text_ranks() == 0)
 
     def show(self, module: nn.Module, data: Data, num: int = 16) -> Sequence[Shown]:
         """Return images that are held out, with their own text and the one found for each; wrong ones first."""

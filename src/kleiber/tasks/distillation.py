@@ -17,6 +17,7 @@ from kleiber.tasks.attention_maps import RecordedAttention, attention_loss
 from kleiber.tasks.block_features import BlockFeatures, blocks_in, recorded_blocks
 from kleiber.tasks.divergences import divergence
 from kleiber.tasks.evaluation import evaluating, tensor
+from kleiber.tasks.paired import Scores
 from kleiber.tasks.task import Metrics, Task
 
 __all__ = ["Distillation"]
@@ -93,6 +94,10 @@ class Distillation:
     def evaluate(self, module: nn.Module, data: Data, split: Split = "val") -> Metrics:
         """Return the task's metrics."""
         return self._task.evaluate(module, data, split)
+
+    def scores(self, module: nn.Module, data: Data, split: Split = "val") -> Scores:
+        """Return what the task makes of each sample."""
+        return self._task.scores(module, data, split)
 
     def show(self, module: nn.Module, data: Data, num: int = 16) -> Sequence[Shown]:
         """Return what the task shows."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
+import numpy as np
 import torch
 import torch.nn.functional as F  # noqa: N812 - the field's own name for it
 from torch import Tensor, nn
@@ -16,6 +17,7 @@ from kleiber.cost import VAL_SEQUENCES
 from kleiber.data import Batch, Data, Split
 from kleiber.runs import DataMeta, Estimate, Shown, TaskRecipe
 from kleiber.tasks.intervals import half_width
+from kleiber.tasks.paired import Scores
 from kleiber.tasks.task import Metrics
 
 __all__ = ["LanguageModelling", "metrics_of_losses"]
@@ -42,9 +44,13 @@ class LanguageModelling:
         """Return the number of sequences."""
         return len(batch)
 
-    @torch.no_grad()
     def evaluate(self, module: nn.Module, data: Data, split: Split = "val") -> Metrics:
         """Return the cross-entropy over the evaluation set, with the interval of its mean over sequences."""
+        return metrics_of_losses(torch.from_numpy(self.scores(module, data, split).losses_N), data.meta)
+
+    @torch.no_grad()
+    def scores(self, module: nn.Module, data: Data, split: Split = "val") -> Scores:
+        """Return the mean loss of each sequence of the evaluation set."""
         was_training = module.training
         module.eval()
         context = data.meta.shape.context or 1
@@ -53,7 +59,7 @@ class LanguageModelling:
         for batch in data.batches(split, 0, VAL_SEQUENCES):
             loss_B[batch.cursor - len(batch) : batch.cursor] = _sequence_losses(module, batch)
         module.train(was_training)
-        return metrics_of_losses(loss_B, data.meta)
+        return Scores(loss_B.numpy(), np.ones(len(loss_B)))
 
     def show(self, module: nn.Module, data: Data, num: int = 16) -> Sequence[Shown]:
         """Return nothing: what a language model says is generated, not predicted sample by sample."""

@@ -7,6 +7,7 @@ Legend: B samples of a batch, N of a split, K values.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -19,6 +20,7 @@ from kleiber.runs import DataMeta, Shown, TaskRecipe
 from kleiber.tasks.evaluation import evaluated_split, gathered, model_inputs, outputs_on, tensor
 from kleiber.tasks.intervals import half_width
 from kleiber.tasks.metrics import mean_absolute_error, r2, require_metrics
+from kleiber.tasks.paired import Scores
 from kleiber.tasks.show import MAX_POOL, sample_fields, written
 from kleiber.tasks.task import Metrics
 
@@ -53,12 +55,16 @@ class Regression:
     def evaluate(self, module: nn.Module, data: Data, split: Split = "val") -> Metrics:
         """Return loss, R² and the mean absolute error."""
         outputs_NK, values_NK = outputs_on(module, data, split, kept="values")
-        losses_N = self._losses(outputs_NK, torch.from_numpy(values_NK)).mean(1).double().numpy()
+        losses_N = self._scores(outputs_NK, values_NK).losses_N
         predicted_NK, values_NK = self._in_units(outputs_NK), values_NK.astype(np.float64)
         explained = r2(predicted_NK, values_NK)
         values = {"r2": explained} if explained is not None else {}
         values["mean_absolute_error"] = mean_absolute_error(predicted_NK, values_NK)
         return Metrics(float(losses_N.mean()), half_width(losses_N), len(losses_N), values)
+
+    def scores(self, module: nn.Module, data: Data, split: Split = "val") -> Scores:
+        """Return the loss of each sample, the mean over its values."""
+        return self._scores(*outputs_on(module, data, split, kept="values"))
 
     def show(self, module: nn.Module, data: Data, num: int = 16) -> Sequence[Shown]:
         """Return predictions of samples that are held out, evenly from the one that is furthest off to the nearest."""
@@ -75,6 +81,10 @@ class Regression:
             )
             for position, index in enumerate(chosen)
         ]
+
+    def _scores(self, outputs_NK: Tensor, values_NK: npt.NDArray[Any]) -> Scores:
+        losses_N = self._losses(outputs_NK, torch.from_numpy(values_NK)).mean(1).double().numpy()
+        return Scores(losses_N, np.ones(len(losses_N)))
 
     def _losses(self, outputs_BK: Tensor, values_BK: Tensor) -> Tensor:
         """Return the loss of each value, [B, K]."""

@@ -10,6 +10,7 @@ from itertools import islice
 from typing import Protocol, cast
 
 import numpy as np
+import numpy.typing as npt
 import torch.nn.functional as F  # noqa: N812 - the field's own name for it
 from torch import Tensor, nn
 
@@ -23,6 +24,7 @@ from kleiber.tasks.bleu import bleu
 from kleiber.tasks.evaluation import evaluated_split, evaluating, split_batches, tensor
 from kleiber.tasks.intervals import ratio_estimate
 from kleiber.tasks.metrics import perplexity, require_metrics
+from kleiber.tasks.paired import Scores
 from kleiber.tasks.show import reader_of, shortened
 from kleiber.tasks.task import Metrics
 
@@ -65,13 +67,7 @@ class SequenceToSequence:
 
     def evaluate(self, module: nn.Module, data: Data, split: Split = "val") -> Metrics:
         """Return loss, BLEU of what is written by greedy or beam search, and perplexity."""
-        sums, counts = [], []
-        with evaluating(module):
-            for batch in split_batches(data, split):
-                losses_BT, counted_BT = _losses(module, batch, 0.0, self._end_id)
-                sums.append(losses_BT.double().sum(1).numpy())
-                counts.append(counted_BT.double().sum(1).numpy())
-        losses_N, num_tokens_N = np.concatenate(sums), np.concatenate(counts)
+        losses_N, num_tokens_N = self._sums(module, data, split)
         loss, reach = ratio_estimate(losses_N, num_tokens_N)
         values: dict[str, Estimate] = {}
         if data.tokenizer_path is not None:
@@ -81,6 +77,11 @@ class SequenceToSequence:
             values["perplexity"] = confusion
         return Metrics(loss, reach, len(losses_N), values)
 
+    def scores(self, module: nn.Module, data: Data, split: Split = "val") -> Scores:
+        """Return the mean loss of each target's tokens, and how many they are."""
+        losses_N, num_tokens_N = self._sums(module, data, split)
+        return Scores(losses_N / num_tokens_N, num_tokens_N)
+
     def show(self, module: nn.Module, data: Data, num: int = 16) -> Sequence[Shown]:
         """Return the first samples that are held out: source, target, and what the module writes; none is right or wrong."""
         split = evaluated_split(data)
@@ -88,6 +89,18 @@ class SequenceToSequence:
             Shown(text=shortened(source), expected=shortened(meant), predicted=shortened(said))
             for source, meant, said in self._translations(module, data, split, num)
         ]
+
+    def _sums(
+        self, module: nn.Module, data: Data, split: Split
+    ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+        """Return the loss of all tokens of each target together, and how many they are, [N] each."""
+        sums, counts = [], []
+        with evaluating(module):
+            for batch in split_batches(data, split):
+                losses_BT, counted_BT = _losses(module, batch, 0.0, self._end_id)
+                sums.append(losses_BT.double().sum(1).numpy())
+                counts.append(counted_BT.double().sum(1).numpy())
+        return np.concatenate(sums), np.concatenate(counts)
 
     def _translations(
         self, module: nn.Module, data: Data, split: Split, most: int | None

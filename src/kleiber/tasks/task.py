@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from kleiber.data import Batch, Data, Split
 from kleiber.runs import Estimate, Shown
+from kleiber.tasks.paired import Scores
 
 __all__ = ["Metrics", "Task"]
 
@@ -41,6 +42,10 @@ class Task(Protocol):
 
     def evaluate(self, module: nn.Module, data: Data, split: Split = "val") -> Metrics:
         """Return the metrics on a whole split; the module's mode is as before afterwards."""
+        ...
+
+    def scores(self, module: nn.Module, data: Data, split: Split = "val") -> Scores:
+        """Return what the module makes of each sample of a split, in its order; its mode is as before afterwards."""
         ...
 
     def show(self, module: nn.Module, data: Data, num: int = 16) -> Sequence[Shown]:
