@@ -23,6 +23,7 @@ EXIT_CODES = {
     "MissingExtraError": 2,
     "CheckpointError": 1,
     "DivergedError": 1,
+    "GateError": 1,
     "StorageError": 1,
     "Interrupted": 130,
 }

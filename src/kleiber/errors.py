@@ -9,6 +9,7 @@ KleiberError                 exit 1: the work failed
 │   └── MissingExtraError    an optional dependency is not installed
 ├── CheckpointError          no checkpoint can be read
 ├── DivergedError            training left the finite numbers
+├── GateError                no result meets the bounds that were asked for
 ├── StorageError             the disk refused a write
 └── Interrupted              Ctrl-C or SIGTERM, after a checkpoint: exit 130
 """
@@ -23,6 +24,7 @@ __all__ = [
     "ConventionError",
     "DataError",
     "DivergedError",
+    "GateError",
     "Interrupted",
     "KleiberError",
     "MissingExtraError",
@@ -104,6 +106,10 @@ class CheckpointError(KleiberError):
 
 class DivergedError(KleiberError):
     """Training left the finite numbers."""
+
+
+class GateError(KleiberError):
+    """No result meets the bounds that were asked for."""
 
 
 class StorageError(KleiberError):

@@ -16,6 +16,7 @@ _QUANTITIES = {
     "total_time_s": ("total time", format_seconds),
     "step_time_s": ("step time", format_seconds),
     "peak_memory_bytes": ("peak memory", format_bytes),
+    "stored_bytes": ("bytes on disk", format_bytes),
 }
 _NAIVE = {"last_rung": "naive: as the last rung", "log_log_line": "naive: log-log line"}
 

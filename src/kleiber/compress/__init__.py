@@ -1,1 +1,7 @@
-"""Smaller and faster models, each with a receipt."""
+"""Compression: smaller and faster models, with a receipt."""
+
+from kleiber.compress.compress import compress
+from kleiber.compress.publish import forget
+from kleiber.compress.steps import parse_step, typed_step
+
+__all__ = ["compress", "forget", "parse_step", "typed_step"]

@@ -156,6 +156,10 @@ class Recover(Document):
             recover=self._settings(str(folder / "donor"), teacher),
         )
 
+    def num_tokens(self, recipe: Recipe) -> int:
+        """Return what it trains on after a run of this recipe; samples where a sample is the unit."""
+        return self._num_steps(recipe) * recipe.tokens_per_step
+
     def _num_steps(self, recipe: Recipe) -> int:
         if self.steps is not None:
             return self.steps

@@ -109,6 +109,7 @@ _FORMATS: dict[str, Callable[[float], str]] = {
     "total_time_s": format_seconds,
     "step_time_s": format_seconds,
     "peak_memory_bytes": format_bytes,
+    "stored_bytes": format_bytes,
 }
 
 

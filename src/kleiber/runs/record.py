@@ -103,9 +103,10 @@ class Lineage(Document):
 
     run: str
     """Its name."""
-    operation: Literal["branch"]
-    """`branch`: a cool-down leaving a trunk."""
+    operation: Literal["branch", "compress"]
+    """`branch`: a cool-down leaving a trunk; `compress`: a smaller model made of the run's."""
     step: int
+    """Of the run, that it left at; 0 of a model without a run."""
 
 
 class Predicted(Document):
@@ -155,7 +156,8 @@ class Record(Document):
     """One run: what was asked, what it was asked of, what came out."""
 
     version: Literal[2] = 2
-    kind: Literal["train"] = "train"
+    kind: Literal["train", "compress"] = "train"
+    """A `compress` trained nothing from the start: it has no result, and its receipt says what was measured."""
     run: str
     status: Literal["running", "finished", "interrupted", "failed"]
     started_at: str

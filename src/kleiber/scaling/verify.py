@@ -101,6 +101,11 @@ def skill(predicted: float, measured: float, best_rung_loss: float) -> float | N
 
 
 def _result(record: Record) -> Result:
+    if record.kind == "compress":
+        raise UsageError(
+            f"{record.run!r} is a compressed model: a forecast is of a training run, and receipt.json says what was measured.",
+            hint="kleiber verify forecast.json runs/NAME   of a run that was trained",
+        )
     if record.status != "finished" or record.result is None:
         raise UsageError(
             f"run {record.run!r} has not finished, so there is no loss to compare.", got=record.status

@@ -61,6 +61,11 @@ def resolve(recipe: Recipe, run: RunFolder) -> Recipe | None:
     if not run.exists():
         return None
     record = run.read_record()
+    if record.kind == "compress":
+        raise RecipeError(
+            f"{run.path} holds a compressed model, which was not trained there.",
+            hint=f"another folder with -o; to train the model on: --set recover.model={run.path}",
+        )
     known = record.recipe
     if as_settled(recipe, known, record.data, step_time_s=record.predicted.step_time_s) != known:
         raise RecipeError(

@@ -1,0 +1,78 @@
+"""What was asked of a compression, and whether a folder holds its answer."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from pydantic import Field
+
+from kleiber.compress.gate import Gate
+from kleiber.compress.pipeline import model_hash
+from kleiber.compress.source import model_folder
+from kleiber.compress.speed import Measuring
+from kleiber.errors import RecipeError
+from kleiber.runs import Document, Recipe, RunFolder, hash_of
+from kleiber.runs.receipt import Receipt
+
+__all__ = ["Asked", "known_receipt", "receipt_path", "require_compression"]
+
+
+class Asked(Document):
+    """Everything that an answer depends on, the original's files and the pipeline apart."""
+
+    gate: Gate = Gate()
+    measuring: Measuring = Measuring()
+    num_calibration: int = Field(default=128, ge=1)
+    """Samples of the training split that steps look at."""
+    seed: int = Field(default=0, ge=0)
+    """Of calibration, resamples and the order of turns."""
+    recipe: Recipe | None = None
+    """Task and data where the source is no run, or others than its own."""
+
+    def hash_with(self, source: Path, pipeline: object) -> str:
+        """Return a hash of the whole question.
+
+        Args:
+            source: A run or a folder with a `config.json`.
+            pipeline: Steps, or the settings of a search.
+
+        Raises:
+            RunFolderError: There is no model.
+        """
+        return hash_of([model_hash(model_folder(source)), self.model_dump(mode="json"), pipeline])
+
+
+def receipt_path(folder: Path) -> Path:
+    """Return where a folder's receipt stands."""
+    return folder / "receipt.json"
+
+
+def require_compression(run: RunFolder) -> None:
+    """Refuse the folder of a training run.
+
+    Raises:
+        RecipeError: It is one.
+    """
+    if run.exists() and run.read_record().kind != "compress":
+        raise RecipeError(
+            f"{run.path} holds a training run, and a compression needs a folder of its own.",
+            hint=f"-o {run.path}-small",
+        )
+
+
+def known_receipt(folder: Path, asked_hash: str) -> Receipt | None:
+    """Return the receipt of this very question where the folder holds it; None where it holds none.
+
+    Raises:
+        RecipeError: The folder holds a training run, or the answer to another question.
+    """
+    require_compression(RunFolder(folder))
+    if not receipt_path(folder).is_file():
+        return None
+    receipt = Receipt.read(receipt_path(folder))
+    if receipt.asked_hash != asked_hash:
+        raise RecipeError(
+            f"{folder} holds a compression of another model, with other steps or under another gate.",
+            hint=f"another folder with -o, or rm -r {folder}",
+        )
+    return receipt
