@@ -37,12 +37,14 @@ def reference_cut(text: str, num_chars: int) -> list[str]:
 
 
 @given(
-    text=st.text(alphabet="ab \n\n\n\t中", max_size=200),
-    num_chars=st.integers(1, 20),
-    num_bytes=st.integers(1, 50),
+    text=st.lists(st.sampled_from(["a", "b c", "中", "\n", "\n\n", " \n", "\n\t"]), max_size=30).map("".join),
+    num_chars=st.integers(1, 12),
+    num_bytes=st.integers(1, 12),
 )
-@example(text="xxx\n\n\nyyy", num_chars=5, num_bytes=4)  # cut amid blank lines
-@example(text="xxx\n \n \nyyy", num_chars=5, num_bytes=6)
+# Parts and blocks that end amid blank lines.
+@example(text="\n\n\n\nb\n\n", num_chars=3, num_bytes=2)
+@example(text="b\n\n\n   \nb\n\n", num_chars=3, num_bytes=8)
+@example(text="\n\n\nb\n\n  \n", num_chars=7, num_bytes=4)
 def test_a_text_on_disk_is_cut_as_one_in_memory(
     spool: TextSpool, text: str, num_chars: int, num_bytes: int
 ) -> None:

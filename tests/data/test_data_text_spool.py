@@ -11,9 +11,7 @@ from kleiber.data import text_spool
 from kleiber.data.text_spool import TextSpool
 from kleiber.errors import StorageError
 
-TEXTS = st.lists(
-    st.text(alphabet=st.characters(exclude_categories=()) | st.sampled_from("a\n\ud800\udfff😀"))
-)
+TEXTS = st.lists(st.text(alphabet="a\n\0é中😀\ud800\udfff"))
 """Lone surrogates too: a row of a JSON file may hold them."""
 
 

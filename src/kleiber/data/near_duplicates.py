@@ -63,10 +63,10 @@ def _owners(windows: Sequence[npt.NDArray[np.uint64]]) -> Iterator[list[int]]:
 
 
 def _repeated(windows: Sequence[npt.NDArray[np.uint64]]) -> npt.NDArray[np.uint64]:
-    """Return the hashes that more than one passage has, sorted: few, so that only they need be told by owner."""
+    """Return the hashes that stand more than once, sorted: of all others no owner need be told."""
     if not windows:
         return np.empty(0, np.uint64)
-    hashes = np.concatenate([np.unique(part) for part in windows])
+    hashes = np.concatenate(windows)
     hashes.sort()
     return np.unique(hashes[1:][hashes[1:] == hashes[:-1]])
 
