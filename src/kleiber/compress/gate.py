@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Self
 
 from pydantic import Field, field_validator
@@ -11,10 +11,21 @@ from pydantic import Field, field_validator
 from kleiber.compress.quality import quality_loss
 from kleiber.errors import GateError, UsageError
 from kleiber.runs import Document, Estimate, TaskName
-from kleiber.runs.receipt import BoundReport, EngineRatio, EngineSide, Receipt
+from kleiber.runs.receipt import BoundReport, EngineRatio, EngineSide, Receipt, Tried
 from kleiber.units import format_bytes
 
-__all__ = ["Gate", "excess", "judge", "main_ratio", "main_side", "refusal", "require_judgeable"]
+__all__ = [
+    "Gate",
+    "allowed_frac",
+    "excess",
+    "judge",
+    "main_engine_side",
+    "main_ratio",
+    "main_side",
+    "refusal",
+    "require_judgeable",
+    "tried_excess",
+]
 
 _SYNTAX = {
     "max_quality_loss": (r"(?P<number>\d+(\.\d*)?|\.\d+)\s*(?P<unit>%|pt)", "1%   or, of accuracy, 1pt"),
@@ -26,6 +37,8 @@ _SYNTAX = {
 }
 _BYTES = {"B": 1.0, "kB": 1e3, "KB": 1e3, "MB": 1e6, "GB": 1e9, None: 1.0}
 _POINTS = 100.0
+_LEAST_LIMIT = 0.01
+"""What a limit of 0 counts as where its excess is a part of it."""
 
 
 class Gate(Document):
@@ -110,12 +123,12 @@ def judge(gate: Gate, receipt: Receipt) -> tuple[BoundReport, ...]:
 
 def excess(reports: tuple[BoundReport, ...]) -> float:
     """Return by how much bounds are missed, each as a part of its limit, added up: 0 where all are met."""
-    total = 0.0
-    for one in reports:
-        if not one.is_met:
-            over = one.limit - one.got if one.name == "min_speedup" else one.got - one.limit
-            total += over / (abs(one.limit) or 0.01)
-    return total
+    pairs = (
+        (one.limit, one.got) if one.name == "min_speedup" else (one.got, one.limit)
+        for one in reports
+        if not one.is_met
+    )
+    return sum(_over(got, limit) for got, limit in pairs)
 
 
 def refusal(closest: Receipt, num_tried: int = 1) -> GateError:
@@ -134,18 +147,65 @@ def refusal(closest: Receipt, num_tried: int = 1) -> GateError:
 
 
 def main_side(receipt: Receipt, *, is_after: bool = True) -> EngineSide | None:
-    """Return how a side ran on the engine that the gate goes by: decoding where that was timed, else whole inputs."""
-    engines = (receipt.after if is_after else receipt.before).engines
-    own = sorted((one for one in engines if one.engine == receipt.engine), key=lambda one: one.workload)
-    return own[0] if own else None
+    """Return how a side ran on the engine that the gate goes by."""
+    return main_engine_side((receipt.after if is_after else receipt.before).engines, receipt.engine)
+
+
+def main_engine_side(sides: Sequence[EngineSide], engine: str) -> EngineSide | None:
+    """Return what was timed on an engine: decoding where that was, else whole inputs; None of neither."""
+    own = {one.workload: one for one in sides if one.engine == engine}
+    return own.get("decode", own.get("forward"))
 
 
 def main_ratio(receipt: Receipt) -> EngineRatio | None:
     """Return after over before of the same."""
-    own = sorted(
-        (one for one in receipt.engines if one.engine == receipt.engine), key=lambda one: one.workload
-    )
-    return own[0] if own else None
+    own = {one.workload: one for one in receipt.engines if one.engine == receipt.engine}
+    return own.get("decode", own.get("forward"))
+
+
+def allowed_frac(gate: Gate, original_bytes: int) -> float | None:
+    """Return the part of the original's bytes that a gate allows; None where it does not say.
+
+    Example:
+        >>> allowed_frac(Gate(max_bytes="25%"), 400), allowed_frac(Gate(max_bytes="1kB"), 4000), allowed_frac(Gate(), 1)
+        (0.25, 0.25, None)
+    """
+    return None if gate.max_bytes is None else _bytes_limit(gate.max_bytes, original_bytes) / original_bytes
+
+
+def tried_excess(
+    gate: Gate,
+    tried: Tried,
+    *,
+    original_bytes: int,
+    original_latency_s: float | None,
+    original_share: float,
+    slack: float = 1.0,
+) -> float:
+    """Return by how much what a search tried misses bounds, each as a part of its limit, added up.
+
+    Args:
+        gate: The bounds.
+        tried: What came out.
+        original_bytes: On disk.
+        original_latency_s: Timed in turns with it; None where speed was not asked for.
+        original_share: The main measure of the original, of which points are lost.
+        slack: Times the bound of quality that counts as met.
+    """
+    total = 0.0
+    if gate.max_quality_loss is not None:
+        number, unit = _parsed("max_quality_loss", gate.max_quality_loss)
+        lost = _POINTS * tried.quality_loss * (1.0 if unit == "%" else original_share)
+        total += _over(lost, slack * number)
+    if gate.max_bytes is not None:
+        total += _over(tried.stored_bytes, _bytes_limit(gate.max_bytes, original_bytes))
+    if tried.latency_s is not None and original_latency_s is not None:
+        if gate.max_latency_ms is not None:
+            limit = _latency_limit(gate.max_latency_ms, original_latency_s)
+            total += _over(1e3 * tried.latency_s, limit)
+        if gate.min_speedup is not None:
+            total += _over(gate.min_speedup, original_latency_s / tried.latency_s)
+    return total
 
 
 def _reports(gate: Gate, receipt: Receipt) -> Iterator[BoundReport]:
@@ -163,8 +223,7 @@ def _reports(gate: Gate, receipt: Receipt) -> Iterator[BoundReport]:
             hint="--engine torch",
         )
     if gate.max_latency_ms is not None:
-        number, unit = _parsed("max_latency_ms", gate.max_latency_ms)
-        limit = number / 100 * before.latency_s.value * 1e3 if unit == "%" else number
+        limit = _latency_limit(gate.max_latency_ms, before.latency_s.value)
         yield _report(
             "max_latency_ms", gate.max_latency_ms, limit, _scaled(after.latency_s, 1e3), "ms", is_most=True
         )
@@ -188,10 +247,25 @@ def _quality(asked: str, receipt: Receipt) -> BoundReport:
 
 
 def _bytes(asked: str, receipt: Receipt) -> BoundReport:
-    number, unit = _parsed("max_bytes", asked)
-    limit = number / 100 * receipt.before.stored_bytes if unit == "%" else number * _BYTES[unit]
+    limit = _bytes_limit(asked, receipt.before.stored_bytes)
     got = float(receipt.after.stored_bytes)
     return _report("max_bytes", asked, limit, Estimate(value=got, low=got, high=got), "B", is_most=True)
+
+
+def _bytes_limit(asked: str, original_bytes: int) -> float:
+    number, unit = _parsed("max_bytes", asked)
+    return number / 100 * original_bytes if unit == "%" else number * _BYTES[unit]
+
+
+def _latency_limit(asked: str, original_s: float) -> float:
+    """Return the bound in milliseconds."""
+    number, unit = _parsed("max_latency_ms", asked)
+    return number / 100 * original_s * 1e3 if unit == "%" else number
+
+
+def _over(got: float, limit: float) -> float:
+    """Return by how much `got` is above a limit, as a part of it; 0 where it is not."""
+    return max(0.0, got - limit) / (abs(limit) or _LEAST_LIMIT)
 
 
 def _report(name: str, asked: str, limit: float, got: Estimate, unit: str, *, is_most: bool) -> BoundReport:

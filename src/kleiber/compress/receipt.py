@@ -28,7 +28,7 @@ from kleiber.runs.receipt import (
 from kleiber.tasks import Scores
 from kleiber.tasks.evaluation import evaluated_split
 
-__all__ = ["Original", "Work", "receipt_of"]
+__all__ = ["Original", "Work", "chosen_engine", "engine_scores", "receipt_of"]
 
 _SAMPLES = 32
 """Of real inputs that a graph is made with."""
@@ -122,7 +122,7 @@ def receipt_of(
     before, split = original.subject, original.split
     tell("timing the engines")
     speeds = measured_speeds(before, after, split, measuring, seed=original.seed)
-    engine = _chosen(speeds)
+    engine = chosen_engine(speeds)
     tell("measuring quality")
     answering = list(dict.fromkeys(one.engine for one in speeds.after if one.workload == "forward"))
     quality = tuple(
@@ -165,7 +165,7 @@ def receipt_of(
     )
 
 
-def _chosen(speeds: Speeds) -> str:
+def chosen_engine(speeds: Speeds) -> str:
     """Return the engine that answers soonest after: of language models by token."""
     if not speeds.after:
         return "torch"

@@ -17,7 +17,7 @@ from kleiber.data import Batch
 from kleiber.tasks import Task
 from kleiber.tasks.evaluation import evaluating
 
-__all__ = ["loss_changes", "output_changes"]
+__all__ = ["loss_changes", "mean_loss", "output_changes"]
 
 
 def loss_changes(
@@ -33,14 +33,14 @@ def loss_changes(
     """
     params = dict(module.named_parameters())
     with evaluating(module):
-        before = _mean_loss(module, task, batches)
+        before = mean_loss(module, task, batches)
         changes: dict[str, list[float]] = {}
         for name, choices in grids.items():
             saved = params[name].clone()
             changes[name] = []
             for grid in choices:
                 params[name].copy_(round_to_nearest(saved.flatten(1), grid).dense().view_as(saved))
-                changes[name].append(max(0.0, _mean_loss(module, task, batches) - before))
+                changes[name].append(max(0.0, mean_loss(module, task, batches) - before))
             params[name].copy_(saved)
     return changes
 
@@ -67,7 +67,8 @@ def output_changes(
     return changes
 
 
-def _mean_loss(module: nn.Module, task: Task, batches: Sequence[Batch]) -> float:
+def mean_loss(module: nn.Module, task: Task, batches: Sequence[Batch]) -> float:
+    """Return the loss over batches, each as heavy as its task says; the module's mode and gradients are the caller's."""
     weights = [task.weight(batch) for batch in batches]
     losses = [float(task.loss(module, batch)) for batch in batches]
     return sum(loss * weight for loss, weight in zip(losses, weights, strict=True)) / sum(weights)
