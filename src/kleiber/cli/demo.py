@@ -80,7 +80,9 @@ class _Story:
         from kleiber.cli.forecast import print_forecasts
         from kleiber.cli.ladder import print_ladder_plan
         from kleiber.cli.ledger_table import print_ledger
+        from kleiber.cli.receipt_table import print_receipt
         from kleiber.fleet import Done
+        from kleiber.runs.receipt import Receipt
         from kleiber.scaling import Forecast, Law
         from kleiber.study.demo import Prepared, Sample, Verified
         from kleiber.study.ladder_plan import LadderPlan
@@ -104,6 +106,8 @@ class _Story:
                 print_forecasts(self.out, [event])
             case Verified(entries):
                 print_ledger(self.out, entries)
+            case Receipt():
+                print_receipt(self.out, event)
             case Sample():
                 self.out.say(f"\n--- {event.prompt!r} goes on:")
                 self.out.write(f"{event.prompt}{event.text}\n")

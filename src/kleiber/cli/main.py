@@ -10,7 +10,20 @@ from typing import Annotated, Any, NoReturn
 import typer
 from typer.core import TyperGroup
 
-from kleiber.cli import calibrate, demo, fit, forecast, generate, ladder, plan, report, schema, train, verify
+from kleiber.cli import (
+    calibrate,
+    compress,
+    demo,
+    fit,
+    forecast,
+    generate,
+    ladder,
+    plan,
+    report,
+    schema,
+    train,
+    verify,
+)
 from kleiber.errors import Interrupted, KleiberError, UsageError
 
 __all__ = ["app", "main", "run"]
@@ -25,6 +38,7 @@ COMMANDS: dict[str, tuple[str, Callable[..., None] | typer.Typer, str]] = {
     "forecast": ("Parameter scale", forecast.forecast, forecast.EXAMPLE),
     "verify": ("Parameter scale", verify.verify, verify.EXAMPLE),
     "train": ("Training methods", train.train, train.EXAMPLE),
+    "compress": ("Inference efficiency", compress.compress, compress.EXAMPLE),
     "generate": ("Inference efficiency", generate.generate, generate.EXAMPLE),
     "report": ("Trust", report.report, report.EXAMPLE),
 }

@@ -54,7 +54,7 @@ def _schema_of(document: type[Document], title: str) -> dict[str, Any]:
 
 def _model_schema() -> dict[str, Any]:
     """Return the schema of `model`: one alternative a family, without what the data decides."""
-    from kleiber.models import FAMILIES
+    from kleiber.models import BROUGHT, FAMILIES
 
     families = []
     for name, spec in FAMILIES.items():
@@ -62,7 +62,7 @@ def _model_schema() -> dict[str, Any]:
         for of_data in ("vocab_size", "context", "shape"):
             keys.pop(of_data, None)
         keys["family"] = {"const": name, "default": name}
-        if name != "hf":  # a config says its size
+        if name not in BROUGHT:  # which say their sizes themselves
             keys["params"] = {
                 "anyOf": [{"type": "number"}, {"type": "string"}],
                 "description": "Parameters to come close to, in place of depth and width.",

@@ -1,4 +1,4 @@
-"""The whole loop on real text: plan, ladder, fit, forecast, train, verify, generate."""
+"""The whole loop on real text: plan, ladder, fit, forecast, train, verify, compress, generate."""
 
 from __future__ import annotations
 
@@ -10,6 +10,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeAlias
 
+from kleiber.compress import compress, forget, parse_step
+from kleiber.compress.asked import Asked
+from kleiber.compress.gate import Gate
+from kleiber.compress.speed import Measuring
 from kleiber.data import open_data
 from kleiber.errors import ConventionError, RecipeError
 from kleiber.fleet import Job, JobEvent, LocalExecutor
@@ -17,6 +21,7 @@ from kleiber.infer import TorchEngine, generate
 from kleiber.models import resolve_spec
 from kleiber.runs import DataMeta, LedgerEntry, Predicted, Recipe, Record, Row, RunFolder, write_ledger
 from kleiber.runs.files import write_text
+from kleiber.runs.receipt import Receipt
 from kleiber.scaling import Forecast, Law, fit, forecast, verify
 from kleiber.study.demo_design import BUDGET_S, demo_designs, fit_to_machine
 from kleiber.study.design import LadderDesign, target_recipe
@@ -30,6 +35,12 @@ __all__ = ["DemoEvent", "Prepared", "Sample", "Verified", "run_demo"]
 
 PROMPTS = ("def __init__(self, ", "import os\n", "class ")
 """What the target goes on from."""
+STEPS = ("quantize:bits=4,group_size=16,method=gptq",)
+"""What makes the target smaller: rows of its matrices are short, and groups are shorter."""
+GATE = Gate(max_quality_loss="2%", max_bytes="25%")
+"""What it must keep to."""
+COMPRESSED = "target-small"
+"""Folder of the compressed target."""
 
 
 @dataclass(frozen=True)
@@ -54,7 +65,7 @@ class Sample:
     text: str
 
 
-DemoEvent: TypeAlias = str | Prepared | LadderPlan | JobEvent | Law | Forecast | Verified | Sample
+DemoEvent: TypeAlias = str | Prepared | LadderPlan | JobEvent | Law | Forecast | Verified | Receipt | Sample
 """What happens, in order; a `str` says what begins."""
 
 
@@ -94,6 +105,8 @@ def run_demo(
     record = _train_target(folder, design, foretold, planned, tell)
     entries = _verify(folder, foretold, record)
     tell(Verified(entries))
+    tell("Compressing the target")
+    tell(_compress(folder, seed))
     for sample in _generate(folder / "target"):
         tell(sample)
     return entries
@@ -104,6 +117,9 @@ def _forget(folder: Path) -> None:
     forget_ladder(folder)
     if (folder / "target").exists():
         shutil.rmtree(folder / "target")
+    if (folder / COMPRESSED).exists():
+        forget(folder / COMPRESSED)
+        shutil.rmtree(folder / COMPRESSED)
     for name in ("plan.json", "law.json", "forecast.json", "report.html"):
         (folder / name).unlink(missing_ok=True)
 
@@ -188,6 +204,13 @@ def _verify(folder: Path, foretold: Forecast, record: Record) -> tuple[LedgerEnt
     entries = (*verify(foretold, record), *plan_entries(record))
     write_ledger(folder / "target" / "ledger.jsonl", list(entries))
     return entries
+
+
+def _compress(folder: Path, seed: int) -> Receipt:
+    """Return the receipt of the target in few bits, on every engine that is installed."""
+    asked = Asked(gate=GATE, measuring=Measuring(num_rounds=9), seed=seed)
+    steps = [parse_step(step) for step in STEPS]
+    return compress(folder / "target", steps, folder / COMPRESSED, asked=asked)
 
 
 def _generate(folder: Path) -> list[Sample]:

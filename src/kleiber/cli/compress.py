@@ -1,0 +1,154 @@
+"""`kleiber compress`: a smaller, faster model, with a receipt."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+from kleiber.cli.options import Json, Seed, parse_positive, parse_whole
+from kleiber.cli.output import Output
+
+if TYPE_CHECKING:
+    from kleiber.compress.asked import Asked
+
+__all__ = ["EXAMPLE", "compress"]
+
+EXAMPLE = "kleiber compress runs/small shrink:params=0.5 recover:frac=0.05 quantize:bits=4,group_size=32"
+
+
+def compress(
+    source: Annotated[
+        Path,
+        typer.Argument(
+            help="A run, or a folder in the Hugging Face layout with --recipe to say task and data."
+        ),
+    ],
+    steps: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="[STEP]...",
+            help="What to do, in order: shrink, prune, factorize, quantize, recover, each as NAME:KEY=VALUE,KEY=VALUE. "
+            "Without any, what meets the bounds is searched for.",
+        ),
+    ] = None,
+    *,
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            "--output", "-o", metavar="FOLDER", help="The new run; without it the source's name and -small."
+        ),
+    ] = None,
+    recipe: Annotated[
+        Path | None,
+        typer.Option(
+            "--recipe", metavar="FILE", help="Task and data, where the source is no run or others are meant."
+        ),
+    ] = None,
+    max_quality_loss: Annotated[
+        str | None,
+        typer.Option(
+            "--max-quality-loss",
+            metavar="1%|1pt",
+            help="Of perplexity or accuracy; 1pt is a point of accuracy.",
+        ),
+    ] = None,
+    max_bytes: Annotated[
+        str | None,
+        typer.Option("--max-bytes", metavar="25%|10MB", help="On disk: a part of the original's, or a size."),
+    ] = None,
+    max_latency_ms: Annotated[
+        str | None,
+        typer.Option(
+            "--max-latency-ms",
+            metavar="20|80%",
+            help="At batch 1: milliseconds, or a part of the original's.",
+        ),
+    ] = None,
+    min_speedup: Annotated[
+        str | None,
+        typer.Option(
+            "--min-speedup", metavar="TIMES", help="At batch 1, against the original on the same engine."
+        ),
+    ] = None,
+    engine: Annotated[
+        Literal["auto", "torch", "onnxruntime", "openvino"],
+        typer.Option(
+            "--engine",
+            metavar="auto|torch|onnxruntime|openvino",
+            help="What runs it; auto measures all and takes the fastest.",
+        ),
+    ] = "auto",
+    calibration: Annotated[
+        str,
+        typer.Option("--calibration", metavar="SAMPLES", help="Of the training split, that steps look at."),
+    ] = "128",
+    seed: Seed = "0",
+    fresh: Annotated[
+        bool, typer.Option("--fresh", help="Forget what stands in the folder and start again.")
+    ] = False,
+    json_: Json = False,
+) -> None:
+    """Make a trained model smaller and faster, and prove it on this machine.
+
+    The receipt has both models side by side: bytes on disk, peak memory, latency and throughput by engine, and quality on
+    the same samples, each with its interval. With bounds, a result that misses one is refused and the closest is named.
+    The same command goes on where it was cut off; each step is kept.
+
+    With --json: the receipt, and folder.
+    """
+    out = Output(json_)
+    asked = _asked(
+        recipe,
+        {
+            "max_quality_loss": max_quality_loss,
+            "max_bytes": max_bytes,
+            "max_latency_ms": max_latency_ms,
+            "min_speedup": None
+            if min_speedup is None
+            else parse_positive(min_speedup, "--min-speedup", EXAMPLE, example="2"),
+        },
+        engine,
+        parse_whole(calibration, "--calibration", EXAMPLE, minimum=1),
+        parse_whole(seed, "--seed", EXAMPLE),
+    )
+    folder = output or source.with_name(f"{source.name}-small")
+    from kleiber.cli.receipt_table import print_receipt
+    from kleiber.compress import compress as run_steps
+    from kleiber.compress import forget, parse_step
+
+    typed = [parse_step(step) for step in steps or ()]
+    if fresh:
+        forget(folder)
+
+    def tell(stage: str) -> None:
+        out.say(f"{stage} ...")
+
+    if typed:
+        receipt = run_steps(source, typed, folder, asked=asked, on_progress=tell)
+    else:
+        from kleiber.compress.search import search
+
+        receipt = search(source, folder, asked=asked, on_progress=tell)
+    print_receipt(out, receipt)
+    out.say(f"\n{folder}/model holds the model; {folder}/receipt.json the receipt.")
+    out.document(receipt.model_dump(mode="json") | {"folder": str(folder)})
+
+
+def _asked(
+    recipe: Path | None, bounds: dict[str, str | float | None], engine: str, samples: int, seed: int
+) -> Asked:
+    from kleiber.compress.asked import Asked
+    from kleiber.compress.gate import Gate
+    from kleiber.compress.speed import Measuring
+    from kleiber.runs import read_recipe
+
+    measuring = Measuring() if engine == "auto" else Measuring.model_validate({"engines": (engine,)})
+    return Asked(
+        gate=Gate.typed(**bounds),
+        measuring=measuring,
+        num_calibration=samples,
+        seed=seed,
+        recipe=None if recipe is None else read_recipe(recipe),
+    )
