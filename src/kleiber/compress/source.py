@@ -1,8 +1,10 @@
-"""From what a user names to what can be compressed: a run, or a folder of transformers with a recipe beside it."""
+"""From what a user names to what can be compressed: a run, a folder of transformers, or a module in a file with its weights."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -13,6 +15,8 @@ from kleiber.errors import RecipeError, RunFolderError, UsageError
 from kleiber.models import ARCHITECTURES, Spec, build, load, resolve_spec, shape_of, size_of
 from kleiber.models.config_file import read_architecture, read_config
 from kleiber.models.family import FamilyModule
+from kleiber.models.file.named import is_module, name_asked, name_module, split_module
+from kleiber.models.file.spec import FileSpec
 from kleiber.models.hf.spec import HFSpec
 from kleiber.models.stored import read_forms
 from kleiber.runs import ModelRecipe, Recipe, RunFolder
@@ -22,42 +26,55 @@ __all__ = ["model_folder", "open_source", "require_finite"]
 
 
 def open_source(
-    source: Path, recipe: Recipe | None = None, *, on_progress: Progress | None = None
+    source: Path | str,
+    recipe: Recipe | None = None,
+    *,
+    weights: Path | None = None,
+    init: Mapping[str, Any] | None = None,
+    module: str | None = None,
+    on_progress: Progress | None = None,
 ) -> Subject:
     """Return what is to be compressed, with its data opened.
 
     Args:
-        source: A run folder; or a folder in the Hugging Face layout, which says neither task nor data.
-        recipe: Task and data of the second, and of the first where others than its own are meant; what it says of the model
-            is left aside.
+        source: A run folder; a folder in the Hugging Face layout, which says neither task nor data; or `my_model.py:Net`, whose
+            file is run.
+        recipe: Task and data of the second and third, and of the first where others than its own are meant; what it says of
+            the model is left aside, but that the user names a module in a file by it.
+        weights: Of a module in a file: its state dict, `.safetensors` or `.npz`.
+        init: Arguments of a module in a file.
+        module: `my_model.py:Net`, of a folder that holds weights of such a module: its code is not run unasked.
         on_progress: Is told each stage.
 
     Raises:
-        RunFolderError: There is no model, or it does not load.
-        RecipeError: A folder without a run came without a recipe, or model and data do not fit each other.
+        RunFolderError: There is no model, it does not load, or its code was not named.
+        RecipeError: A folder without a run came without a recipe, model and data do not fit each other, or the code or the
+            weights of a module in a file do not do.
         DataError: The data is missing or of another kind.
-        UsageError: A weight is not finite.
+        UsageError: A weight is not finite, or a module in a file came without weights, or a folder with them.
     """
     tell = on_progress or (lambda _: None)
-    run = RunFolder(source)
-    asked = _recipe_of(run, recipe)
+    _require_weights(source, weights, init)
+    asked = _recipe_of(source, recipe)
+    if recipe is not None:
+        name_asked(recipe.model)
+    if module is not None:
+        name_module(*split_module(module))
     tell("opening the data")
     data = open_data(asked.data, seed=asked.train.seed, task=asked.task, on_progress=on_progress)
     asked = asked.with_shape(data.meta.shape)
     tell("reading the model")
-    folder = model_folder(source)
-    module, spec = _load(folder, asked)
-    require_finite(module, folder)
+    loaded, spec = _load(source, asked, weights, init)
+    require_finite(loaded, weights or model_folder(Path(source)))
     asked = asked.model_copy(update={"model": ModelRecipe(**size_of(spec))})
     _require_fit(spec, asked, source)
-    kept = read_forms(folder, module)
     return Subject(
-        module=module.eval(),
+        module=loaded.eval(),
         spec=spec,
         recipe=asked,
         data=data,
         task=task_of(asked.task, data.meta),
-        forms=kept,
+        forms=read_forms(model_folder(Path(source)), loaded) if weights is None else {},
     )
 
 
@@ -98,26 +115,54 @@ def require_finite(module: torch.nn.Module, where: Path) -> None:
             )
 
 
-def _recipe_of(run: RunFolder, recipe: Recipe | None) -> Recipe:
+def _require_weights(source: Path | str, weights: Path | None, init: Mapping[str, Any] | None) -> None:
+    """Refuse code without weights, and weights or arguments without code."""
+    if is_module(str(source)):
+        if weights is None:
+            raise UsageError(
+                f"{source} is code: the weights that it was trained to must be said.",
+                hint=f"kleiber compress {source} --weights net.safetensors --recipe recipe.yaml",
+            )
+        return
+    for option, value in (("weights", weights), ("init", init)):
+        if value is not None:
+            raise UsageError(
+                f"{option} is of a module in a file, and {source} is a folder that holds its own.",
+                got=str(value),
+                hint="kleiber compress my_model.py:Net --weights net.safetensors --recipe recipe.yaml",
+            )
+
+
+def _recipe_of(source: Path | str, recipe: Recipe | None) -> Recipe:
     if recipe is not None:
         return recipe
+    run = RunFolder(Path(source))
     if run.exists():
         return run.read_record().recipe
     raise RecipeError(
-        f"{run.path} is a model without a run: its task and data must be said.",
-        hint=f"kleiber compress {run.path} --recipe recipe.yaml   with task and data",
+        f"{source} is a model without a run: its task and data must be said.",
+        hint=f"kleiber compress {source} --recipe recipe.yaml   with task and data",
     )
 
 
-def _load(folder: Path, recipe: Recipe) -> tuple[FamilyModule, Spec]:
-    """Return the model of a folder; one of no family of ours by transformers, on the recipe's data."""
+def _load(
+    source: Path | str, recipe: Recipe, weights: Path | None, init: Mapping[str, Any] | None
+) -> tuple[FamilyModule, Spec]:
+    """Return a model: of code with weights, or of a folder; one of no family of ours by transformers, on the recipe's data."""
+    if weights is not None:
+        path, name = split_module(str(source))
+        size = {"path": path, "name": name, "weights": str(weights), "init": dict(init or {})}
+        coded = FileSpec.of_size(size, shape_of(recipe))
+        # From here on they are in the module, and later in its folder.
+        return build(coded), coded.model_copy(update={"weights": None})
+    folder = model_folder(Path(source))
     if HFSpec.config_key in read_config(folder) or read_architecture(folder) in ARCHITECTURES:
         return load(folder)
     spec = HFSpec.of_size({"path": str(folder), "pretrained": True}, shape_of(recipe))
     return build(spec), spec
 
 
-def _require_fit(spec: Spec, recipe: Recipe, source: Path) -> None:
+def _require_fit(spec: Spec, recipe: Recipe, source: Path | str) -> None:
     """Raise if the model does not read the data or answers another question."""
     try:
         found = resolve_spec(recipe)

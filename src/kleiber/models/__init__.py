@@ -6,11 +6,15 @@ import importlib
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
+from pydantic.fields import FieldInfo
+
 from kleiber.errors import RecipeError, nearest
 from kleiber.models.config_file import read_architecture, read_config
 from kleiber.models.convnet.spec import ConvNetSpec
 from kleiber.models.dual.spec import DualSpec
 from kleiber.models.encoder.spec import EncoderSpec
+from kleiber.models.file.named import is_module, split_module
+from kleiber.models.file.spec import FileSpec
 from kleiber.models.gpt.spec import GPTSpec
 from kleiber.models.hf.spec import HFSpec
 from kleiber.models.inception.spec import InceptionSpec
@@ -27,6 +31,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "ARCHITECTURES",
+    "BROUGHT",
     "FAMILIES",
     "Spec",
     "build",
@@ -50,6 +55,7 @@ Spec: TypeAlias = (
     | InceptionSpec
     | ResNetSpec
     | HFSpec
+    | FileSpec
 )
 """The union of the families' specs."""
 
@@ -65,8 +71,12 @@ FAMILIES: dict[str, type[Spec]] = {
     "seq2seq": Seq2SeqSpec,
     "dual": DualSpec,
     "hf": HFSpec,
+    "file": FileSpec,
 }
 """By the name of their folder here, each with `spec.py`, `module.py` and `convert.py`."""
+
+BROUGHT = frozenset({"hf", "file"})
+"""Families whose sizes stand in somebody else's file: no dial turns them."""
 
 ARCHITECTURES: dict[str, str] = {
     "KleiberMLP": "mlp",
@@ -82,6 +92,7 @@ ARCHITECTURES: dict[str, str] = {
     "PegasusForConditionalGeneration": "seq2seq",
     "MarianMTModel": "seq2seq",
     "CLIPModel": "dual",
+    "KleiberFile": "file",
 }
 """Family of each architecture that `config.json` may name."""
 
@@ -97,11 +108,16 @@ def parse_size(text: str) -> ModelRecipe:
         {'depth': 12, 'width': 768}
         >>> parse_size("hf:models/bert,pretrained=true").size
         {'path': 'models/bert', 'pretrained': True}
+        >>> parse_size("file:my_model.py:Net").size
+        {'path': 'my_model.py', 'name': 'Net'}
     """
     family, _, rest = text.partition(":")
     _family(family)
     if family == "hf" and "=" not in rest.partition(",")[0]:
         rest = f"path={rest}"
+    first, comma, others = rest.partition(",")
+    if family == "file" and "=" not in first and is_module(first):
+        rest = "path={},name={}".format(*split_module(first)) + comma + others
     size: dict[str, object] = {}
     for part in rest.split(",") if rest else ():
         key, separator, value = (piece.strip() for piece in part.partition("="))
@@ -162,8 +178,12 @@ def size_of(spec: Spec) -> dict[str, Any]:
     return {
         key: value
         for key, value in size.items()
-        if value is not None and (value or value is False or fields[key].default != value)
+        if value is not None and (value or value is False or _default(fields[key]) != getattr(spec, key))
     }
+
+
+def _default(field: FieldInfo) -> Any:
+    return field.get_default(call_default_factory=True, validated_data={})
 
 
 def build(spec: Spec, *, seed: int = 0) -> FamilyModule:

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from kleiber.models.groups import ParamGroups
 
-__all__ = ["FamilyModule"]
+__all__ = ["FamilyModule", "title_of"]
 
 
 class FamilyModule(nn.Module, ABC):
@@ -20,6 +20,11 @@ class FamilyModule(nn.Module, ABC):
     [B, E], of unit length, and the scale of their products.
     """
 
+    @property
+    def title(self) -> str:
+        """What messages call it."""
+        return type(self).__name__
+
     @abstractmethod
     def param_groups(self) -> ParamGroups:
         """Return the names of all parameters by how an optimizer treats them."""
@@ -30,3 +35,13 @@ class FamilyModule(nn.Module, ABC):
         It is given out once, so that no graph outlives its step.
         """
         return None
+
+
+def title_of(module: nn.Module) -> str:
+    """Return what messages call a module.
+
+    Example:
+        >>> title_of(nn.Linear(2, 3))
+        'Linear'
+    """
+    return module.title if isinstance(module, FamilyModule) else type(module).__name__

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from kleiber.errors import UsageError
-from kleiber.models import FAMILIES, parse_size
+from kleiber.models import BROUGHT, FAMILIES, parse_size
 from kleiber.study.budget import Budget
 
 __all__ = ["Limits", "is_size_open"]
@@ -53,6 +53,6 @@ def is_size_open(text: str) -> bool:
         (True, False, False)
     """
     family = text.partition(":")[0]
-    if family not in FAMILIES or family == "hf":  # a config says its size
+    if family not in FAMILIES or family in BROUGHT:  # which say their sizes themselves
         return False
     return not any(key in parse_size(text).size for key in _SIZES)

@@ -25,6 +25,7 @@ from kleiber.errors import RecipeError
 from kleiber.models import Spec
 from kleiber.models.encoder.spec import EncoderSpec
 from kleiber.models.family import FamilyModule
+from kleiber.models.file.spec import FileSpec
 from kleiber.models.gpt.spec import GPTSpec
 from kleiber.models.hf.fitted import fitted
 from kleiber.models.hf.spec import HFSpec
@@ -126,6 +127,12 @@ def skeleton_of(module: FamilyModule, spec: Spec) -> Skeleton:
         "resnet": resnet_skeleton,
         "inception": inception_skeleton,
     }
+    if isinstance(spec, FileSpec):
+        raise RecipeError(
+            f"shrink: the sizes of {spec.title} stand in its own code, and no spec could say what would be left of them.",
+            got=spec.family,
+            hint="prune, quantize or factorize, which keep all sizes",
+        )
     if spec.family not in makers:
         raise RecipeError(
             f"shrink: a spec of {spec.family} has no sizes for what would be left of its parts, which are told apart by"

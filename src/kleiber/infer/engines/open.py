@@ -15,6 +15,7 @@ from kleiber.infer.engines.torch_predictor import TorchPredictor
 from kleiber.infer.lowering.export import export, to_bytes
 from kleiber.infer.lowering.lower import lower
 from kleiber.infer.predictor import Predictor
+from kleiber.models.family import title_of
 from kleiber.models.stored import Forms
 
 __all__ = ["ENGINES", "EngineName", "open_predictor"]
@@ -57,7 +58,7 @@ def open_predictor(
     model = export(module, inputs)
     if len(model.graph.outputs) != 1:
         raise RecipeError(
-            f"the engine {engine} answers with one tensor; {type(module).__name__} returns {len(model.graph.outputs)}.",
+            f"the engine {engine} answers with one tensor; {title_of(module)} returns {len(model.graph.outputs)}.",
             hint="--engine torch",
         )
     lowered = lower(

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import io
 import logging
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from typing import Any, TypeAlias
 
 import torch
@@ -13,6 +14,8 @@ from torch import Tensor, nn
 
 from kleiber.errors import RecipeError
 from kleiber.infer.sessions import require
+from kleiber.models.family import title_of
+from kleiber.models.foreign.failures import is_data_dependent, line_of
 from kleiber.tasks.evaluation import evaluating
 
 __all__ = ["OPSET", "Axes", "export", "to_bytes"]
@@ -56,7 +59,7 @@ def export(module: nn.Module, inputs: Sequence[Tensor], axes: Axes | None = None
             )
     except Exception as error:  # noqa: BLE001 - whatever a tracer stumbles over in somebody's module
         raise RecipeError(
-            f"{type(module).__name__} cannot be exported for other engines: {_cause(error)}.",
+            f"{title_of(module)} cannot be exported for other engines: {_cause(error)}.",
             hint="--engine torch   runs any module",
         ) from None
     if program is None:
@@ -144,19 +147,23 @@ def _spread_masks(graph: Any) -> None:
 
 def _cause(error: BaseException) -> str:
     while error.__cause__ is not None:
+        if is_data_dependent(error):
+            break
         error = error.__cause__
+    if is_data_dependent(error):
+        return f"forward depends on the values in its tensors{line_of(error)}, and a graph is the same for all values"
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return (lines[0] if lines else type(error).__name__).rstrip(".")
 
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Keep from a user what torch says of packages that it looks for, and of its own deprecations."""
+    """Keep from a user what torch says of packages that it looks for, of its own deprecations, and of graphs that it gave up."""
     logger = logging.getLogger("torch")
     level = logger.level
     logger.setLevel(logging.CRITICAL)
     try:
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()):
             warnings.simplefilter("ignore")
             yield
     finally:

@@ -22,6 +22,8 @@ from kleiber.infer.measure.work import DecodeWork, ForwardWork
 from kleiber.infer.predictor import Predictor
 from kleiber.models import Spec, load, save
 from kleiber.models.family import FamilyModule
+from kleiber.models.file.named import name_module
+from kleiber.models.file.spec import FileSpec
 from kleiber.models.stored import Forms
 
 __all__ = ["open_decode", "open_forward", "staged_decode", "staged_forward"]
@@ -67,6 +69,10 @@ def staged_forward(
     said: dict[str, Any] = {"precision": "fp32", "notes": []}
     if engine == "torch":
         save(module, spec, folder)
+        if isinstance(
+            spec, FileSpec
+        ):  # whose code a fresh process runs for this one, which the user told of it
+            said["code"] = (spec.path, spec.name)
     else:
         samples = tuple(map(torch.from_numpy, inputs))
         lowered = lower(
@@ -83,9 +89,17 @@ def staged_forward(
 
 
 def open_forward(
-    engine: EngineName, folder: str, num_threads: int, precision: str, notes: Sequence[str]
+    engine: EngineName,
+    folder: str,
+    *,
+    num_threads: int,
+    precision: str,
+    notes: Sequence[str],
+    code: Sequence[str] | None = None,
 ) -> ForwardWork:
     """Return what `staged_forward` wrote, ready to be timed."""
+    if code is not None:
+        name_module(*code)
     path, predictor = Path(folder), _predictor(engine, Path(folder), num_threads, precision, notes)
     return ForwardWork(predictor, _read(path))
 

@@ -22,7 +22,7 @@ from torch.nn.modules.module import register_module_forward_hook, register_modul
 from kleiber.errors import KleiberError, RecipeError
 from kleiber.models.foreign.expectations import broken_expectation, shape_text
 
-__all__ = ["explained", "first_line"]
+__all__ = ["explained", "first_line", "is_data_dependent", "line_of"]
 
 _DATA_DEPENDENT = {
     "DataDependentOutputException",
@@ -109,7 +109,7 @@ class _Trail:
         inside = self._inside(error)
         innermost = next(filter(None, (self._owner(frame) for frame, _ in reversed(inside))), None)
         where = _line(inside)
-        if _needs_values(error):
+        if is_data_dependent(error):
             return self._data_dependent(innermost, where)
         if match := _RESHAPE.search(str(error)):
             return self._reshaped(innermost, where, *match.groups())
@@ -204,8 +204,14 @@ def _takes(module: nn.Module, num_features: int) -> bool:
     return isinstance(module, nn.Linear) and module.in_features == num_features
 
 
-def _needs_values(error: Exception) -> bool:
+def is_data_dependent(error: BaseException) -> bool:
+    """Return whether an error says that a module asked for the values in tensors that have none."""
     return type(error).__name__ in _DATA_DEPENDENT or any(text in str(error) for text in _NEEDS_VALUES)
+
+
+def line_of(error: BaseException) -> str:
+    """Return ` at FILE, line N (`code`)` of the innermost line that is the user's own; "" where there is none."""
+    return _line(list(traceback.walk_tb(error.__traceback__)))
 
 
 def _line(frames: list[tuple[FrameType, int]]) -> str:

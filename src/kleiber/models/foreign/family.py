@@ -25,7 +25,7 @@ from kleiber.models.subject import Inputs, Subject
 from kleiber.runs import DataRecipe, DataShape, Recipe, TaskName
 from kleiber.runs.data_shape import InputKind
 
-__all__ = ["open_family", "subject_of"]
+__all__ = ["example_of", "open_family", "subject_of"]
 
 _BATCH_SIZE = 8
 
@@ -75,7 +75,7 @@ def subject_of(
     return Subject(
         name=name,
         build=partial(_build, spec),
-        inputs=partial(_inputs, shape),
+        inputs=partial(example_of, shape),
         loss=minimized,
         loss_name=loss_name,
         batch_size=batch_size or _BATCH_SIZE,
@@ -104,8 +104,13 @@ def module_type(spec: Spec) -> Callable[[Spec], FamilyModule]:
     )
 
 
-def _inputs(shape: DataShape, batch_size: int) -> Inputs:
-    """Return what a module is called with, as in training."""
+def example_of(shape: DataShape, batch_size: int) -> Inputs:
+    """Return what a module is called with in training, on the current default device.
+
+    Args:
+        shape: Of the data.
+        batch_size: Samples.
+    """
     makers: dict[InputKind, Callable[[], tuple[Tensor, ...]]] = {
         "tokens": lambda: ((_view if is_modelled(shape) else _tokens)(shape, batch_size),),
         "images": lambda: (_images(shape, batch_size),),

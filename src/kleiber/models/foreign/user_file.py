@@ -26,7 +26,7 @@ from kleiber.models.foreign.keras_model import check_backend, keras_on_torch, mi
 
 __all__ = ["UserModule", "open_user_module"]
 
-_EXAMPLE_INIT = """--init '{"num_classes": 10}'"""
+_EXAMPLE_INIT = '{"num_classes": 10}'
 _PREFIX = "kleiber_brought_"
 _numbers = itertools.count()
 
@@ -57,13 +57,14 @@ class UserModule:
         return module
 
 
-def open_user_module(path: Path, name: str, init: str | None) -> UserModule:
+def open_user_module(path: Path, name: str, init: str | None, *, option: str = "--init ") -> UserModule:
     """Run the file and return what it calls `name`, ready to build.
 
     Args:
         path: A file of Python source.
         name: A subclass of `nn.Module` in it, or a function that returns a module; empty lists what there is.
         init: Arguments, a JSON object.
+        option: What they are typed after, for hints.
 
     Raises:
         RecipeError: The file is missing or fails, has no such class or function, or needs other arguments.
@@ -71,7 +72,7 @@ def open_user_module(path: Path, name: str, init: str | None) -> UserModule:
     arguments = _parse_init(init)
     file_module = _run(path)
     target = _find(file_module, path, name)
-    _check_arguments(target, f"{path}:{name}", arguments)
+    _check_arguments(target, f"{path}:{name}", arguments, option)
     return UserModule(path, name, target, arguments)
 
 
@@ -83,7 +84,9 @@ def _parse_init(init: str | None) -> dict[str, Any]:
     except ValueError:
         arguments = None
     if not isinstance(arguments, dict):
-        raise RecipeError("--init must be a JSON object of arguments.", got=init, hint=_EXAMPLE_INIT)
+        raise RecipeError(
+            "--init must be a JSON object of arguments.", got=init, hint=f"--init '{_EXAMPLE_INIT}'"
+        )
     return arguments
 
 
@@ -185,7 +188,7 @@ def _modules(file_module: ModuleType) -> list[str]:
     ]
 
 
-def _check_arguments(target: Callable[..., Any], where: str, given: dict[str, Any]) -> None:
+def _check_arguments(target: Callable[..., Any], where: str, given: dict[str, Any], option: str) -> None:
     try:
         parameters = inspect.signature(target).parameters.values()
     except (TypeError, ValueError):  # a callable in C: Python itself will say what is wrong
@@ -195,8 +198,11 @@ def _check_arguments(target: Callable[..., Any], where: str, given: dict[str, An
     unknown = [key for key in given if key not in known]
     if unknown and not any(p.kind is p.VAR_KEYWORD for p in parameters):
         clause = nearest(unknown[0], known) if known else "It takes none."
-        raise RecipeError(f"--init: {where} has no argument '{unknown[0]}'. {clause}", hint=_EXAMPLE_INIT)
+        raise RecipeError(
+            f"{option.strip(' =')}: {where} has no argument '{unknown[0]}'. {clause}",
+            hint=f"{option}'{_EXAMPLE_INIT}'",
+        )
     missing = [p.name for p in named if p.default is p.empty and p.name not in given]
     if missing:
         example = json.dumps({name: given.get(name, 10) for name in [*given, *missing]})
-        raise RecipeError(f"{where} needs arguments: {', '.join(missing)}.", hint=f"--init '{example}'")
+        raise RecipeError(f"{where} needs arguments: {', '.join(missing)}.", hint=f"{option}'{example}'")

@@ -18,7 +18,7 @@ from kleiber.models.foreign.losses import find_loss
 from kleiber.models.foreign.user_file import UserModule, open_user_module
 from kleiber.models.subject import Inputs, Subject
 
-__all__ = ["open_user_file"]
+__all__ = ["open_user_file", "size_lazily_"]
 
 
 def open_user_file(
@@ -67,15 +67,20 @@ def open_user_file(
 def _build(user_module: UserModule, shapes: Sequence[InputShape]) -> nn.Module:
     with keras_device(torch.get_default_device()):
         module = user_module.build()
-        is_unsized = not module.built if is_keras(module) else any(map(is_lazy, module.parameters()))
-        if is_unsized:
-            _size_by_input_(module, make_inputs(shapes, shapes[0].size[0]))
+        size_lazily_(module, make_inputs(shapes, shapes[0].size[0]))
     return (KerasModule(module) if is_keras(module) else module).train()
 
 
 @torch.no_grad()
-def _size_by_input_(module: nn.Module, example: Inputs) -> None:
-    """Run the module once, so that lazy layers take their sizes from what reaches them."""
+def size_lazily_(module: nn.Module, example: Inputs) -> None:
+    """Run a module with lazy layers once, so that they take their sizes from what reaches them.
+
+    Raises:
+        RecipeError: It does not take the example.
+    """
+    is_unsized = not module.built if is_keras(module) else any(map(is_lazy, module.parameters()))
+    if not is_unsized:
+        return
     module.eval()  # a running mean and a batch of one are left alone
     with explained(module, example):
         module(*example.args, **example.kwargs)

@@ -4,18 +4,13 @@ from __future__ import annotations
 
 import functools
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 import torch
 
 from kleiber.cost.flops import FlopConvention, FlopCount
 from kleiber.cost.trace.parameters import count_parameters
-from kleiber.cost.trace.step import trace_step
-from kleiber.cost.usage import Usage
-from kleiber.models.foreign.failures import explained
-from kleiber.models.foreign.family import subject_of
-from kleiber.models.foreign.packing import nothing_packed
+from kleiber.models.foreign.traced_flops import TRACED_BATCH, traced_flops
 from kleiber.models.hf.files import Stamp, stamp_of
 from kleiber.models.hf.fitted import fitted
 from kleiber.models.hf.module import HF
@@ -23,9 +18,6 @@ from kleiber.models.hf.spec import HFSpec
 from kleiber.runs import ParamCount
 
 __all__ = ["Facts", "depth_of", "facts_of", "flops_of", "width_of"]
-
-_BATCH = 2
-"""Samples of the traced step; operations are in proportion to them."""
 
 
 @dataclass(frozen=True)
@@ -58,28 +50,15 @@ def flops_of(spec: HFSpec, batch: int, convention: FlopConvention) -> FlopCount:
     """Return the operations of one step on `batch` samples."""
     forward, backward = _traced_flops(spec, convention, stamp_of(spec.path))
     return FlopCount(
-        forward=forward * batch // _BATCH, backward=backward * batch // _BATCH, convention=convention
+        forward=forward * batch // TRACED_BATCH,
+        backward=backward * batch // TRACED_BATCH,
+        convention=convention,
     )
 
 
 @functools.lru_cache(maxsize=32)
 def _traced_flops(spec: HFSpec, convention: FlopConvention, _stamp: Stamp | None) -> tuple[int, int]:
-    subject = subject_of(spec, f"hf:{spec.path}")
-    with nothing_packed():
-        traced = trace_step(
-            subject.build,
-            partial(subject.inputs, _BATCH),
-            subject.loss,
-            Usage(batch_size=_BATCH, optimizer="sgd"),
-            convention=convention,
-            has_workspaces=False,
-            around=explained,
-        )
-    sums = {"forward": 0, "backward": 0}
-    for operation in traced.operations:
-        if operation.phase in sums:
-            sums[operation.phase] += operation.total_flops
-    return sums["forward"], sums["backward"]
+    return traced_flops(spec, f"hf:{spec.path}", convention)
 
 
 def depth_of(spec: HFSpec) -> int:

@@ -7,6 +7,7 @@ from typing import Any
 from kleiber.data.given_tokenizer import holds_tokenizer
 from kleiber.errors import RecipeError
 from kleiber.models import Spec, resolve_spec, size_of
+from kleiber.models.file.named import name_asked
 from kleiber.models.seen_data import seen_by
 from kleiber.runs import DataShape, ModelRecipe, Recipe
 from kleiber.train.recover.donor import Donor
@@ -34,6 +35,7 @@ def with_donor(recipe: Recipe) -> Recipe:
     recover = recipe.recover
     if recover is None:
         return recipe
+    name_asked(recipe.model)
     donor = Donor("recover.model", recover.model)
     hashes: dict[str, Any] = {"model_hash": _same_hash(donor, recover.model_hash)}
     if recover.teacher is not None:
