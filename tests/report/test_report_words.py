@@ -10,6 +10,7 @@ import kleiber.report
 from kleiber.errors import UsageError
 from kleiber.report.words import read_words
 from kleiber.runs import CONVENTIONS, LedgerEntry, Record
+from kleiber.runs.receipt import EngineRatio
 from kleiber.scaling import COEFFICIENTS
 
 ROOM = Path(kleiber.report.__file__).parent
@@ -22,6 +23,8 @@ VALUES = {
     *get_args(Record.model_fields["status"].annotation),
     *CONVENTIONS,
     *COEFFICIENTS,
+    *get_args(EngineRatio.model_fields["workload"].annotation),
+    "forms",
     "law",
     "plan",
 }
@@ -74,7 +77,7 @@ def test_values_of_documents_have_a_text() -> None:
     wanted = [f"status_{status}" for status in statuses] + [f"quantity_{quantity}" for quantity in quantities]
     wanted += [f"law_source_convention_{name}" for name in CONVENTIONS]
     wanted += [f"meaning_{name}" for name in COEFFICIENTS]
-    assert len(wanted) == 4 + 4 + 3 + 5
+    assert len(wanted) == 4 + 5 + 3 + 5
     wanted += [f"measure_{name}" for name in MEASURES]
     assert [key for key in wanted if key not in texts] == []
 

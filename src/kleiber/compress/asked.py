@@ -14,7 +14,7 @@ from kleiber.errors import RecipeError
 from kleiber.runs import Document, Recipe, RunFolder, hash_of
 from kleiber.runs.receipt import Receipt
 
-__all__ = ["Asked", "known_receipt", "receipt_path", "require_compression"]
+__all__ = ["Asked", "known_receipt", "require_compression"]
 
 
 class Asked(Document):
@@ -42,11 +42,6 @@ class Asked(Document):
         return hash_of([model_hash(model_folder(source)), self.model_dump(mode="json"), pipeline])
 
 
-def receipt_path(folder: Path) -> Path:
-    """Return where a folder's receipt stands."""
-    return folder / "receipt.json"
-
-
 def require_compression(run: RunFolder) -> None:
     """Refuse the folder of a training run.
 
@@ -66,11 +61,10 @@ def known_receipt(folder: Path, asked_hash: str) -> Receipt | None:
     Raises:
         RecipeError: The folder holds a training run, or the answer to another question.
     """
-    require_compression(RunFolder(folder))
-    if not receipt_path(folder).is_file():
-        return None
-    receipt = Receipt.read(receipt_path(folder))
-    if receipt.asked_hash != asked_hash:
+    run = RunFolder(folder)
+    require_compression(run)
+    receipt = run.read_receipt()
+    if receipt is not None and receipt.asked_hash != asked_hash:
         raise RecipeError(
             f"{folder} holds a compression of another model, with other steps or under another gate.",
             hint=f"another folder with -o, or rm -r {folder}",

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import torch
 
-from kleiber.compress.asked import receipt_path, require_compression
+from kleiber.compress.asked import require_compression
 from kleiber.compress.attempt import TRIES, Attempt
 from kleiber.runs import LedgerEntry, Record, RunFolder, environment, hash_of, now, write_ledger
 from kleiber.runs.files import storage_errors, write_folder
@@ -32,7 +32,7 @@ def publish(attempt: Attempt, receipt: Receipt, folder: Path, *, started_at: str
     attempt.subject.recipe.write(run.recipe_path)
     write_ledger(run.ledger_path, [_bytes_entry(receipt)])
     _record(attempt, receipt, run, started_at).write(run.record_path)
-    receipt.write(receipt_path(folder))
+    receipt.write(run.receipt_path)
 
 
 def forget(folder: Path) -> None:
@@ -45,7 +45,7 @@ def forget(folder: Path) -> None:
     run = RunFolder(folder)
     require_compression(run)
     with exclusive(folder), storage_errors(folder):
-        for path in (receipt_path(folder), run.record_path, run.recipe_path, run.ledger_path):
+        for path in (run.receipt_path, run.record_path, run.recipe_path, run.ledger_path):
             path.unlink(missing_ok=True)
         for path in (run.model_path, folder / TRIES):
             if path.exists():

@@ -18,11 +18,13 @@ from kleiber.report.law_points import BUDGET_TOLERANCE
 from kleiber.report.law_table import law_view
 from kleiber.report.offline import TEMPLATES, bundle, content_policy, read_asset, style_sheet
 from kleiber.report.predictions import prediction_groups
+from kleiber.report.receipts import receipt_views
 from kleiber.report.run_charts import curves_chart, rate_chart
 from kleiber.report.run_tables import measures_table, runs_table
 from kleiber.report.scaling_chart import scaling_chart
 from kleiber.report.sources import RunView, Sources, read_sources
 from kleiber.report.theme import DARK, LIGHT, chart_config
+from kleiber.report.tried_chart import tried_charts
 from kleiber.report.words import Language, Words, read_words
 from kleiber.runs import now
 from kleiber.runs.files import write_text
@@ -89,6 +91,7 @@ def _charts(sources: Sources, words: Words) -> tuple[dict[str, Any], int]:
         "isoflop": isoflop,
         "curves": curves_chart(sources, words),
         "rate": rate_chart(sources, words),
+        **tried_charts(sources, words),
     }
     return {name: chart for name, chart in charts.items() if chart}, num_budgets
 
@@ -98,7 +101,7 @@ def _parts(context: dict[str, Any], charts: dict[str, Any]) -> list[str]:
     content = {
         "scale": context["law"] or context["plan"] or "scaling" in charts,
         "training": context["runs"],
-        "inference": context["sample_groups"] or context["predictions"],
+        "inference": context["receipts"] or context["sample_groups"] or context["predictions"],
         "trust": context["ledger"] or context["hashes"],
     }
     return [part for part, filled in content.items() if filled]
@@ -149,6 +152,7 @@ def _training(sources: Sources, words: Words) -> dict[str, Any]:
 def _inference(sources: Sources, words: Words) -> dict[str, Any]:
     shown = [sources.target] if sources.target and sources.target.samples else list(sources.runs)
     return {
+        "receipts": receipt_views(sources, words),
         "sample_groups": [_sample_group(run, sources, words) for run in shown if run.samples],
         "predictions": prediction_groups(sources, words),
     }

@@ -11,6 +11,7 @@ from typing import Any, Literal
 
 from kleiber.errors import RunFolderError
 from kleiber.runs import Baseline, LedgerEntry, Record, RunFolder, Shown, find_runs
+from kleiber.runs.receipt import Receipt
 from kleiber.scaling import Forecast, Law
 from kleiber.units import format_count
 
@@ -45,6 +46,11 @@ class RunView:
     def baseline(self) -> Baseline | None:
         """What classical methods reach on the same data; None where nobody asked."""
         return self.folder.read_baseline()
+
+    @cached_property
+    def receipt(self) -> Receipt | None:
+        """What a compression measured; None of a run that was trained."""
+        return self.folder.read_receipt()
 
     @property
     def num_steps_done(self) -> int:

@@ -44,7 +44,9 @@ class Table:
     """Columns of words, set to the left; the others are numbers, set to the right."""
 
 
-_TEXT_KEYS = {"method", "status", "measure", "by", "expected", "predicted_value"}
+_TEXT_KEYS = {
+    "method", "status", "measure", "by", "expected", "predicted_value", "engine", "workload", "precision", "asked", "verdict",
+}  # fmt: skip
 
 
 def table_of(words: Words, keys: Sequence[str], rows: Iterable[tuple[str | Cell, ...]]) -> Table | None:

@@ -11,6 +11,7 @@ from kleiber.errors import RunFolderError
 from kleiber.runs.baseline import Baseline
 from kleiber.runs.files import read_lines
 from kleiber.runs.ledger import LedgerEntry, read_ledger
+from kleiber.runs.receipt import Receipt
 from kleiber.runs.record import Record
 from kleiber.runs.shown import Shown, read_shown
 
@@ -78,6 +79,11 @@ class RunFolder:
         """What a classical method reaches on the same data."""
         return self.path / "baseline.json"
 
+    @property
+    def receipt_path(self) -> Path:
+        """What a compression measured, before and after."""
+        return self.path / "receipt.json"
+
     def exists(self) -> bool:
         """Whether the folder holds a record."""
         return self.record_path.is_file()
@@ -110,6 +116,10 @@ class RunFolder:
     def read_predictions(self) -> list[Shown]:
         """Return what was predicted of some samples."""
         return read_shown(self.predictions_path)
+
+    def read_receipt(self) -> Receipt | None:
+        """Return the receipt of a compression; None of a run that was trained."""
+        return Receipt.read(self.receipt_path) if self.receipt_path.is_file() else None
 
     def read_baseline(self) -> Baseline | None:
         """Return what classical methods reached; None where nobody asked."""
