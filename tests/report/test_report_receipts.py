@@ -138,6 +138,7 @@ def test_every_point_that_was_tried_is_drawn_and_listed(compression):
         "prune:ratio=0.5",
     ]
     assert [one["bytes"] for one in data["front"]] == [1100, 600]
+    assert [one["bytes"] for one in data["steps"]] == [1100, 600]
     assert [one["steps"] for one in data["chosen"]] == ["quantize:bits=4"]
     assert 'id="chart-tried_0"' in page
     text = text_of(page)

@@ -197,10 +197,10 @@ def _says(speeds: Speeds, after: Subject) -> Iterator[str]:
 
 def _no_gain(one: EngineRatio) -> str | None:
     """Return a sentence where neither latency nor throughput got better beyond noise; None where one did."""
-    what = "token" if one.workload == "decode" else "input"
     if one.latency.high < 1 or one.throughput.low > 1:
         return None
-    slower = (
-        f"takes {one.latency.value:.2f} times as long a{'n' if what == 'input' else ''} {what} at batch 1"
+    what = "a token" if one.workload == "decode" else "an input"
+    return (
+        f"No gain on this device: {one.engine} takes {one.latency.value:.2f} times as long for {what} at batch 1, with "
+        f"{one.throughput.value:.2f} times the throughput at saturation."
     )
-    return f"No gain on this device: {one.engine} {slower}, and {one.throughput.value:.2f} times the throughput is reached."

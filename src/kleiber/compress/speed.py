@@ -40,6 +40,8 @@ class Measuring(Document):
     block_s: float = Field(default=0.05, gt=0)
     """About how long a turn lasts."""
     max_batch: int = Field(default=256, ge=1)
+    is_brief: bool = Field(default=False, strict=True)
+    """Whether of language models only decoding is timed, where an engine decodes."""
     has_memory: bool = Field(default=True, strict=True)
     """Whether peak memory is measured, in a fresh process for each model and engine."""
 
@@ -92,6 +94,8 @@ def measured_speeds(
                 (*speeds.ratios, _ratio(*pair)),
                 speeds.left_out,
             )
+            if measuring.is_brief:
+                break
     return speeds
 
 

@@ -135,6 +135,7 @@ class Scout:
             num_rounds=min(5, asked.measuring.num_rounds),
             block_s=min(0.02, asked.measuring.block_s),
             max_batch=1,
+            is_brief=True,
             has_memory=False,
         )
         original = self.bench.original.subject
