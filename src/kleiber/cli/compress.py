@@ -84,6 +84,17 @@ def compress(
         str,
         typer.Option("--calibration", metavar="SAMPLES", help="Of the training split, that steps look at."),
     ] = "128",
+    tries: Annotated[
+        str, typer.Option("--tries", metavar="WHOLE", help="Pipelines that a search tries at most.")
+    ] = "16",
+    budget: Annotated[
+        str,
+        typer.Option(
+            "--budget",
+            metavar="PART",
+            help="Tokens that all tries of a search train on, as a part of what the original was trained on.",
+        ),
+    ] = "0.1",
     seed: Seed = "0",
     fresh: Annotated[
         bool, typer.Option("--fresh", help="Forget what stands in the folder and start again.")
@@ -128,9 +139,13 @@ def compress(
     if typed:
         receipt = run_steps(source, typed, folder, asked=asked, on_progress=tell)
     else:
-        from kleiber.compress.search import search
+        from kleiber.compress.search import SearchSettings, search
 
-        receipt = search(source, folder, asked=asked, on_progress=tell)
+        settings = SearchSettings(
+            max_tries=parse_whole(tries, "--tries", EXAMPLE, minimum=1),
+            budget_frac=parse_positive(budget, "--budget", EXAMPLE, example="0.1"),
+        )
+        receipt = search(source, folder, asked=asked, settings=settings, on_progress=tell)
     print_receipt(out, receipt)
     out.say(f"\n{folder}/model holds the model; {folder}/receipt.json the receipt.")
     out.document(receipt.model_dump(mode="json") | {"folder": str(folder)})
