@@ -109,7 +109,9 @@ def cut_document(passage: Passage, num_chars: int) -> list[Passage]:
     if 0 < passage.num_chars <= num_chars:
         return [passage]
     texts = _cut(blocks_of(passage.content), num_chars)
-    contents = passage.content.cut(texts) if isinstance(passage.content, Span) else texts
+    contents: Iterable[str | Span] = texts
+    if isinstance(passage.content, Span):
+        contents = passage.content.cut(texts)
     return [Passage(passage.document, content, part) for part, content in enumerate(contents)]
 
 
