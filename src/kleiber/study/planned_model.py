@@ -137,7 +137,7 @@ def _planned_recipe(asked: Asked) -> Recipe:
     if not _is_recipe(asked.text):
         recipe = size_recipe(asked.text, asked.inputs).with_values(early)
     else:
-        recipe = read_recipe(Path(asked.text)).with_values(early)
+        recipe = _with_donor(read_recipe(Path(asked.text)).with_values(early))
         shape = as_typed(asked.inputs, shape_of(recipe))
         recipe = recipe.with_shape(shape) if asked.inputs else of_data(recipe)
     for key, option, value in (
@@ -155,6 +155,15 @@ def _planned_recipe(asked: Asked) -> Recipe:
             )
         late.insert(0, f"data.{key}={value}" if seen is None else f"data.shape.{key}={value}")
     return recipe.with_values(late)
+
+
+def _with_donor(recipe: Recipe) -> Recipe:
+    """Return a recipe that goes on from a model with that model."""
+    if recipe.recover is None:
+        return recipe
+    from kleiber.train.recover.filled import with_donor  # noqa: PLC0415 - imports torch, which others are planned without
+
+    return with_donor(recipe)
 
 
 def default_usage(asked: Asked, place: Place, *, context: int) -> Usage:
