@@ -103,3 +103,9 @@ def test_other_samples_are_refused():
 def test_a_hopeless_loss_is_still_a_number():
     perplexity, _ = quality_changes("lm", scores([1.0, 1.0]), scores([2000.0, 2000.0]), engine="torch")
     assert math.isfinite(perplexity.ratio.value)
+
+
+def test_resamples_are_weighted_too():
+    # Whatever is drawn, the mean of a constant is that constant.
+    _, drawn_SV = paired_means(np.full((3, 1), 7.0), np.array([1.0, 5.0, 20.0]))
+    assert drawn_SV == pytest.approx(7.0)
