@@ -91,7 +91,7 @@ def main() -> None:
     )
 
 
-def report(predictors, original, threads: int, rounds: int, max_batch: int, arrays) -> None:
+def report(predictors, original, arrays, *, threads: int, rounds: int, max_batch: int) -> None:
     """Print the table."""
     subject, split = original.subject, original.split
     before = original.scores("torch")
