@@ -29,7 +29,7 @@ LLAMA = {
     "model_type": "llama",
     "hidden_size": 32,
     "intermediate_size": 64,
-    "num_hidden_layers": 2,
+    "num_hidden_layers": 1,
     "num_attention_heads": 4,
     "num_key_value_heads": 2,
     "vocab_size": VOCAB,
@@ -105,7 +105,7 @@ def test_a_model_of_transformers_is_as_it_was_after_a_step(llama: FamilyModule) 
 
 def gpt_like() -> GPTSpec:
     """Sizes of a cache for the llama."""
-    size = {"depth": 2, "width": 32, "num_heads": 4, "num_kv_heads": 2, "head_dim": 8}
+    size = {"depth": 1, "width": 32, "num_heads": 4, "num_kv_heads": 2, "head_dim": 8}
     return GPTSpec.from_dial(size, vocab_size=VOCAB, context=CONTEXT)
 
 
@@ -161,6 +161,15 @@ def test_openvino_keeps_its_state(gpt: FamilyModule, monkeypatch: pytest.MonkeyP
     assert decoder.notes == (
         "openvino keeps keys and values as computed: it does not see attention over a cache in this model.",
     )
+
+
+def test_openvino_decodes_a_model_of_transformers(llama: FamilyModule) -> None:
+    pytest.importorskip("openvino")
+    decoder = open_decoder("openvino", llama, num_threads=1)
+    assert (decoder.engine, decoder.precision, decoder.notes) == ("openvino", "fp32", ())
+    expected = full_logits(llama)
+    said = [decoder.prefill(TOKENS[:, :10]), *(decoder.decode(TOKENS[:, index]) for index in range(10, 16))]
+    assert np.abs(np.stack(said, 1) - expected[:, 9:16]).max() < 2e-5
 
 
 def test_what_a_decoder_refuses(gpt: FamilyModule) -> None:

@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kleiber.errors import KleiberError, UsageError
+from kleiber.infer.engines import EngineName
 from kleiber.infer.measure import (
     DecodeWork,
     EngineFigures,
@@ -23,6 +24,8 @@ from kleiber.infer.measure.ratio import median_estimate, ratio_estimate
 from kleiber.infer.measure.turns import in_turns, num_calls_for, saturation_batch
 from kleiber.models import build
 from kleiber.models.gpt import GPTSpec
+from kleiber.models.mlp import MLPSpec
+from kleiber.runs import DataShape
 
 SPEC = GPTSpec.from_dial({"depth": 2, "width": 32}, vocab_size=300, context=32)
 TOKENS = np.random.default_rng(0).integers(0, 300, (2, 32))
@@ -208,6 +211,24 @@ def test_a_staged_model_says_what_the_module_says(tmp_path: Path) -> None:
     said = works[0]._predictor(TOKENS)
     assert np.allclose(said, module(torch.from_numpy(TOKENS)).detach().numpy(), atol=1e-6)
     assert works[1].turn(2)(3) > 0
+
+
+@pytest.mark.parametrize("engine", ["onnxruntime", "openvino"])
+def test_a_model_staged_for_an_engine_says_what_the_module_says(engine: EngineName, tmp_path: Path) -> None:
+    pytest.importorskip(engine)
+    shape = DataShape(inputs="features", num_features=6, num_outputs=3)
+    spec = MLPSpec.of_size({"depth": 1, "width": 4}, shape)
+    module, inputs = (
+        build(spec, seed=0).eval(),
+        np.random.default_rng(0).normal(size=(2, 6)).astype(np.float32),
+    )
+    staged = staged_forward(engine, tmp_path, module, spec, [inputs], num_threads=1)
+    work = Opening.model_validate_json(staged.model_dump_json()).open()
+    assert (work.engine, work.workload, work.precision, work.notes) == (engine, "forward", "fp32", ())
+    assert staged.packages == (engine,)
+    said = work._predictor(inputs)
+    assert np.allclose(said, module(torch.from_numpy(inputs)).detach().numpy(), atol=1e-6)
+    assert work.turn(3)(2) > 0
 
 
 def test_what_cannot_be_measured() -> None:
