@@ -118,9 +118,14 @@ def test_the_same_command_returns_the_receipt_and_another_is_refused(trained, co
     with pytest.raises(RecipeError, match="holds a compression of another model, with other steps"):
         compress(trained, STEPS[:1], folder, asked=asked(max_bytes="50%"))
     with pytest.raises(
-        RecipeError, match="holds a training run, and a compression needs a folder of its own"
+        RecipeError,
+        match="holds the model that is to be compressed, and a compression needs a folder of its own",
     ):
         compress(trained, STEPS, trained, asked=asked())
+    with pytest.raises(
+        RecipeError, match="holds a training run, and a compression needs a folder of its own"
+    ):
+        compress(folder, [parse_step("recover:steps=1")], trained, asked=asked())
 
 
 @pytest.mark.parametrize("cut", ["model", "ledger.jsonl", "record.json", "receipt.json"])

@@ -9,9 +9,13 @@ import typer
 
 from kleiber.cli.options import Json, Seed, parse_positive, parse_whole
 from kleiber.cli.output import Output
+from kleiber.errors import UsageError
 
 if TYPE_CHECKING:
+    from kleiber.compress import SearchSettings
     from kleiber.compress.asked import Asked
+    from kleiber.compress.steps import AnyStep
+    from kleiber.infer.engines import EngineName
 
 __all__ = ["EXAMPLE", "compress"]
 
@@ -124,13 +128,16 @@ def compress(
         parse_whole(calibration, "--calibration", EXAMPLE, minimum=1),
         parse_whole(seed, "--seed", EXAMPLE),
     )
-    folder = output or source.with_name(f"{source.name}-small")
     from kleiber.cli.receipt_table import print_receipt
     from kleiber.compress import compress as run_steps
-    from kleiber.compress import forget, parse_step
+    from kleiber.compress import forget, parse_step, search
 
     typed = [parse_step(step) for step in steps or ()]
-    if fresh:
+    settings = _settings(source, typed, tries, budget)
+    folder = _folder(source, typed, output)
+    if fresh and (
+        typed or asked.gate.bounds
+    ):  # a search without a bound is refused, and takes nothing with it
         forget(folder)
 
     def tell(stage: str) -> None:
@@ -139,27 +146,62 @@ def compress(
     if typed:
         receipt = run_steps(source, typed, folder, asked=asked, on_progress=tell)
     else:
-        from kleiber.compress.search import SearchSettings, search
-
-        settings = SearchSettings(
-            max_tries=parse_whole(tries, "--tries", EXAMPLE, minimum=1),
-            budget_frac=parse_positive(budget, "--budget", EXAMPLE, example="0.1"),
-        )
         receipt = search(source, folder, asked=asked, settings=settings, on_progress=tell)
     print_receipt(out, receipt)
     out.say(f"\n{folder}/model holds the model; {folder}/receipt.json the receipt.")
     out.document(receipt.model_dump(mode="json") | {"folder": str(folder)})
 
 
+def _settings(source: Path, steps: list[AnyStep], tries: str, budget: str) -> SearchSettings:
+    from kleiber.compress import SearchSettings
+
+    settings = SearchSettings.of(
+        {
+            "max_tries": parse_whole(tries, "--tries", EXAMPLE, minimum=1),
+            "budget_frac": parse_positive(budget, "--budget", EXAMPLE, example="0.1"),
+        },
+        "search",
+        UsageError,
+    )
+    if steps and settings != SearchSettings():
+        raise UsageError(
+            "--tries and --budget are of a search, and steps were given, which are taken as they are.",
+            hint=f"kleiber compress {source} --max-quality-loss 1%",
+        )
+    return settings
+
+
+def _folder(source: Path, steps: list[AnyStep], output: Path | None) -> Path:
+    """Return where the result goes, after all that can be told before anything there is touched."""
+    from kleiber.compress import require_apart, require_sound
+    from kleiber.compress.source import model_folder
+
+    model_folder(source)
+    named = source if source.name not in ("", "..") else source.resolve()
+    folder = output or named.with_name(f"{named.name}-small")
+    require_apart(source, folder)
+    if steps:
+        require_sound(steps)
+    return folder
+
+
 def _asked(
-    recipe: Path | None, bounds: dict[str, str | float | None], engine: str, samples: int, seed: int
+    recipe: Path | None,
+    bounds: dict[str, str | float | None],
+    engine: EngineName | Literal["auto"],
+    samples: int,
+    seed: int,
 ) -> Asked:
     from kleiber.compress.asked import Asked
     from kleiber.compress.gate import Gate
-    from kleiber.compress.speed import Measuring
+    from kleiber.compress.speed import Measuring, require_engine
     from kleiber.runs import read_recipe
 
-    measuring = Measuring() if engine == "auto" else Measuring.model_validate({"engines": (engine,)})
+    if engine == "auto":
+        measuring = Measuring()
+    else:
+        require_engine(engine)
+        measuring = Measuring(engines=(engine,))
     return Asked(
         gate=Gate.typed(**bounds),
         measuring=measuring,

@@ -32,6 +32,7 @@ def print_receipt(out: Output, receipt: Receipt) -> None:
             [[one.name, one.asked, f"{one.got:.4g} {one.unit}", _MARKS[one.is_met]] for one in receipt.gate],
         )
     notes = [note for step in receipt.steps for note in step.notes]
+    notes += receipt.calibration.notes
     for sentence in dict.fromkeys((*receipt.says, *notes, *_precisions(receipt))):
         out.say(f"- {sentence}")
     for left in receipt.left_out:

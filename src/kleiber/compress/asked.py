@@ -14,7 +14,10 @@ from kleiber.errors import RecipeError
 from kleiber.runs import Document, Recipe, RunFolder, hash_of
 from kleiber.runs.receipt import Receipt
 
-__all__ = ["Asked", "known_receipt", "require_compression"]
+__all__ = ["TRIES", "Asked", "known_receipt", "require_apart", "require_compression"]
+
+TRIES = "tries"
+"""Folder of what was tried: each step's model, and measurements."""
 
 
 class Asked(Document):
@@ -42,8 +45,22 @@ class Asked(Document):
         return hash_of([model_hash(model_folder(source)), self.model_dump(mode="json"), pipeline])
 
 
+def require_apart(source: Path, folder: Path) -> None:
+    """Refuse to write over the model that is compressed.
+
+    Raises:
+        RecipeError: It is in the folder of the compression.
+    """
+    place, own = source.resolve(), folder.resolve()
+    if place == own or any(place.is_relative_to(one) for one in (RunFolder(own).model_path, own / TRIES)):
+        raise RecipeError(
+            f"{folder} holds the model that is to be compressed, and a compression needs a folder of its own.",
+            hint=f"-o {folder}-small",
+        )
+
+
 def require_compression(run: RunFolder) -> None:
-    """Refuse the folder of a training run.
+    """Refuse the folder of a training run, and one that holds files that a compression would write over.
 
     Raises:
         RecipeError: It is one.
@@ -53,6 +70,14 @@ def require_compression(run: RunFolder) -> None:
             f"{run.path} holds a training run, and a compression needs a folder of its own.",
             hint=f"-o {run.path}-small",
         )
+    written = (run.model_path, run.recipe_path, run.ledger_path, run.receipt_path)
+    if not run.exists() and not (run.path / TRIES).is_dir():
+        for path in written:
+            if path.exists():
+                raise RecipeError(
+                    f"{path} would be written over, and no compression has written it.",
+                    hint=f"-o {run.path}-small",
+                )
 
 
 def known_receipt(folder: Path, asked_hash: str) -> Receipt | None:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from kleiber.compress.asked import Asked
+from kleiber.compress.asked import TRIES, Asked
 from kleiber.compress.calibration import Calibration
 from kleiber.compress.gate import judge
 from kleiber.compress.pipeline import StepDone, run_steps
@@ -20,9 +20,6 @@ from kleiber.runs import Lineage, Recipe, RunFolder, hash_of
 from kleiber.runs.receipt import Receipt
 
 __all__ = ["TRIES", "Attempt", "Bench", "open_original"]
-
-TRIES = "tries"
-"""Folder of what was tried: each step's model, and measurements."""
 
 
 @dataclass(frozen=True)

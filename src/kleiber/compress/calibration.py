@@ -60,7 +60,7 @@ def calibration_of(
         raise DataError(
             f"'{data.meta.source}' has no training samples to calibrate on.",
             got=num_found,
-            hint="--data SOURCE   with samples of the kind that the model was trained on",
+            hint="--recipe recipe.yaml   with data of the kind that the model was trained on",
         )
     taken = min(num_samples, num_found)
     batches = _first(data, taken, cursor=seed * num_found)
@@ -94,7 +94,7 @@ def _require_kind(data: Data, shape: DataShape) -> None:
     if found.inputs != shape.inputs:
         raise DataError(
             f"calibration data must be {shape.inputs}, which the model reads; '{data.meta.source}' holds {found.inputs}.",
-            hint="--data SOURCE   as the model was trained on",
+            hint="--recipe recipe.yaml   with data as the model was trained on",
         )
     for size in ("channels", "height", "width", "num_features"):
         if getattr(found, size) != getattr(shape, size):

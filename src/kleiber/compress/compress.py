@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from kleiber.compress.asked import Asked, known_receipt
+from kleiber.compress.asked import Asked, known_receipt, require_apart
 from kleiber.compress.attempt import Bench, open_original
 from kleiber.compress.calibration import calibration_of
 from kleiber.compress.gate import refusal, require_judgeable
+from kleiber.compress.order import require_sound
 from kleiber.compress.publish import publish
 from kleiber.compress.steps import AnyStep, typed_step
-from kleiber.errors import RecipeError
 from kleiber.runs import now
 from kleiber.runs.receipt import Receipt
 from kleiber.train.lock import exclusive
@@ -42,14 +42,12 @@ def compress(
         GateError: The result misses a bound; nothing but `tries/` is written.
         RecipeError: A step does not go with the model or with the steps before it, or the folder holds something else.
         DataError: Data for calibration is missing or of the wrong kind.
-        RunFolderError: There is no model at the source.
+        RunFolderError: There is no model at the source, or a teacher is none.
         UsageError: A weight is not finite, or the gate asks for what this model has not.
         StorageError: The disk refused.
     """
-    if not steps:
-        raise RecipeError(
-            "a compression takes one step or more.", got=[], hint="kleiber compress runs/NAME quantize:bits=8"
-        )
+    require_sound(steps)
+    require_apart(source, folder)
     asked, started_at = asked or Asked(), now()
     tell = on_progress or (lambda _: None)
     asked_hash = asked.hash_with(source, [typed_step(step) for step in steps])

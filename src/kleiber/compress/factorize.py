@@ -175,7 +175,10 @@ def _require_plain(forms: Forms, layers: Sequence[Layer]) -> None:
         if form is None:
             continue
         if isinstance(form, Masked):
-            what, why = "has zeros that are to stay, and a product of two factors has none", "or prune alone"
+            what, why = (
+                "has zeros that are to stay, and a product of two factors has none",
+                "prune or factorize, not both",
+            )
         elif isinstance(form, LowRank):
             what, why = "is in two factors already", "once, with a smaller ratio"
         else:

@@ -49,6 +49,8 @@ class Gate(Document):
         ('max_bytes', 'min_speedup')
     """
 
+    help_line = "--max-quality-loss 1%   --max-bytes 25%   --max-latency-ms 20"
+
     max_quality_loss: str | None = None
     """`1%` of the main measure (perplexity, accuracy, recall, the loss of values), or `1pt` of a measure that is a share."""
     max_bytes: str | None = None

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import torch
 
-from kleiber.compress.asked import require_compression
-from kleiber.compress.attempt import TRIES, Attempt
+from kleiber.compress.asked import TRIES, require_compression
+from kleiber.compress.attempt import Attempt
 from kleiber.runs import LedgerEntry, Record, RunFolder, environment, hash_of, now, write_ledger
 from kleiber.runs.files import storage_errors, write_folder
 from kleiber.runs.receipt import Receipt

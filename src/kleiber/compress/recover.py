@@ -126,8 +126,13 @@ class Recover(Document):
             notes=tuple(dict.fromkeys((*subject.notes, *said, _says(record.recipe)))),
         )
 
+    @property
+    def learns_from_original(self) -> bool:
+        """Whether its teacher is the model that came in at first."""
+        return self.teacher == _ORIGINAL
+
     def _teacher(self, original: Path | None) -> str | None:
-        if self.teacher != _ORIGINAL:
+        if not self.learns_from_original:
             return self.teacher
         if original is None:
             raise RecipeError(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ from kleiber.models.family import FamilyModule
 from kleiber.models.file.named import is_module, name_asked, name_module, split_module
 from kleiber.models.file.spec import FileSpec
 from kleiber.models.hf.spec import HFSpec
-from kleiber.models.stored import read_forms
+from kleiber.models.stored import read_activations, read_forms
 from kleiber.runs import ModelRecipe, Recipe, RunFolder
 from kleiber.tasks import task_of
 
@@ -68,14 +69,14 @@ def open_source(
     require_finite(loaded, weights or model_folder(Path(source)))
     asked = asked.model_copy(update={"model": ModelRecipe(**size_of(spec))})
     _require_fit(spec, asked, source)
-    return Subject(
-        module=loaded.eval(),
-        spec=spec,
-        recipe=asked,
-        data=data,
-        task=task_of(asked.task, data.meta),
-        forms=read_forms(model_folder(Path(source)), loaded) if weights is None else {},
+    subject = Subject(
+        module=loaded.eval(), spec=spec, recipe=asked, data=data, task=task_of(asked.task, data.meta)
     )
+    if weights is not None:
+        return subject
+    folder = model_folder(Path(source))
+    forms = read_forms(folder, loaded)
+    return dataclasses.replace(subject, forms=forms).with_activations(read_activations(folder))
 
 
 def model_folder(source: Path) -> Path:

@@ -19,10 +19,18 @@ from kleiber.data import Batch, Split
 from kleiber.errors import KleiberError
 from kleiber.infer.engines import ENGINES, EngineName
 from kleiber.infer.measure import EngineFigures, Opening, measure, staged_decode, staged_forward
+from kleiber.infer.sessions import require
 from kleiber.runs import Document, Estimate
 from kleiber.runs.receipt import EngineRatio, EngineSide, LeftOut, WorkloadName
 
-__all__ = ["Measuring", "Speeds", "first_batch", "measured_speeds", "ranges_of"]
+__all__ = ["Measuring", "Speeds", "first_batch", "measured_speeds", "ranges_of", "require_engine"]
+
+_PACKAGES: dict[EngineName, tuple[str, tuple[str, ...]]] = {
+    "torch": ("", ()),
+    "onnxruntime": ("onnx", ("onnxruntime", "onnxscript")),
+    "openvino": ("openvino", ("openvino", "onnxscript")),
+}
+"""Extra and packages of each engine: a graph is exported before it runs."""
 
 _SAMPLES = 32
 """Of real inputs that engines are given; repeated where a batch is larger."""
@@ -54,6 +62,17 @@ class Speeds:
     after: tuple[EngineSide, ...] = ()
     ratios: tuple[EngineRatio, ...] = ()
     left_out: tuple[LeftOut, ...] = field(default=())
+
+
+def require_engine(engine: EngineName) -> None:
+    """Refuse an engine that was asked for by name and is not installed.
+
+    Raises:
+        MissingExtraError: It is not.
+    """
+    extra, packages = _PACKAGES[engine]
+    for package in packages:
+        require(package, extra, f"The engine {engine}")
 
 
 def measured_speeds(

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from kleiber.data import Data
 from kleiber.models import Spec
 from kleiber.models.family import FamilyModule
-from kleiber.models.stored import Forms
+from kleiber.models.stored import Activations, Forms
 from kleiber.runs import Recipe
 from kleiber.tasks import Task
 
@@ -43,3 +44,21 @@ class Subject:
     """Of the keys and values that a decoder keeps; None keeps them as computed."""
     notes: tuple[str, ...] = ()
     """What a reader of the receipt should know, a sentence each: layers that were kept as they are, and why."""
+
+    @property
+    def activations(self) -> Activations:
+        """How numbers that are no weights are held, as a folder keeps it."""
+        return Activations(
+            input_ranges={name: (seen.low, seen.high) for name, seen in self.input_ranges.items()},
+            has_dynamic_inputs=self.has_dynamic_inputs,
+            cache_bits=self.cache_bits,
+        )
+
+    def with_activations(self, held: Activations) -> Subject:
+        """Return it with what a folder kept of numbers that are no weights."""
+        return dataclasses.replace(
+            self,
+            input_ranges={name: InputRange(low, high) for name, (low, high) in held.input_ranges.items()},
+            has_dynamic_inputs=held.has_dynamic_inputs,
+            cache_bits=held.cache_bits,
+        )

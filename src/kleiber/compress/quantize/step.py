@@ -49,6 +49,8 @@ _Names = Annotated[tuple[str, ...], BeforeValidator(_listed)]
 class Quantize(Document):
     """Weights in 2 to 8 bits; inputs of layers and a decoder's cache in 8, where asked."""
 
+    help_line = "quantize:bits=8   or quantize:bits=4,group_size=128,method=gptq"
+
     name: Literal["quantize"] = "quantize"
     """As it is typed."""
     bits: _Bits | None = None

@@ -37,6 +37,8 @@ class Shrink(Document):
         Muralidharan et al. 2024, arXiv:2407.14679; blocks: Men et al. 2024, arXiv:2403.03853.
     """
 
+    help_line = "shrink:params=0.5   or shrink:macs=0.5"
+
     name: Literal["shrink"] = "shrink"
     params: _Part | None = None
     """Part of the parameters that is left at most."""
