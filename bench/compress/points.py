@@ -16,7 +16,7 @@ from kleiber.compress.asked import Asked
 from kleiber.compress.attempt import Bench, open_original
 from kleiber.compress.calibration import calibration_of
 from kleiber.compress.steps import parse_step
-from kleiber.errors import KleiberError
+from kleiber.errors import Interrupted, KleiberError
 from kleiber.models.stored import stored_bytes
 from kleiber.runs import read_recipe
 
@@ -51,6 +51,8 @@ def measure(source: Path, folder: Path, lines: list[str], recipe: Path | None) -
         began = time.perf_counter()
         try:
             attempt = bench.done([parse_step(step) for step in line.split()])
+        except Interrupted:
+            raise
         except KleiberError as error:
             print(f"{line}: {error.message}", flush=True)
             continue
