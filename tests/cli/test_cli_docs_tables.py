@@ -66,7 +66,10 @@ def test_a_row_of_families(row, tmp_path):
     saved = [name for name, other in ARCHITECTURES.items() if other == family]
     assert quoted(row[3]) == [name for name in saved if not name.startswith("Kleiber")]
     assert ("own layout" in row[3]) == any(name.startswith("Kleiber") for name in saved)
-    if family == "hf":
+    if family == "file":
+        (tmp_path / "net.py").write_text("from torch import nn\n\n\nclass Net(nn.Identity):\n    pass\n")
+        assert readable("file", {"path": str(tmp_path / "net.py"), "name": "Net"}) == set(row[1].split(", "))
+    elif family == "hf":
         assert set().union(*(readable("hf", {"path": str(path)}) for path in configs(tmp_path))) == set(
             row[1].split(", ")
         )

@@ -82,6 +82,7 @@ CASES: dict[str, Case] = {
     ),
     "seq2seq": Case(("family=seq2seq", "depth=1", "width=32", "dropout=0.1"), PAIRS),
     "dual": Case(("family=dual", "depth=1", "width=32", "patch_size=4"), CAPTIONS, num_steps=36, lr=0.003),
+    "file": Case(("family=file", "path={net}", "name=Net", "init={{width: 24}}"), DIGITS),
     "hf": Case(("family=hf", "path={bert}"), REVIEWS, num_steps=24, lr=0.003),
 }
 
@@ -115,7 +116,16 @@ def files(tmp_path_factory, small_text):
         "pairs": folder / "pairs.tsv",
         "series": folder / "series.csv",
         "bert": tiny_bert(folder / "bert"),
+        "net": brought_net(folder / "net.py"),
     }
+
+
+def brought_net(path):
+    path.write_text(
+        "from torch import nn\n\n\nclass Net(nn.Sequential):\n    def __init__(self, width):\n"
+        "        super().__init__(nn.Flatten(), nn.Linear(64, width), nn.ReLU(), nn.Linear(width, 10))\n"
+    )
+    return path
 
 
 def tiny_bert(folder):
