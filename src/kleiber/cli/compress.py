@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -24,9 +25,9 @@ EXAMPLE = "kleiber compress runs/small shrink:params=0.5 recover:frac=0.05 quant
 
 def compress(
     source: Annotated[
-        Path,
+        str,
         typer.Argument(
-            help="A run, or a folder in the Hugging Face layout with --recipe to say task and data."
+            help="A run; or, with --recipe to say task and data, a folder in the Hugging Face layout or my_model.py:Net."
         ),
     ],
     steps: Annotated[
@@ -48,6 +49,22 @@ def compress(
         Path | None,
         typer.Option(
             "--recipe", metavar="FILE", help="Task and data, where the source is no run or others are meant."
+        ),
+    ] = None,
+    weights: Annotated[
+        Path | None,
+        typer.Option(
+            "--weights", metavar="FILE", help="Of my_model.py:Net: a state dict, .safetensors or .npz."
+        ),
+    ] = None,
+    init: Annotated[
+        str | None,
+        typer.Option("--init", metavar="JSON", help="What my_model.py:Net is called with, by name."),
+    ] = None,
+    module: Annotated[
+        str | None,
+        typer.Option(
+            "--module", metavar="FILE:CLASS", help="The code of a source that was made from my_model.py:Net."
         ),
     ] = None,
     max_quality_loss: Annotated[
@@ -134,7 +151,8 @@ def compress(
 
     typed = [parse_step(step) for step in steps or ()]
     settings = _settings(source, typed, tries, budget)
-    folder = _folder(source, typed, output)
+    place = _source(source, output, asked, weights=weights, init=init, module=module)
+    folder = _folder(place, typed, output)
     if fresh and (
         typed or asked.gate.bounds
     ):  # a search without a bound is refused, and takes nothing with it
@@ -144,15 +162,63 @@ def compress(
         out.say(f"{stage} ...")
 
     if typed:
-        receipt = run_steps(source, typed, folder, asked=asked, on_progress=tell)
+        receipt = run_steps(place, typed, folder, asked=asked, on_progress=tell)
     else:
-        receipt = search(source, folder, asked=asked, settings=settings, on_progress=tell)
+        receipt = search(place, folder, asked=asked, settings=settings, on_progress=tell)
     print_receipt(out, receipt)
     out.say(f"\n{folder}/model holds the model; {folder}/receipt.json the receipt.")
     out.document(receipt.model_dump(mode="json") | {"folder": str(folder)})
 
 
-def _settings(source: Path, steps: list[AnyStep], tries: str, budget: str) -> SearchSettings:
+def _source(
+    source: str,
+    output: Path | None,
+    asked: Asked,
+    *,
+    weights: Path | None,
+    init: str | None,
+    module: str | None,
+) -> Path:
+    """Return the folder of the original: a module in a file is written as one, beside what will be made of it."""
+    from kleiber.models.file.named import is_module, name_module, split_module
+
+    if module is not None:
+        name_module(*split_module(module))
+    if not is_module(source):
+        for option, given in (("--weights", weights), ("--init", init)):
+            if given is not None:
+                raise UsageError(
+                    f"{option} is for a module in a file, and {source} is a folder.",
+                    hint=f"my_model.py:Net {option} ...",
+                )
+        return Path(source)
+    if weights is None or asked.recipe is None:
+        raise UsageError(
+            f"{source} is a module without weights, task and data: they must be said.",
+            hint=f"kleiber compress {source} --weights net.safetensors --recipe recipe.yaml quantize:bits=8",
+        )
+    from kleiber.compress.brought import bring
+
+    path, name = split_module(source)
+    place = (
+        Path("runs") / f"{Path(path).stem}-{name}"
+        if output is None
+        else output.with_name(f"{output.name}-original")
+    )
+    return bring(source, place, asked.recipe, weights=weights, init=_arguments(init))
+
+
+def _arguments(init: str | None) -> dict[str, object]:
+    try:
+        found = json.loads(init or "{}")
+    except ValueError:
+        found = None
+    if not isinstance(found, dict):
+        raise UsageError("--init takes a mapping in JSON.", got=init, hint="""--init '{"width": 24}'""")
+    return found
+
+
+def _settings(source: str, steps: list[AnyStep], tries: str, budget: str) -> SearchSettings:
     from kleiber.compress import SearchSettings
 
     settings = SearchSettings.of(
