@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: demo test check bench bench-cost bench-training docs format clean
+.PHONY: demo test check bench bench-cost bench-training bench-compress docs format clean
 
 demo: $(STAMP)
 	$(BIN)/kleiber demo
@@ -42,6 +42,16 @@ bench-training: $(STAMP)
 ifdef DATA
 	mkdir -p build/recipes && ln -sfn $(abspath $(DATA)) build/recipes/data
 	cd build/recipes && $(abspath $(BIN))/python $(abspath bench/recipes.py)
+endif
+
+# Methods of compression side by side on a trained and a published language model: two hours. Nothing else may run beside it.
+bench-compress: $(STAMP)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev,bench]'
+ifdef DATA
+	mkdir -p build/compress && ln -sfn $(abspath $(DATA)) build/compress/data
+	cd build/compress && $(abspath $(BIN))/python $(abspath bench/compress/language.py)
+else
+	@echo "make bench-compress DATA=folder   wants the texts and models of public data"
 endif
 
 docs: $(STAMP)

@@ -1,0 +1,42 @@
+"""Language models through every method, side by side: quality with paired intervals and bytes; originals are trained where they are missing.
+
+cd build/compress && python bench/compress/language.py      # where data/ is, two hours on two quiet cores
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+HERE = Path(__file__).parent
+HALF = "shrink:heads=2,mlp_width=232"
+NARROWER = "shrink:heads=3,mlp_width=400"
+LEARN = "recover:frac=0.2,lr=0.003"
+LINES = (
+    HALF,
+    f"{HALF} {LEARN}",
+    f"{HALF} {LEARN} quantize:bits=4,group_size=128,method=gptq,embedding_bits=4,head_bits=4",
+    f"{NARROWER} {LEARN}",
+    f"{NARROWER} {LEARN} quantize:bits=3,group_size=128,method=gptq,embedding_bits=4,head_bits=4",
+)
+SETS = ("int8", "int4", "int3", "int3-recovered", "half", "half-recovered", "2:4", "2:4-recovered")
+
+
+def run(*arguments: object) -> None:
+    subprocess.run([sys.executable, *map(str, arguments)], check=True)
+
+
+def main() -> None:
+    for name in ("gpt-novels-6m", "gpt-novels-3m"):
+        run("-m", "kleiber", "train", HERE / f"{name}.yaml", "-o", f"runs/{name}")
+    stories = Path("originals/stories260k")
+    if not (stories / "own_samples.txt").exists():
+        run(HERE / "stories260k.py", "data/models/stories260K", stories)
+    points = HERE / "points.py"
+    run(points, "runs/gpt-novels-6m", "points/gpt-novels-6m", "--sets", *SETS, "--lines", *LINES)
+    run(points, stories, "points/stories260k", "--recipe", HERE / "stories260k.yaml", "--sets", *SETS)
+
+
+if __name__ == "__main__":
+    main()
