@@ -12,7 +12,7 @@ import pytest
 
 from kleiber.cli.main import main
 
-# The tests of docs/training.md find training_page here.
+# The tests of pages find training_page and its like here.
 sys.path.insert(0, str(Path(__file__).parent))
 
 

@@ -78,3 +78,16 @@ def test_what_a_module_needs_is_told(
     assert main(["compress", *arguments]) == 2
     assert message in capsys.readouterr().err
     assert not (place / "runs").exists()
+
+
+@pytest.mark.parametrize("name", ["record.json", "thesis/chapter.txt", "notes.txt"])
+def test_what_stands_where_the_original_goes_is_not_lost(
+    place: Path, capsys: pytest.CaptureFixture[str], name: str
+) -> None:
+    path = place / "runs" / "net-Net" / name
+    path.parent.mkdir(parents=True)
+    path.write_text("years of work")
+    assert main(["compress", *ARGUMENTS, "--recipe", "recipe.yaml"]) == 2
+    message = "runs/net-Net is where the module would be written as a model, and it holds something else."
+    assert message in capsys.readouterr().err
+    assert path.read_text() == "years of work"

@@ -6,7 +6,6 @@ import csv
 import re
 import shlex
 import shutil
-from dataclasses import dataclass, field
 from itertools import product
 from pathlib import Path
 
@@ -17,42 +16,13 @@ import yaml
 from PIL import Image
 from sklearn.datasets import load_breast_cancer, load_digits
 from training_page import BLOCKS, PAGE, ROOT, quoted, tables
+from typed_blocks import skeleton, steps_of
 
 SMALL = (
     "train.num_steps=2", "train.stop={}", "train.batch_size=4", "train.schedule.warmup_steps=1", "train.log_every=1",
     "parallel.num_threads=1",
 )  # fmt: skip
 """What makes a recipe of the page small."""
-
-
-@dataclass
-class Step:
-    """A line that somebody types, and what stands below it."""
-
-    line: str
-    below: list[str] = field(default_factory=list)
-
-
-def steps_of(block: str) -> list[Step]:
-    """Return the lines of a block that begin with `$`; a loop is taken apart."""
-    steps: list[Step] = []
-    for line in block.splitlines():
-        if line.startswith("$ "):
-            loop = re.fullmatch(r"for n in (.*?); do (.*); done", line[2:])
-            values, typed = (loop[1].split(), loop[2]) if loop else ([""], line[2:])
-            steps += [Step(typed.replace("$n", value)) for value in values]
-        else:
-            steps[-1].below.append(line)
-    return steps
-
-
-def skeleton(line: str) -> str:
-    """Return a line without its numbers and times."""
-    return re.sub(
-        r"# (?:h|min|s|ms|µs)\b",
-        "#",
-        re.sub(r"-?\d[\d.,]*(?: [KMGT](?= ))?", "#", line).replace("# min #", "#"),
-    )
 
 
 @pytest.fixture

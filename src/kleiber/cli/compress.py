@@ -153,9 +153,8 @@ def compress(
     settings = _settings(source, typed, tries, budget)
     place = _source(source, output, asked, weights=weights, init=init, module=module)
     folder = _folder(place, typed, output)
-    if fresh and (
-        typed or asked.gate.bounds
-    ):  # a search without a bound is refused, and takes nothing with it
+    # A search without a bound is refused, and takes nothing with it.
+    if fresh and (typed or asked.gate.bounds):
         forget(folder)
 
     def tell(stage: str) -> None:

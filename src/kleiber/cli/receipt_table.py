@@ -10,7 +10,7 @@ from kleiber.units import format_bytes, format_count, format_measure, format_sec
 
 if TYPE_CHECKING:
     from kleiber.runs import Estimate
-    from kleiber.runs.receipt import EngineSide, Receipt
+    from kleiber.runs.receipt import BoundReport, EngineSide, Receipt
 
 __all__ = ["print_receipt"]
 
@@ -29,7 +29,7 @@ def print_receipt(out: Output, receipt: Receipt) -> None:
     if receipt.gate:
         out.table(
             ["bound", "asked", "got", ""],
-            [[one.name, one.asked, f"{one.got:.4g} {one.unit}", _MARKS[one.is_met]] for one in receipt.gate],
+            [[one.name, one.asked, _got(one), _MARKS[one.is_met]] for one in receipt.gate],
         )
     notes = [note for step in receipt.steps for note in step.notes]
     notes += receipt.calibration.notes
@@ -81,6 +81,10 @@ def _precisions(receipt: Receipt) -> Iterator[str]:
     for name in dict.fromkeys(one.engine for one in receipt.after.engines):
         own = dict.fromkeys(one.precision for one in receipt.after.engines if one.engine == name)
         yield f"{name} computes in {'; '.join(own)}."
+
+
+def _got(bound: BoundReport) -> str:
+    return format_bytes(bound.got) if bound.unit == "B" else f"{bound.got:.3g} {bound.unit}"
 
 
 def _rate(side: EngineSide) -> str:

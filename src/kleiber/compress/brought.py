@@ -11,6 +11,9 @@ from typing import Any
 from kleiber.compress.kept import write_subject
 from kleiber.compress.source import open_source
 from kleiber.data.corpus import Progress
+from kleiber.errors import RecipeError
+from kleiber.models import ARCHITECTURES
+from kleiber.models.config_file import read_architecture
 from kleiber.runs import Recipe
 from kleiber.runs.files import storage_errors, write_folder
 
@@ -32,7 +35,7 @@ def bring(
 
     Args:
         source: As `open_source` takes it; the file is run.
-        folder: Holds nothing else; what an earlier call wrote is written anew.
+        folder: Holds nothing else; what an earlier call wrote is written anew, anything else is refused.
         recipe: Task and data.
         weights: A state dict, `.safetensors` or `.npz`.
         init: Arguments of the class or function.
@@ -41,9 +44,26 @@ def bring(
     Raises:
         KleiberError: As `open_source`; or the disk refused.
     """
+    _require_ours(folder)
     subject = open_source(source, recipe, weights=weights, init=init, on_progress=on_progress)
     if folder.exists():
         with storage_errors(folder):
             shutil.rmtree(folder)
     write_folder(folder, partial(write_subject, subject))
     return folder
+
+
+def _require_ours(folder: Path) -> None:
+    """Refuse to write over a folder that an earlier call has not written: a run of that name, or files of the user's.
+
+    Raises:
+        RecipeError: It holds something else.
+    """
+    if not folder.exists():
+        return
+    is_model = (folder / "config.json").is_file() and ARCHITECTURES.get(read_architecture(folder)) == "file"
+    if not is_model or any(path.is_dir() for path in folder.iterdir()):
+        raise RecipeError(
+            f"{folder} is where the module would be written as a model, and it holds something else.",
+            hint="-o FOLDER   another one: the original is written beside it",
+        )
