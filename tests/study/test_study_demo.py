@@ -3,10 +3,13 @@ import json
 import pytest
 
 import kleiber.study.demo as study_demo
+from kleiber.compress.gate import Gate
+from kleiber.compress.speed import Measuring
 from kleiber.cost import Calibration, load_calibration
 from kleiber.errors import ConventionError, RecipeError
 from kleiber.report import write_report
 from kleiber.runs import LedgerEntry, Predicted, RunFolder, read_ledger
+from kleiber.runs.receipt import Receipt
 from kleiber.scaling import Forecast, Law
 from kleiber.study.demo import Prepared, Sample, Verified, run_demo
 from kleiber.study.demo_design import BUDGET_S, MAX_SEED, demo_designs, fit_to_machine
@@ -23,6 +26,9 @@ def small_demo(design, monkeypatch):
     monkeypatch.setattr(
         study_demo, "fit_to_machine", lambda seed, calibration: (design, plan_ladder(design, calibration))
     )
+    quick = Measuring(engines=("torch",), num_rounds=2, block_s=0.002, max_batch=2, has_memory=False)
+    monkeypatch.setattr(study_demo, "MEASURING", quick)
+    monkeypatch.setattr(study_demo, "GATE", Gate(max_quality_loss="5%", max_bytes="50%"))
     return design
 
 
@@ -30,7 +36,7 @@ def test_the_whole_loop(small_demo, tmp_path):
     events = []
     entries = run_demo(tmp_path, on_event=events.append)
     kinds = [type(event) for event in events]
-    order = [Prepared, LadderPlan, Law, Forecast, Verified, Sample]
+    order = [Prepared, LadderPlan, Law, Forecast, Verified, Receipt, Sample]
     assert [kinds.index(kind) for kind in order] == sorted(kinds.index(kind) for kind in order)
 
     target = RunFolder(tmp_path / "target").read_record()
