@@ -19,7 +19,7 @@ from kleiber.compress.asked import Asked
 from kleiber.compress.attempt import Bench, open_original
 from kleiber.compress.calibration import calibration_of
 from kleiber.compress.quality import quality_changes
-from kleiber.compress.speed import first_batch, ranges_of
+from kleiber.compress.speed import first_batch
 from kleiber.compress.steps import parse_step
 from kleiber.compress.uses import inputs_of
 from kleiber.infer.engines import ENGINES, PredictorModule, open_predictor
@@ -72,8 +72,7 @@ def main() -> None:
                 after.module,
                 inputs,
                 forms=after.forms,
-                input_ranges=ranges_of(after),
-                has_dynamic_inputs=after.has_dynamic_inputs,
+                activations=after.activations,
                 num_threads=given.threads,
             )
             predictors[f"ours {line}, {engine}"] = (found, stored_bytes(attempt.model))

@@ -12,7 +12,7 @@ from safetensors.torch import load_file, save_file
 from kleiber.compress.brought import bring
 from kleiber.compress.calibration import Calibration, calibration_of
 from kleiber.compress.kept import read_subject, write_subject
-from kleiber.compress.pipeline import model_hash, run_steps
+from kleiber.compress.pipeline import run_steps
 from kleiber.compress.source import open_source
 from kleiber.compress.steps import parse_step
 from kleiber.compress.subject import Subject
@@ -20,6 +20,7 @@ from kleiber.data.batches import Batch
 from kleiber.errors import RecipeError, RunFolderError, UsageError
 from kleiber.infer.engines import ENGINES, PredictorModule, open_predictor
 from kleiber.infer.measure import Opening, peak_memory_bytes, staged_forward
+from kleiber.models.config_file import model_hash
 from kleiber.models.file import FileSpec, named
 from kleiber.models.file.module import build
 from kleiber.models.stored import LowRank, Masked, Quantized, stored_bytes
@@ -271,7 +272,7 @@ def test_engines_run_it(quantized: Subject, engine: str) -> None:
         quantized.module,
         [x],
         forms=quantized.forms,
-        input_ranges={name: (seen.low, seen.high) for name, seen in quantized.input_ranges.items()},
+        activations=quantized.activations,
         num_threads=1,
     )
     found = quantized.task.evaluate(PredictorModule(predictor), quantized.data).values["accuracy"].value

@@ -182,18 +182,18 @@ def test_both_factors_of_a_low_rank_weight_are_quantized(method: str) -> None:
 def test_static_and_dynamic_inputs() -> None:
     subject, calibration = subject_of("gpt")
     found = Quantize(inputs="static", input_clipping="mse").apply(subject, calibration)
-    assert set(found.input_ranges) == set(found.forms)  # the tied head multiplies as well
-    assert all(one.low <= 0 <= one.high and one.low < one.high for one in found.input_ranges.values())
-    assert not found.has_dynamic_inputs
+    assert set(found.activations.input_ranges) == set(found.forms)  # the tied head multiplies as well
+    assert all(low <= 0 <= high and low < high for low, high in found.activations.input_ranges.values())
+    assert not found.activations.has_dynamic_inputs
     seen = Quantize(inputs="static").apply(*subject_of("resnet"))
-    assert seen.input_ranges["head.weight"].low == 0  # after ReLU
+    assert seen.activations.input_ranges["head.weight"][0] == 0  # after ReLU
     dynamic = Quantize(inputs="dynamic").apply(subject, calibration)
-    assert dynamic.has_dynamic_inputs
-    assert not dynamic.input_ranges
+    assert dynamic.activations.has_dynamic_inputs
+    assert not dynamic.activations.input_ranges
 
 
 def test_the_cache() -> None:
-    assert Quantize(cache_bits=8).apply(*subject_of("gpt")).cache_bits == 8
+    assert Quantize(cache_bits=8).apply(*subject_of("gpt")).activations.cache_bits == 8
     with pytest.raises(
         RecipeError, match=r"cache_bits is of language models.*Got 'a model of classification'"
     ):
@@ -244,7 +244,9 @@ def test_weights_that_are_not_finite_are_named() -> None:
     subject, calibration = subject_of("mlp")
     with torch.no_grad():
         subject.module.get_parameter("layers.1.linear.weight")[0, 0] = torch.nan
-    with pytest.raises(UsageError, match=r"the weight layers\.1\.linear\.weight holds NaN"):
+    with pytest.raises(
+        UsageError, match=r"the weight layers\.1\.linear\.weight holds 1 numbers that are NaN or infinite"
+    ):
         Quantize().apply(subject, calibration)
 
 

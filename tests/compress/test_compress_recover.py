@@ -5,11 +5,11 @@ import torch
 
 from kleiber.compress.calibration import calibration_of
 from kleiber.compress.recover import Recover
-from kleiber.compress.subject import InputRange, Subject
+from kleiber.compress.subject import Subject
 from kleiber.data import open_data
 from kleiber.errors import RecipeError
 from kleiber.models import load
-from kleiber.models.stored import Masked
+from kleiber.models.stored import Activations, Masked
 from kleiber.runs import Recipe, RunFolder
 from kleiber.tasks import task_of
 from kleiber.train import train
@@ -55,7 +55,9 @@ def loss_of(subject):
 
 def test_a_pruned_model_comes_back_with_its_zeros_and_is_not_trained_twice(subject, original, tmp_path):
     before = loss_of(subject)
-    seen = dataclasses.replace(subject, input_ranges={"embedding": InputRange(-1.0, 1.0)}, notes=("first",))
+    seen = dataclasses.replace(
+        subject, activations=Activations(input_ranges={"embedding": (-1.0, 1.0)}), notes=("first",)
+    )
     after = recovered(Recover(frac=0.2), seen, tmp_path, original)
     assert loss_of(subject) == before
     assert loss_of(after) < before - 0.02

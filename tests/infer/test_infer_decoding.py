@@ -19,7 +19,7 @@ from kleiber.models.family import FamilyModule
 from kleiber.models.gpt import GPTSpec
 from kleiber.models.gpt.cache import KVCache
 from kleiber.models.hf import HFSpec
-from kleiber.models.stored import Quantized
+from kleiber.models.stored import Activations, Quantized
 from kleiber.runs import DataShape
 
 CONTEXT, VOCAB = 32, 300
@@ -91,7 +91,7 @@ def test_torch_decodes_what_the_module_says(name: str, request: pytest.FixtureRe
 @pytest.mark.parametrize("name", ["gpt", "llama"])
 def test_an_int8_cache_is_near_and_not_the_same(name: str, request: pytest.FixtureRequest) -> None:
     module = request.getfixturevalue(name)
-    decoder = open_decoder("torch", module, cache_bits=8, num_threads=1)
+    decoder = open_decoder("torch", module, activations=Activations(cache_bits=8), num_threads=1)
     assert decoder.precision == "fp32, int8 cache"
     assert 1e-3 < largest_error(decoder, full_logits(module)) < 0.15  # the logits' standard deviation is 1
 
@@ -111,7 +111,9 @@ def gpt_like() -> GPTSpec:
 
 def test_onnxruntime_decodes_in_its_buffers(gpt: FamilyModule, tmp_path: Path) -> None:
     pytest.importorskip("onnxruntime")
-    staged = staged_decode("onnxruntime", tmp_path, gpt, gpt.spec, TOKENS, num_threads=1, cache_bits=8)
+    staged = staged_decode(
+        "onnxruntime", tmp_path, gpt, gpt.spec, TOKENS, num_threads=1, activations=Activations(cache_bits=8)
+    )
     work = Opening.model_validate_json(staged.model_dump_json()).open()
     assert (work.engine, work.precision, staged.packages) == ("onnxruntime", "fp32", ("onnxruntime",))
     assert work.notes == (
@@ -191,7 +193,7 @@ def test_what_cannot_be_opened(gpt: FamilyModule) -> None:
     with pytest.raises(UsageError, match=r"unknown engine 'onnx'. Did you mean 'onnxruntime'"):
         open_decoder("onnx", gpt)
     with pytest.raises(UsageError, match=r"in 8 bits, or as they are computed. Got 4"):
-        open_decoder("torch", gpt, cache_bits=4)
+        open_decoder("torch", gpt, activations=Activations(cache_bits=4))
     shape = DataShape(inputs="tokens", vocab_size=VOCAB, context=CONTEXT, num_outputs=2)
     encoder = build(EncoderSpec.of_size({"depth": 1, "width": 16}, shape), seed=0)
     with pytest.raises(UsageError, match="Encoder does not write text token by token"):

@@ -5,6 +5,8 @@ import torch
 from lowering_examples import ENGINES, Exported, Images, answers, miss, operations, rounded, thin
 from torch import nn
 
+from kleiber.models.stored import Activations
+
 CONVOLUTIONS = ("stem.weight", "inner.weight", "outer.weight")
 LAYERS = (*CONVOLUTIONS, "head.weight")
 SAMPLE = torch.randn(8, 3, 10, 10, generator=torch.Generator().manual_seed(2))
@@ -38,7 +40,7 @@ def ranges(module: nn.Module) -> dict[str, tuple[float, float]]:
 @every_engine
 def test_int8_convolutions_take_their_norm_along(images: Exported, engine: str) -> None:
     forms = images.weights(rounded, LAYERS)
-    lowered = images.lowered(engine, forms, input_ranges=ranges(images.module))
+    lowered = images.lowered(engine, forms, activations=Activations(input_ranges=ranges(images.module)))
     assert (lowered.precision, lowered.notes) == ("int8", ())
     assert "BatchNormalization" not in operations(lowered)
     assert miss(answers(lowered, engine, SAMPLE), images.expected()) < 0.06
@@ -47,7 +49,9 @@ def test_int8_convolutions_take_their_norm_along(images: Exported, engine: str) 
 
 def test_what_onnxruntime_convolves_in_int8_is_int8_at_both_ends(images: Exported) -> None:
     forms = images.weights(rounded, LAYERS)
-    graph = images.lowered("onnxruntime", forms, input_ranges=ranges(images.module)).model.graph
+    graph = images.lowered(
+        "onnxruntime", forms, activations=Activations(input_ranges=ranges(images.module))
+    ).model.graph
     convolutions = [node for node in graph if node.op_type == "Conv"]
     assert len(convolutions) == 3
     for node in convolutions:
@@ -60,7 +64,7 @@ def test_what_onnxruntime_convolves_in_int8_is_int8_at_both_ends(images: Exporte
 @every_engine
 def test_convolutions_of_inputs_without_a_range_stay_fp32(images: Exported, engine: str) -> None:
     forms = images.weights(rounded, CONVOLUTIONS)
-    lowered = images.lowered(engine, forms, has_dynamic_inputs=True)
+    lowered = images.lowered(engine, forms, activations=Activations(has_dynamic_inputs=True))
     assert lowered.precision == "fp32"
     reason = f"{engine} has fast int8 convolutions only of inputs with a fixed range"
     assert lowered.notes == (f"Computed in fp32, because {reason}: {', '.join(CONVOLUTIONS)}.",)

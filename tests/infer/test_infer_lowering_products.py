@@ -10,7 +10,7 @@ from torch import Tensor
 
 from kleiber.infer.lowering import to_bytes
 from kleiber.infer.lowering.products import input_grid
-from kleiber.models.stored import Form, LowRank, Masked, Quantized
+from kleiber.models.stored import Activations, Form, LowRank, Masked, Quantized
 
 LAYERS = ("up.weight", "bare", "head.weight")
 ALL = ("table.weight", *LAYERS)
@@ -92,7 +92,7 @@ def on_grid(x: Tensor, low: float, high: float) -> Tensor:
 @every_engine
 def test_inputs_of_a_fixed_range_lie_on_its_grid(texts: Exported, engine: str) -> None:
     forms = texts.weights(lambda weight: rounded(weight, is_symmetric=False, num_bits=7), ("head.weight",))
-    lowered = texts.lowered(engine, forms, input_ranges={"head.weight": (-0.4, 0.6)})
+    lowered = texts.lowered(engine, forms, activations=Activations(input_ranges={"head.weight": (-0.4, 0.6)}))
     assert (lowered.precision, lowered.notes) == ("int8", ())
     module = texts.module
     handle = module.head.register_forward_pre_hook(lambda _, args: (on_grid(args[0], -0.4, 0.6),))
@@ -104,7 +104,7 @@ def test_inputs_of_a_fixed_range_lie_on_its_grid(texts: Exported, engine: str) -
 
 def test_inputs_by_the_batch_are_products_of_integers_in_onnxruntime(texts: Exported) -> None:
     forms = texts.weights(rounded, ("head.weight",))
-    lowered = texts.lowered("onnxruntime", forms, has_dynamic_inputs=True)
+    lowered = texts.lowered("onnxruntime", forms, activations=Activations(has_dynamic_inputs=True))
     assert lowered.precision == "dynamic int8"
     assert operations(lowered)["MatMulInteger"] == 1
     module = texts.module
@@ -118,7 +118,7 @@ def test_inputs_by_the_batch_are_products_of_integers_in_onnxruntime(texts: Expo
 
 def test_inputs_by_the_batch_are_openvinos_own_doing(texts: Exported) -> None:
     forms = texts.weights(rounded, LAYERS)
-    lowered = texts.lowered("openvino", forms, has_dynamic_inputs=True)
+    lowered = texts.lowered("openvino", forms, activations=Activations(has_dynamic_inputs=True))
     assert lowered.precision == "dynamic int8"
     assert miss(answers(lowered, "openvino", TOKENS), texts.expected()) < 0.05
 

@@ -25,6 +25,7 @@ from kleiber.infer.measure.turns import in_turns, num_calls_for, saturation_batc
 from kleiber.models import build
 from kleiber.models.gpt import GPTSpec
 from kleiber.models.mlp import MLPSpec
+from kleiber.models.stored import Activations
 from kleiber.runs import DataShape
 
 SPEC = GPTSpec.from_dial({"depth": 2, "width": 32}, vocab_size=300, context=32)
@@ -202,7 +203,9 @@ def test_memory_is_that_of_a_fresh_process(monkeypatch: pytest.MonkeyPatch) -> N
 def test_a_staged_model_says_what_the_module_says(tmp_path: Path) -> None:
     module = build(SPEC, seed=0).eval()
     forward = staged_forward("torch", tmp_path / "f", module, SPEC, [TOKENS], num_threads=1)
-    decode = staged_decode("torch", tmp_path / "d", module, SPEC, TOKENS, num_threads=1, cache_bits=8)
+    decode = staged_decode(
+        "torch", tmp_path / "d", module, SPEC, TOKENS, num_threads=1, activations=Activations(cache_bits=8)
+    )
     works = forward.open(), decode.open()
     assert [(work.workload, work.precision) for work in works] == [
         ("forward", "fp32"),

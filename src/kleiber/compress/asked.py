@@ -7,10 +7,10 @@ from pathlib import Path
 from pydantic import Field
 
 from kleiber.compress.gate import Gate
-from kleiber.compress.pipeline import model_hash
 from kleiber.compress.source import model_folder
 from kleiber.compress.speed import Measuring
 from kleiber.errors import RecipeError
+from kleiber.models.config_file import model_hash
 from kleiber.runs import Document, Recipe, RunFolder, hash_of
 from kleiber.runs.receipt import Receipt
 

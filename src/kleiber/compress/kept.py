@@ -32,11 +32,11 @@ def read_subject(folder: Path, origin: Subject) -> Subject:
         RunFolderError: A file is missing or truncated.
     """
     module, spec = load(folder)
-    subject = dataclasses.replace(
+    return dataclasses.replace(
         origin,
         module=module.eval(),
         spec=spec,
         recipe=origin.recipe.model_copy(update={"model": ModelRecipe(**size_of(spec))}),
         forms=read_forms(folder, module),
+        activations=read_activations(folder),
     )
-    return subject.with_activations(read_activations(folder))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import shutil
 import time
 from collections.abc import Callable, Sequence
@@ -15,11 +14,12 @@ from kleiber.compress.kept import read_subject, write_subject
 from kleiber.compress.recover import Recover
 from kleiber.compress.steps import AnyStep, typed_step
 from kleiber.compress.subject import Subject
+from kleiber.models.config_file import model_hash
 from kleiber.runs import Document
 from kleiber.runs.document import hash_of
 from kleiber.runs.files import write_folder
 
-__all__ = ["StepDone", "model_hash", "run_steps"]
+__all__ = ["StepDone", "run_steps"]
 
 _DONE = "step.json"
 _MODEL = "model"
@@ -78,15 +78,6 @@ def run_steps(
             shutil.rmtree(place.with_suffix(".work"), ignore_errors=True)
         done.append(StepDone.read(place / _DONE))
     return subject, tuple(done)
-
-
-def model_hash(folder: Path) -> str:
-    """Return the first 16 hexadecimal digits of the SHA-256 of a model's config and weights."""
-    digest = hashlib.sha256()
-    for path in sorted((folder / "config.json", *folder.glob("*.safetensors"))):
-        with path.open("rb") as stream:
-            digest.update(hashlib.file_digest(stream, "sha256").digest())
-    return digest.hexdigest()[:16]
 
 
 def _applied(

@@ -11,7 +11,7 @@ from kleiber.compress.calibration import Calibration
 from kleiber.compress.pipeline import StepDone
 from kleiber.compress.quality import quality_changes
 from kleiber.compress.sizes import counted_side, predicted_bytes
-from kleiber.compress.speed import Measuring, Speeds, first_batch, measured_speeds, ranges_of
+from kleiber.compress.speed import Measuring, Speeds, first_batch, measured_speeds
 from kleiber.compress.subject import Subject
 from kleiber.compress.uses import inputs_of
 from kleiber.data import Split
@@ -91,8 +91,7 @@ def engine_scores(subject: Subject, engine: EngineName, split: Split) -> Scores:
         subject.module,
         inputs_of(first_batch(subject, split, _SAMPLES)),
         forms=subject.forms,
-        input_ranges=ranges_of(subject),
-        has_dynamic_inputs=subject.has_dynamic_inputs,
+        activations=subject.activations,
     )
     return subject.task.scores(PredictorModule(predictor), subject.data, split)
 
@@ -191,8 +190,8 @@ def _says(speeds: Speeds, after: Subject) -> Iterator[str]:
     yield from dict.fromkeys(
         f"{side.engine} ({side.workload}): {note}" for side in speeds.after for note in side.notes
     )
-    if after.cache_bits is not None:
-        yield f"Quality is of whole inputs: what the cache of {after.cache_bits} bits costs when text is written is not in it."
+    if after.activations.cache_bits is not None:
+        yield f"Quality is of whole inputs: what the cache of {after.activations.cache_bits} bits costs when text is written is not in it."
 
 
 def _no_gain(one: EngineRatio) -> str | None:

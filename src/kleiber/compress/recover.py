@@ -222,7 +222,7 @@ def _write_donor(subject: Subject, folder: Path) -> None:
 
 
 def _ranges_say(subject: Subject) -> list[str]:
-    if not subject.input_ranges:
+    if not subject.activations.input_ranges:
         return []
     return ["Ranges of inputs are those from before the recovery: quantize after it where that matters."]
 

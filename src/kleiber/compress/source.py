@@ -13,8 +13,7 @@ from kleiber.compress.subject import Subject
 from kleiber.data import open_data
 from kleiber.data.corpus import Progress
 from kleiber.errors import RecipeError, RunFolderError, UsageError
-from kleiber.models import ARCHITECTURES, Spec, build, load, resolve_spec, shape_of, size_of
-from kleiber.models.config_file import read_architecture, read_config
+from kleiber.models import Spec, build, load, resolve_spec, shape_of, size_of
 from kleiber.models.family import FamilyModule
 from kleiber.models.file.named import is_module, name_asked, name_module, split_module
 from kleiber.models.file.spec import FileSpec
@@ -75,8 +74,9 @@ def open_source(
     if weights is not None:
         return subject
     folder = model_folder(Path(source))
-    forms = read_forms(folder, loaded)
-    return dataclasses.replace(subject, forms=forms).with_activations(read_activations(folder))
+    return dataclasses.replace(
+        subject, forms=read_forms(folder, loaded), activations=read_activations(folder)
+    )
 
 
 def model_folder(source: Path) -> Path:
@@ -156,11 +156,7 @@ def _load(
         coded = FileSpec.of_size(size, shape_of(recipe))
         # From here on they are in the module, and later in its folder.
         return build(coded), coded.model_copy(update={"weights": None})
-    folder = model_folder(Path(source))
-    if HFSpec.config_key in read_config(folder) or read_architecture(folder) in ARCHITECTURES:
-        return load(folder)
-    spec = HFSpec.of_size({"path": str(folder), "pretrained": True}, shape_of(recipe))
-    return build(spec), spec
+    return load(model_folder(Path(source)), shape_of(recipe))
 
 
 def _require_fit(spec: Spec, recipe: Recipe, source: Path | str) -> None:

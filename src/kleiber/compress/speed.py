@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,7 @@ from kleiber.infer.sessions import require
 from kleiber.runs import Document, Estimate
 from kleiber.runs.receipt import EngineRatio, EngineSide, LeftOut, WorkloadName
 
-__all__ = ["Measuring", "Speeds", "first_batch", "measured_speeds", "ranges_of", "require_engine"]
+__all__ = ["Measuring", "Speeds", "first_batch", "measured_speeds", "require_engine"]
 
 _PACKAGES: dict[EngineName, tuple[str, tuple[str, ...]]] = {
     "torch": ("", ()),
@@ -123,11 +123,6 @@ def first_batch(subject: Subject, split: Split, num_samples: int) -> Batch:
     return next(iter(subject.data.batches(split, 0, num_samples)))
 
 
-def ranges_of(subject: Subject) -> Mapping[str, tuple[float, float]]:
-    """Return the ranges of the inputs of layers as engines take them."""
-    return {name: (seen.low, seen.high) for name, seen in subject.input_ranges.items()}
-
-
 def _measured(
     engine: EngineName,
     workload: WorkloadName,
@@ -168,12 +163,10 @@ def _staged(
     how: dict[str, Any] = {
         "num_threads": num_threads,
         "forms": subject.forms,
-        "input_ranges": ranges_of(subject),
-        "has_dynamic_inputs": subject.has_dynamic_inputs,
+        "activations": subject.activations,
     }
     if workload == "decode":
         tokens_BT = batch.tokens[:, :-1]
-        how["cache_bits"] = subject.cache_bits
         return staged_decode(engine, folder, subject.module, subject.spec, tokens_BT, **how)
     inputs: Sequence[npt.NDArray[Any]] = [one.numpy() for one in inputs_of(batch)]
     return staged_forward(engine, folder, subject.module, subject.spec, inputs, **how)

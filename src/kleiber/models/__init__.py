@@ -35,6 +35,7 @@ __all__ = [
     "FAMILIES",
     "Spec",
     "build",
+    "is_ours",
     "load",
     "parse_size",
     "resolve_spec",
@@ -201,16 +202,34 @@ def save(module: FamilyModule, spec: Spec, folder: Path) -> None:
     _part(spec.family, "convert").save(module, spec, folder)
 
 
-def load(folder: Path) -> tuple[FamilyModule, Spec]:
+def load(folder: Path, shape: DataShape | None = None) -> tuple[FamilyModule, Spec]:
     """Return the module [fp32, CPU] and spec in a folder that `save` or transformers wrote.
+
+    Args:
+        folder: Holds config and weights.
+        shape: Of the data that a model of no family of ours is to read: transformers builds it, with a head that fits. None
+            refuses such a model.
 
     Raises:
         RunFolderError: A file is missing or truncated, or the architecture is not one of ours.
+        RecipeError: transformers cannot build the model on such data.
     """
+    if shape is not None and not is_ours(folder):
+        foreign = HFSpec.of_size({"path": str(folder), "pretrained": True}, shape)
+        return build(foreign), foreign
     is_hf = HFSpec.config_key in read_config(folder)
     family = "hf" if is_hf else ARCHITECTURES.get(read_architecture(folder), "gpt")
     loaded: tuple[FamilyModule, Spec] = _part(family, "convert").load(folder)
     return loaded
+
+
+def is_ours(folder: Path) -> bool:
+    """Return whether a model's folder says its family by itself.
+
+    Raises:
+        RunFolderError: The config cannot be read.
+    """
+    return HFSpec.config_key in read_config(folder) or read_architecture(folder) in ARCHITECTURES
 
 
 def _part(family: str, name: str) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "BLOCK_KEY",
+    "model_hash",
     "read_architecture",
     "read_config",
     "read_tensors",
@@ -39,6 +41,15 @@ def write_model(folder: Path, tensors: Mapping[str, Tensor], config: Mapping[str
     whole = {name: tensor.contiguous() for name, tensor in tensors.items()}
     write_bytes(folder / "model.safetensors", save(whole, metadata={"format": "pt"}))
     write_text(folder / "config.json", json.dumps(config, indent=2) + "\n")
+
+
+def model_hash(folder: Path) -> str:
+    """Return the first 16 hexadecimal digits of the SHA-256 of a model's config and weights."""
+    digest = hashlib.sha256()
+    for path in (folder / "config.json", *sorted(folder.glob("*.safetensors"))):
+        with path.open("rb") as stream:
+            digest.update(hashlib.file_digest(stream, "sha256").digest())
+    return digest.hexdigest()[:16]
 
 
 def read_config(folder: Path) -> dict[str, Any]:

@@ -9,10 +9,10 @@ from torch import nn
 
 from kleiber.compress.layers import Layer
 from kleiber.compress.quantize.grid import Grid
-from kleiber.errors import RecipeError, UsageError
+from kleiber.errors import RecipeError
 from kleiber.models.stored import Form, Forms, LowRank, Masked, Quantized
 
-__all__ = ["matrix_shapes", "plain_bytes", "require_finite", "require_unquantized", "uneven_note"]
+__all__ = ["matrix_shapes", "plain_bytes", "require_unquantized", "uneven_note"]
 
 _FP32_BYTES = 4
 
@@ -32,21 +32,6 @@ def require_unquantized(forms: Forms) -> None:
                     got=f"{name} in {factor.num_bits} bits",
                     hint="the run that the model was made from",
                 )
-
-
-def require_finite(module: nn.Module, layers: Sequence[Layer]) -> None:
-    """Raise if a weight holds numbers that no code stands for.
-
-    Raises:
-        UsageError: Naming the first.
-    """
-    params = dict(module.named_parameters())
-    for layer in layers:
-        if not bool(params[layer.name].isfinite().all()):
-            raise UsageError(
-                f"the weight {layer.name} holds NaN or infinite numbers and cannot be quantized.",
-                hint="an earlier checkpoint of the run",
-            )
 
 
 def matrix_shapes(layer: Layer, form: Form | None) -> list[tuple[int, int]]:

@@ -4,12 +4,19 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import BeforeValidator, Field, model_validator
 
 from kleiber.compress.calibration import Calibration
-from kleiber.compress.layers import Layer, find_layers, kept_notes, select
+from kleiber.compress.layers import (
+    Layer,
+    NamePatterns,
+    find_layers,
+    kept_notes,
+    require_finite,
+    select,
+)
 from kleiber.compress.quantize.bits import (
     SensitivityName,
     grids_within_bytes,
@@ -23,27 +30,21 @@ from kleiber.compress.quantize.input_ranges import input_ranges
 from kleiber.compress.quantize.selection import (
     matrix_shapes,
     plain_bytes,
-    require_finite,
     require_unquantized,
     uneven_note,
 )
 from kleiber.compress.quantize.weights import Method, MethodName, quantize_weights
 from kleiber.compress.subject import Subject
 from kleiber.errors import RecipeError
+from kleiber.models.stored import Activations
 from kleiber.runs import Document
 
 __all__ = ["Quantize"]
 
 _Bits = Annotated[int, Field(strict=True, ge=2, le=8)]
 _Percent = Annotated[float, Field(gt=50, le=100)]
-
-
-def _listed(value: Any) -> Any:
-    """Return one value as a list of it: `keep=head` is typed without the sign that divides lists."""
-    return (value,) if isinstance(value, str | int) else value
-
-
-_Names = Annotated[tuple[str, ...], BeforeValidator(_listed)]
+_OneOrMore = BeforeValidator(lambda value: (value,) if isinstance(value, int) else value)
+"""A single one is typed without the sign that divides lists."""
 
 
 class Quantize(Document):
@@ -59,7 +60,7 @@ class Quantize(Document):
     """Instead of `bits`: those of `bit_widths` that change the model least at so many bits a weight on average."""
     max_bytes: int | None = Field(default=None, strict=True, gt=0)
     """Instead of `bits`: those of `bit_widths` that change the model least when all its weights take so many bytes in a file."""
-    bit_widths: Annotated[tuple[_Bits, ...], BeforeValidator(_listed), Field(min_length=1)] = (2, 3, 4, 6, 8)
+    bit_widths: Annotated[tuple[_Bits, ...], _OneOrMore, Field(min_length=1)] = (2, 3, 4, 6, 8)
     """What a budget chooses from, layer by layer."""
     sensitivity: SensitivityName = "loss"
     """What a budget goes by: the loss with one layer rounded, or, in one pass and less surely, the change of that layer's own
@@ -84,9 +85,9 @@ class Quantize(Document):
     """Of look-up tables; None keeps them."""
     head_bits: _Bits | None = 8
     """Of the output projection; None keeps it. A head that is also the embedding has as many bits as that."""
-    layers: _Names = ()
+    layers: NamePatterns = ()
     """Patterns of names such as `blocks.*.qkv`: only these; none takes all."""
-    keep: _Names = ()
+    keep: NamePatterns = ()
     """Patterns of names that are left as they are."""
     inputs: Literal["none", "dynamic", "static"] = "none"
     """Whether inputs of quantized layers become int8: by the range that each batch shows, or by a calibrated one."""
@@ -150,9 +151,11 @@ class Quantize(Document):
             subject,
             module=found.module,
             forms=subject.forms | found.forms,
-            input_ranges={**subject.input_ranges, **ranges},
-            has_dynamic_inputs=self.inputs == "dynamic",
-            cache_bits=self.cache_bits,
+            activations=Activations(
+                input_ranges=subject.activations.input_ranges | ranges,
+                has_dynamic_inputs=self.inputs == "dynamic",
+                cache_bits=self.cache_bits,
+            ),
             notes=subject.notes + notes,
         )
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
@@ -18,7 +17,7 @@ from kleiber.infer.engines import ENGINES, EngineName
 from kleiber.infer.lowering import lower, to_bytes
 from kleiber.models.family import FamilyModule
 from kleiber.models.gpt.cache import CachedHeads, require_cache_bits
-from kleiber.models.stored import Forms
+from kleiber.models.stored import AS_COMPUTED, Activations, Forms
 
 __all__ = ["StepModel", "open_decoder", "step_model"]
 
@@ -71,9 +70,7 @@ def step_model(
     module: FamilyModule,
     *,
     forms: Forms | None = None,
-    input_ranges: Mapping[str, tuple[float, float]] | None = None,
-    has_dynamic_inputs: bool = False,
-    cache_bits: int | None = None,
+    activations: Activations = AS_COMPUTED,
 ) -> StepModel:
     """Return a step of a language model for `onnxruntime` or `openvino`; arguments as of `open_decoder`.
 
@@ -84,18 +81,16 @@ def step_model(
     """
     if engine == "torch":
         raise AssertionError("torch runs modules, not files")
-    require_cache_bits(cache_bits)
+    require_cache_bits(activations.cache_bits)
     graph = buffer_graph(module) if engine == "onnxruntime" else growing_graph(module)
-    lowered = lower(
-        graph, engine, forms=forms, input_ranges=input_ranges, has_dynamic_inputs=has_dynamic_inputs
-    )
+    lowered = lower(graph, engine, forms=forms, activations=activations)
     return StepModel(
         engine=engine,
         model=to_bytes(lowered.model),
         heads=cached_heads(module),
         precision=lowered.precision,
         notes=lowered.notes,
-        cache_bits=cache_bits,
+        cache_bits=activations.cache_bits,
     )
 
 
@@ -104,9 +99,7 @@ def open_decoder(
     module: FamilyModule,
     *,
     forms: Forms | None = None,
-    input_ranges: Mapping[str, tuple[float, float]] | None = None,
-    has_dynamic_inputs: bool = False,
-    cache_bits: int | None = None,
+    activations: Activations = AS_COMPUTED,
     num_threads: int | None = None,
 ) -> Decoder:
     """Return a language model behind an engine.
@@ -115,9 +108,7 @@ def open_decoder(
         engine: `torch` computes in fp32 with the weights that the forms stand for; `onnxruntime` and `openvino` as `lower` says.
         module: fp32, of the family gpt or hf; its weights are those that `forms` stand for.
         forms: How weights are stored, by the name of the parameter.
-        input_ranges: Of layers whose inputs are int8 on a fixed grid, by the name of the weight: least and greatest.
-        has_dynamic_inputs: Inputs of quantized layers without a range become int8 by the range of each batch.
-        cache_bits: 8 keeps keys and values in 8 bits where the engine can; None keeps them as computed.
+        activations: How the inputs of layers are held, and a decoder's keys and values.
         num_threads: None takes torch's number.
 
     Raises:
@@ -129,13 +120,5 @@ def open_decoder(
         raise UsageError(f"unknown engine '{engine}'. {nearest(engine, ENGINES)}")
     threads = num_threads or torch.get_num_threads()
     if engine == "torch":
-        return Decoder(TorchStepper(module, cache_bits, threads), cached_heads(module).context)
-    model = step_model(
-        engine,
-        module,
-        forms=forms,
-        input_ranges=input_ranges,
-        has_dynamic_inputs=has_dynamic_inputs,
-        cache_bits=cache_bits,
-    )
-    return model.open(threads)
+        return Decoder(TorchStepper(module, activations.cache_bits, threads), cached_heads(module).context)
+    return step_model(engine, module, forms=forms, activations=activations).open(threads)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Literal, get_args
 
 import torch
@@ -16,7 +16,7 @@ from kleiber.infer.lowering.export import export, to_bytes
 from kleiber.infer.lowering.lower import lower
 from kleiber.infer.predictor import Predictor
 from kleiber.models.family import title_of
-from kleiber.models.stored import Forms
+from kleiber.models.stored import AS_COMPUTED, Activations, Forms
 
 __all__ = ["ENGINES", "EngineName", "open_predictor"]
 
@@ -30,8 +30,7 @@ def open_predictor(
     inputs: Sequence[Tensor],
     *,
     forms: Forms | None = None,
-    input_ranges: Mapping[str, tuple[float, float]] | None = None,
-    has_dynamic_inputs: bool = False,
+    activations: Activations = AS_COMPUTED,
     num_threads: int | None = None,
 ) -> Predictor:
     """Return `module` behind an engine.
@@ -41,8 +40,7 @@ def open_predictor(
         module: fp32, returns one tensor; its weights are those that `forms` stand for.
         inputs: What it takes, in the order of its arguments; of int8 convolutions a batch of real samples.
         forms: How weights are stored, by the name of the parameter.
-        input_ranges: Of layers whose inputs are int8 on a fixed grid, by the name of the weight: least and greatest.
-        has_dynamic_inputs: Inputs of quantized layers without a range become int8 by the range of each batch.
+        activations: How the inputs of layers are held, and a decoder's keys and values.
         num_threads: None takes torch's number.
 
     Raises:
@@ -65,8 +63,7 @@ def open_predictor(
         model,
         engine,
         forms=forms,
-        input_ranges=input_ranges,
-        has_dynamic_inputs=has_dynamic_inputs,
+        activations=activations,
         samples=inputs,
     )
     opened = OnnxRuntimePredictor if engine == "onnxruntime" else OpenVinoPredictor

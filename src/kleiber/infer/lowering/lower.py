@@ -23,7 +23,7 @@ from kleiber.infer.lowering.products import (
     static_int8,
     weights_only,
 )
-from kleiber.models.stored import Form, Forms, LowRank, Masked, Quantized
+from kleiber.models.stored import AS_COMPUTED, Activations, Form, Forms, LowRank, Masked, Quantized
 
 __all__ = ["Lowered", "Target", "lower"]
 
@@ -52,8 +52,7 @@ def lower(
     target: Target,
     *,
     forms: Forms | None = None,
-    input_ranges: Mapping[str, Range] | None = None,
-    has_dynamic_inputs: bool = False,
+    activations: Activations = AS_COMPUTED,
     samples: Sequence[Tensor] = (),
 ) -> Lowered:
     """Return the graph with weights stored and multiplied as `forms` and ranges say, as far as the engine is fast so.
@@ -66,13 +65,12 @@ def lower(
         model: As `export` returned it; it is changed.
         target: The engine.
         forms: By the name of the parameter, whose values in the model are those that the form stands for.
-        input_ranges: By the name of the layer's weight, what its inputs lie between.
-        has_dynamic_inputs: Inputs of quantized layers without a range become int8 by the batch.
+        activations: How the inputs of layers are held: on a fixed grid where they have a range, else by the batch where asked.
         samples: Inputs to the model, as it is trained on. On these ONNX Runtime's int8 convolutions are given the range of
             what they give, which no other layer's inputs say.
     """
     _fold_shapes(model)
-    lowering = _Lowering(model.graph, target, dict(input_ranges or {}), has_dynamic_inputs)
+    lowering = _Lowering(model.graph, target, activations.input_ranges, activations.has_dynamic_inputs)
     ends = lowering.convolution_ends(forms or {}) if target == "onnxruntime" and samples else {}
     seen = observed_ranges(model, ends, samples) if ends else {}
     for name, form in (forms or {}).items():

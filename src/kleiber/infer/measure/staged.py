@@ -24,7 +24,7 @@ from kleiber.models import Spec, load, save
 from kleiber.models.family import FamilyModule
 from kleiber.models.file.named import name_module
 from kleiber.models.file.spec import FileSpec
-from kleiber.models.stored import Forms
+from kleiber.models.stored import AS_COMPUTED, Activations, Forms
 
 __all__ = ["open_decode", "open_forward", "staged_decode", "staged_forward"]
 
@@ -43,8 +43,7 @@ def staged_forward(
     *,
     num_threads: int,
     forms: Forms | None = None,
-    input_ranges: Mapping[str, tuple[float, float]] | None = None,
-    has_dynamic_inputs: bool = False,
+    activations: Activations = AS_COMPUTED,
 ) -> Opening:
     """Write a model for an engine; return how whole inputs are run through it.
 
@@ -56,8 +55,7 @@ def staged_forward(
         inputs: Real samples, in the order of the module's arguments.
         num_threads: Of the engine.
         forms: How weights are stored, by the name of the parameter.
-        input_ranges: Of layers whose inputs are int8 on a fixed grid, by the name of the weight: least and greatest.
-        has_dynamic_inputs: Inputs of quantized layers without a range become int8 by the range of each batch.
+        activations: How the inputs of layers are held.
 
     Raises:
         MissingExtraError: The engine's packages are not installed.
@@ -79,8 +77,7 @@ def staged_forward(
             export(module, samples),
             engine,
             forms=forms,
-            input_ranges=input_ranges,
-            has_dynamic_inputs=has_dynamic_inputs,
+            activations=activations,
             samples=samples,
         )
         (folder / _MODEL).write_bytes(to_bytes(lowered.model))
@@ -113,9 +110,7 @@ def staged_decode(
     *,
     num_threads: int,
     forms: Forms | None = None,
-    input_ranges: Mapping[str, tuple[float, float]] | None = None,
-    has_dynamic_inputs: bool = False,
-    cache_bits: int | None = None,
+    activations: Activations = AS_COMPUTED,
 ) -> Opening:
     """Write a language model for an engine; return how it reads token by token.
 
@@ -127,9 +122,7 @@ def staged_decode(
         tokens_BT: Real text, `context` tokens of each sequence.
         num_threads: Of the engine.
         forms: How weights are stored, by the name of the parameter.
-        input_ranges: Of layers whose inputs are int8 on a fixed grid, by the name of the weight: least and greatest.
-        has_dynamic_inputs: Inputs of quantized layers without a range become int8 by the range of each batch.
-        cache_bits: 8 keeps keys and values in 8 bits where the engine can.
+        activations: How the inputs of layers are held, and a decoder's keys and values.
 
     Raises:
         UsageError: The module does not go on from text, or bits that no cache has.
@@ -139,17 +132,11 @@ def staged_decode(
     """
     folder.mkdir(parents=True, exist_ok=True)
     np.savez(folder / _INPUTS, tokens_BT)
+    cache_bits = activations.cache_bits
     if engine == "torch":
         save(module, spec, folder)
         return _opening("open_decode", engine, folder, num_threads, {"step": None, "cache_bits": cache_bits})
-    step = step_model(
-        engine,
-        module,
-        forms=forms,
-        input_ranges=input_ranges,
-        has_dynamic_inputs=has_dynamic_inputs,
-        cache_bits=cache_bits,
-    )
+    step = step_model(engine, module, forms=forms, activations=activations)
     (folder / _MODEL).write_bytes(step.model)
     heads = {name: getattr(step.heads, name) for name in ("depth", "num_kv_heads", "head_dim", "context")}
     said = {"heads": heads, "precision": step.precision, "notes": list(step.notes)}
@@ -164,7 +151,8 @@ def open_decode(
     decoder: Decoder
     if step is None:
         module, _ = load(path)
-        decoder = open_decoder(engine, module.eval(), cache_bits=cache_bits, num_threads=num_threads)
+        held = Activations(cache_bits=cache_bits)
+        decoder = open_decoder(engine, module.eval(), activations=held, num_threads=num_threads)
     else:
         model = StepModel(
             engine=engine,

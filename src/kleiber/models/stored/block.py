@@ -13,7 +13,7 @@ from kleiber.models.config_file import BLOCK_KEY
 from kleiber.models.stored.forms import Masked, Quantized
 from kleiber.runs import Document
 
-__all__ = ["Activations", "OwnKeys", "block_of", "layer_of", "own_keys_of", "packing_of"]
+__all__ = ["AS_COMPUTED", "Activations", "OwnKeys", "block_of", "layer_of", "own_keys_of", "packing_of"]
 
 _METHOD = "compressed-tensors"
 _OWN_KEY = "kleiber"
@@ -31,6 +31,10 @@ class Activations(Document):
     """Whether inputs of quantized layers become int8 by the range that each batch shows."""
     cache_bits: int | None = None
     """Of keys and values; None keeps them as computed."""
+
+
+AS_COMPUTED = Activations()
+"""All of them in fp32."""
 
 
 class OwnKeys(Document):

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 
 from kleiber.data.tokenizer import load_tokenizer, tokenizer_hash
 from kleiber.errors import RecipeError
-from kleiber.models import ARCHITECTURES, Spec, build, load
-from kleiber.models.config_file import read_architecture, read_config
+from kleiber.models import Spec, load
+from kleiber.models.config_file import model_hash
 from kleiber.models.family import FamilyModule
-from kleiber.models.hf.spec import HFSpec
 from kleiber.models.seen_data import is_modelled, seen_by
 from kleiber.models.stored import Activations, Forms, read_activations, read_forms
 from kleiber.runs import DataMeta, DataShape, RunFolder
@@ -57,17 +55,7 @@ class Donor:
     @property
     def hash(self) -> str:
         """First 16 hexadecimal digits of the SHA-256 of config and weights."""
-        digest = hashlib.sha256()
-        for path in (self.folder / "config.json", *sorted(self.folder.glob("*.safetensors"))):
-            with path.open("rb") as stream:
-                digest.update(hashlib.file_digest(stream, "sha256").digest())
-        return digest.hexdigest()[:16]
-
-    @property
-    def is_ours(self) -> bool:
-        """Whether a run of ours wrote it; else transformers builds it on the data."""
-        config = read_config(self.folder)
-        return HFSpec.config_key in config or read_architecture(self.folder) in ARCHITECTURES
+        return model_hash(self.folder)
 
     def load(self, shape: DataShape) -> tuple[FamilyModule, Spec]:
         """Return the model in evaluation mode, and its spec.
@@ -79,11 +67,7 @@ class Donor:
             RecipeError: transformers cannot build it on such data.
             RunFolderError: A file is missing or truncated.
         """
-        if self.is_ours:
-            module, spec = load(self.folder)
-        else:
-            spec = HFSpec.of_size({"path": str(self.folder), "pretrained": True}, shape)
-            module = build(spec)
+        module, spec = load(self.folder, shape)
         return module.eval(), spec
 
     def forms(self, module: FamilyModule) -> Forms:

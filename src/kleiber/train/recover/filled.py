@@ -6,7 +6,7 @@ from typing import Any
 
 from kleiber.data.given_tokenizer import holds_tokenizer
 from kleiber.errors import RecipeError
-from kleiber.models import Spec, resolve_spec, size_of
+from kleiber.models import Spec, is_ours, resolve_spec, size_of
 from kleiber.models.file.named import name_asked
 from kleiber.models.seen_data import seen_by
 from kleiber.runs import DataShape, ModelRecipe, Recipe
@@ -41,7 +41,7 @@ def with_donor(recipe: Recipe) -> Recipe:
     if recover.teacher is not None:
         teacher = Donor("recover.teacher", recover.teacher)
         hashes["teacher_hash"] = _same_hash(teacher, recover.teacher_hash)
-    spec = donor.load(DataShape(inputs="tokens"))[1] if donor.is_ours else None
+    spec = donor.load(DataShape(inputs="tokens"))[1] if is_ours(donor.folder) else None
     if spec is None or spec.family == "hf":
         model = ModelRecipe.model_validate({"family": "hf", "path": str(donor.folder), "pretrained": True})
     else:
