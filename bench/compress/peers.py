@@ -25,6 +25,7 @@ from torch import Tensor, nn
 from kleiber.infer.engines.onnxruntime_predictor import OnnxRuntimePredictor
 from kleiber.infer.engines.torch_predictor import TorchPredictor
 from kleiber.infer.predictor import Predictor
+from kleiber.infer.sessions import openvino_core
 from kleiber.models import Spec, build, save
 from kleiber.models.family import FamilyModule
 from kleiber.models.gpt import GPTSpec
@@ -166,11 +167,9 @@ class _OpenVinoModel:
     engine = "openvino"
 
     def __init__(self, model: Any, precision: str, num_threads: int) -> None:
-        import openvino
-
         self.precision = precision
         settings = {"INFERENCE_NUM_THREADS": num_threads, "NUM_STREAMS": 1, "INFERENCE_PRECISION_HINT": "f32"}
-        self._request = openvino.Core().compile_model(model, "CPU", settings).create_infer_request()
+        self._request = openvino_core().compile_model(model, "CPU", settings).create_infer_request()
 
     def __call__(self, *inputs: npt.NDArray[Any]) -> npt.NDArray[Any]:
         return self._request.infer(list(inputs))[0].copy()

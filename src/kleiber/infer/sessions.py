@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 import importlib.util
 from typing import Any
 
 from kleiber.errors import MissingExtraError
 
-__all__ = ["compiled", "require", "session_of"]
+__all__ = ["compiled", "openvino_core", "require", "session_of"]
 
 _ERRORS_ONLY = 3
 
@@ -35,10 +36,7 @@ def compiled(model: bytes, num_threads: int) -> Any:
     Raises:
         MissingExtraError: openvino is not installed.
     """
-    require("openvino", "openvino", "The engine openvino")
-    import openvino  # noqa: PLC0415 - of an extra
-
-    core = openvino.Core()
+    core = openvino_core()
     settings = {
         "INFERENCE_NUM_THREADS": num_threads,
         "NUM_STREAMS": 1,
@@ -46,6 +44,23 @@ def compiled(model: bytes, num_threads: int) -> Any:
         "INFERENCE_PRECISION_HINT": "f32",
     }
     return core.compile_model(core.read_model(model), "CPU", settings)
+
+
+@functools.cache
+def openvino_core() -> Any:
+    """Return the `openvino.Core` of this process.
+
+    There is one, and it stays. A core's CPU plugin gives the thread a stack for signal handlers and takes it back when
+    the core is gone; of two cores gone in the order in which they came, the second gives the thread the first one's
+    stack again, which is no longer mapped, and the next Ctrl-C writes into whatever stands there by then.
+
+    Raises:
+        MissingExtraError: openvino is not installed.
+    """
+    require("openvino", "openvino", "The engine openvino")
+    import openvino  # noqa: PLC0415 - of an extra
+
+    return openvino.Core()
 
 
 def require(package: str, extra: str, purpose: str) -> None:

@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from kleiber.infer.decoding.decoder import Tokens
 from kleiber.infer.decoding.step_graph import past_name, present_name
-from kleiber.infer.sessions import require
+from kleiber.infer.sessions import openvino_core
 from kleiber.models.gpt.cache import CachedHeads
 
 __all__ = ["OpenVinoStepper"]
@@ -47,10 +47,7 @@ class OpenVinoStepper:
         num_threads: int,
         cache_bits: int | None,
     ) -> None:
-        require("openvino", "openvino", "The engine openvino")
-        import openvino  # noqa: PLC0415 - of an extra
-
-        graph = openvino.Core().read_model(model)
+        graph = openvino_core().read_model(model)
         _keep_states(graph, heads)
         compiled = _compiled(graph, num_threads, cache_bits)
         is_in_bits = cache_bits is not None and _attends_over_states(compiled)
@@ -71,8 +68,6 @@ class OpenVinoStepper:
 
 
 def _compiled(graph: Any, num_threads: int, cache_bits: int | None) -> Any:
-    import openvino  # noqa: PLC0415 - of an extra
-
     settings = {
         "INFERENCE_NUM_THREADS": num_threads,
         "NUM_STREAMS": 1,
@@ -80,7 +75,7 @@ def _compiled(graph: Any, num_threads: int, cache_bits: int | None) -> Any:
         "INFERENCE_PRECISION_HINT": "f32",
         "KV_CACHE_PRECISION": "f32" if cache_bits is None else "u8",
     }
-    return openvino.Core().compile_model(graph, "CPU", settings)
+    return openvino_core().compile_model(graph, "CPU", settings)
 
 
 def _attends_over_states(compiled: Any) -> bool:
