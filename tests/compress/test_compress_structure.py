@@ -15,11 +15,13 @@ from torch import Tensor, nn
 from kleiber.compress.calibration import Calibration
 from kleiber.compress.structure import Shrink
 from kleiber.compress.structure.families import skeleton_of
+from kleiber.compress.structure.sizes import Target, solved_sizes
 from kleiber.compress.subject import Subject
 from kleiber.compress.uses import inputs_of
 from kleiber.data import Batch, Data
 from kleiber.errors import RecipeError
 from kleiber.models import FAMILIES, Spec, build, load, resolve_spec, save
+from kleiber.models.gpt import GPTSpec
 from kleiber.models.hf import HFSpec
 from kleiber.models.stored import LowRank, Masked, Quantized
 from kleiber.runs import DataShape, Recipe
@@ -230,6 +232,29 @@ def test_blocks_of_a_residual_network_go_but_the_first_of_a_stage(configs: Path)
     assert small.spec.stage_depths == (1, 1)
     with pytest.raises(RecipeError, match="depth must be between 2 and 4, the blocks of this resnet"):
         Shrink(depth=1).apply(subject, calibration)
+
+
+@pytest.mark.parametrize(("params", "is_kept"), [(0.6, True), (0.2, False)])
+def test_the_stream_is_the_last_to_become_narrower(params: float, is_kept: bool, configs: Path) -> None:
+    subject, calibration = case_of("gpt", configs)
+    small = Shrink(params=params, multiple=4).apply(subject, calibration)
+    before, after = cast("GPTSpec", subject.spec), cast("GPTSpec", small.spec)
+    assert after.mlp_width < before.mlp_width
+    assert (after.width == before.width) is is_kept
+
+
+@pytest.mark.parametrize(
+    ("params", "heads", "mlp_width"),
+    # With 1 head and 312 neurons 0.498 would be left, with 2 and 104 exactly 0.4: as near, and one size suffers.
+    [(0.5, 2, 224), (0.4, 1, 184)],
+)
+def test_no_size_is_cut_much_more_than_the_others(params: float, heads: int, mlp_width: int) -> None:
+    spec = GPTSpec(
+        vocab_size=4096, context=256, width=256, depth=6,
+        num_heads=4, num_kv_heads=4, head_dim=64, mlp_width=688,
+    )  # fmt: skip
+    sizes = solved_sizes(skeleton_of(build(spec), spec), {}, Target(spec, params), 8)
+    assert sizes == {"heads": heads, "mlp_width": mlp_width, "width": 256}
 
 
 def test_depth_and_a_target_together(configs: Path) -> None:

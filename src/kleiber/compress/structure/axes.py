@@ -78,6 +78,8 @@ class Kind:
     """Whether it shrinks towards a target, not only with another or by choice."""
     has_round_sizes: bool = True
     """Whether multiples of a large number compute faster than others."""
+    is_last: bool = False
+    """Whether it shrinks towards a target only where the others alone would have to shrink too far."""
 
 
 @dataclass(frozen=True)

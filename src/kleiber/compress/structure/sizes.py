@@ -18,6 +18,10 @@ _GRID = 256
 """Steps between nothing and all, of the part of each size that is kept."""
 _ROUND_FROM = 4
 """Multiples in a size from which on it is rounded to one: of fewer the steps would be too coarse."""
+_LEAST_PART = _GRID // 4
+"""Steps that are kept at least of the sizes that go first: below, those that go last shrink with them."""
+_NEAR_FRAC = 0.97
+"""Of what is allowed, as near as makes no difference."""
 _FEW = 32
 """Steps that a size has at most of which a single one is much."""
 
@@ -103,8 +107,12 @@ def asked_sizes(
 def solved_sizes(skeleton: Skeleton, asked: Sizes, target: Target, multiple: int) -> Sizes:
     """Return sizes that meet a target: those that were not asked shrink by one factor.
 
-    Heads are few, so that one factor for all may leave much of the target unused: with one more of them and narrower layers
-    otherwise, whatever comes nearer to the target is taken. Then sizes grow where there is room left.
+    All layers write what they give into the residual stream, and a narrower one costs them all: it shrinks only where a
+    quarter of heads and neurons would still be too much (docs/log.md has half a model both ways).
+
+    Heads are few, so that one factor for all may leave much of the target unused: one more of them and narrower layers
+    otherwise is tried too. Then sizes grow where there is room left, and of what comes near to the target that is taken
+    which cuts no size much more than the others.
 
     Args:
         skeleton: Of the model, with the blocks that stay.
@@ -122,6 +130,9 @@ def solved_sizes(skeleton: Skeleton, asked: Sizes, target: Target, multiple: int
     least = sizing.spec_of(sizing.parts_at(0))
     if not target.is_met(least):
         raise _unmet(target, least, has_blocks=len(skeleton.blocks) > 1)
+    first = replace(sizing, keeps_last=True)
+    if target.is_met(first.spec_of(first.parts_at(_LEAST_PART))):
+        sizing = first
     parts = sizing.solved()
     tries = [parts]
     for kind in sizing.free:
@@ -130,7 +141,10 @@ def solved_sizes(skeleton: Skeleton, asked: Sizes, target: Target, multiple: int
             fixed = replace(sizing, asked={**asked, kind.name: more})
             if target.is_met(fixed.spec_of(fixed.parts_at(0))):
                 tries.append({**fixed.solved(), kind.name: more})
-    return sizing.sizes_of(max((sizing.grown(one) for one in tries), key=sizing.used))
+    grown = [sizing.grown(one) for one in tries]
+    most = max(map(sizing.used, grown))
+    near = [one for one in grown if sizing.used(one) >= _NEAR_FRAC * most]
+    return sizing.sizes_of(max(near, key=sizing.least_part))
 
 
 @dataclass(frozen=True)
@@ -141,11 +155,17 @@ class _Sizing:
     asked: Sizes
     target: Target
     multiple: int
+    keeps_last: bool = False
+    """Whether sizes that go last stay as they are."""
 
     @property
     def free(self) -> list[Kind]:
         """What shrinks towards the target."""
-        return [kind for kind in self.skeleton.kinds if kind.is_free and kind.name not in self.asked]
+        return [
+            kind
+            for kind in self.skeleton.kinds
+            if kind.is_free and kind.name not in self.asked and not (self.keeps_last and kind.is_last)
+        ]
 
     def parts_at(self, step: int) -> Sizes:
         """Return the open sizes at a step of the grid."""
@@ -163,6 +183,10 @@ class _Sizing:
     def used(self, parts: Sizes) -> float:
         """Return how near sizes come to the target."""
         return self.target.used(self.spec_of(parts))
+
+    def least_part(self, parts: Sizes) -> float:
+        """Return the part that is kept of the size that is cut most."""
+        return min((parts[kind.name] / kind.num for kind in self.free), default=1.0)
 
     def solved(self) -> Sizes:
         """Return the open sizes at the largest factor that meets the target."""

@@ -80,7 +80,7 @@ def transformer_skeleton(
     kinds = (
         Kind("heads", numbers.num_heads, step=group, has_round_sizes=False),
         Kind("mlp_width", numbers.mlp_width),
-        Kind("width", numbers.width, least=2, is_free=is_width_free),
+        Kind("width", numbers.width, least=2, is_free=is_width_free, is_last=True),
     )
     blocks = [f"{names.blocks}.{index}" for index in range(numbers.depth)]
     inner = [axis for block in blocks for axis in (lie.heads(block), lie.neurons(block))]
