@@ -287,7 +287,7 @@ def test_divergence_is_said_and_recorded(recipe, tmp_path, monkeypatch):
 
 
 def test_two_processes_do_not_train_one_folder(recipe, tmp_path):
-    with exclusive(tmp_path / "a"), pytest.raises(UsageError, match="is being trained by another process"):
+    with exclusive(tmp_path / "a"), pytest.raises(UsageError, match="is being written by another process"):
         train(recipe, tmp_path / "a")
 
 

@@ -47,7 +47,7 @@ def _taken(folder: Path) -> int:
         if not _take_patiently(handle):
             os.close(handle)
             raise UsageError(
-                f"{folder} is being trained by another process.",
+                f"{folder} is being written by another process.",
                 hint="wait for it, or choose another folder with -o",
             )
         # Whoever held it may have removed it with its folder, and another stand there by now.
