@@ -57,6 +57,21 @@ def small_text(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
+def train_once(tmp_path_factory: pytest.TempPathFactory, cache: Path) -> Callable[..., Path]:
+    """Return a function that trains what the values of a recipe say, for all tests of a file or a room; it returns the run."""
+    from kleiber.train import train  # noqa: PLC0415 - imports torch, which most tests do without
+
+    def run(*values: str) -> Path:
+        folder = tmp_path_factory.mktemp("trained") / "original"
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv("KLEIBER_CACHE", str(cache))
+            train(Recipe().with_values(list(values)), folder)
+        return folder
+
+    return run
+
+
+@pytest.fixture(scope="session")
 def make_record() -> Callable[..., Record]:
     """Return a function that makes the record of a finished run; `result` holds changes to the result."""
 

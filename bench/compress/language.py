@@ -35,7 +35,8 @@ def main() -> None:
         run(HERE / "stories260k.py", "data/models/stories260K", stories)
     points = HERE / "points.py"
     run(points, "runs/gpt-novels-6m", "points/gpt-novels-6m", "--sets", *SETS, "--lines", *LINES)
-    run(points, stories, "points/stories260k", "--recipe", HERE / "stories260k.yaml", "--sets", *SETS)
+    of_stories = ("--recipe", HERE / "stories260k.yaml", "--recover", "recover:steps=1000,lr=0.001")
+    run(points, stories, "points/stories260k", *of_stories, "--sets", *SETS)
 
 
 if __name__ == "__main__":

@@ -23,21 +23,31 @@ from kleiber.runs import read_recipe
 METHODS = ("rtn", "gptq", "awq", "hqq")
 PRUNERS = ("magnitude", "wanda", "sparsegpt")
 RECOVER = "recover:frac=0.05"
-SETS: dict[str, tuple[str, ...]] = {
-    "int8": ("quantize:bits=8",),
-    "int4": tuple(f"quantize:bits=4,group_size=128,method={one}" for one in METHODS),
-    "int3": tuple(f"quantize:bits=3,group_size=128,method={one}" for one in METHODS),
-    "int3-recovered": tuple(
-        f"quantize:bits=3,group_size=128,method={one} {RECOVER},keeps_zeros=false" for one in METHODS
-    ),
-    "int4-recovered": tuple(
-        f"quantize:bits=4,group_size=128,method={one} {RECOVER},keeps_zeros=false" for one in METHODS
-    ),
-    "half": tuple(f"prune:ratio=0.5,method={one}" for one in PRUNERS),
-    "half-recovered": tuple(f"prune:ratio=0.5,method={one} {RECOVER}" for one in PRUNERS),
-    "2:4": tuple(f"prune:pattern=2:4,method={one}" for one in PRUNERS),
-    "2:4-recovered": tuple(f"prune:pattern=2:4,method={one} {RECOVER}" for one in PRUNERS),
-}
+
+
+def sets(recover: str) -> dict[str, tuple[str, ...]]:
+    """Return the pipelines of each table, those that are recovered by a step of `recover`."""
+    quantized = {
+        f"int{bits}": [f"quantize:bits={bits},group_size=128,method={one}" for one in METHODS]
+        for bits in (4, 3)
+    }
+    pruned = {
+        name: [f"prune:{cut},method={one}" for one in PRUNERS]
+        for name, cut in {"half": "ratio=0.5", "2:4": "pattern=2:4"}.items()
+    }
+    codes = f"{recover},keeps_zeros=false"  # of a model that was only quantized zeros are codes like others
+    return {
+        "int8": ("quantize:bits=8",),
+        **{name: tuple(lines) for name, lines in {**quantized, **pruned}.items()},
+        **{
+            f"{name}-recovered": tuple(f"{line} {codes}" for line in lines)
+            for name, lines in quantized.items()
+        },
+        **{
+            f"{name}-recovered": tuple(f"{line} {recover}" for line in lines)
+            for name, lines in pruned.items()
+        },
+    }
 
 
 def measure(source: Path, folder: Path, lines: list[str], recipe: Path | None) -> None:
@@ -84,13 +94,14 @@ if __name__ == "__main__":
     )
     parser.add_argument("source", type=Path)
     parser.add_argument("folder", type=Path)
-    parser.add_argument("--sets", nargs="*", choices=SETS, default=())
+    parser.add_argument("--sets", nargs="*", choices=sets(RECOVER), default=())
+    parser.add_argument("--recover", default=RECOVER, help="the step of the sets that are recovered")
     parser.add_argument("--lines", nargs="*", default=())
     parser.add_argument("--recipe", type=Path)
     given = parser.parse_args()
     measure(
         given.source,
         given.folder,
-        [line for name in given.sets for line in SETS[name]] + list(given.lines),
+        [line for name in given.sets for line in sets(given.recover)[name]] + list(given.lines),
         given.recipe,
     )

@@ -15,9 +15,8 @@ from kleiber.cli.main import main
 from kleiber.compress import attempt, speed
 from kleiber.models import load
 from kleiber.models.stored import Quantized, read_forms, stored_bytes
-from kleiber.runs import Recipe, RunFolder
+from kleiber.runs import RunFolder
 from kleiber.runs.receipt import Receipt
-from kleiber.train import train
 
 STEPS = ("prune:ratio=0.3", "quantize:bits=8,inputs=static")
 BOUND = ("--max-bytes", "50%")
@@ -29,13 +28,9 @@ def _is_quick(monkeypatch):
 
 
 @pytest.fixture(scope="module")
-def original(tmp_path_factory, small_text, cache):
+def original(train_once, small_text):
     """A run of a few steps."""
-    folder = tmp_path_factory.mktemp("typed") / "original"
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("KLEIBER_CACHE", str(cache))
-        train(Recipe().with_values([*RECIPE, f"data.source=text:{small_text}"]), folder)
-    return folder
+    return train_once(*RECIPE, f"data.source=text:{small_text}")
 
 
 @pytest.fixture(scope="module")

@@ -31,14 +31,10 @@ def _is_quick(monkeypatch):
 
 
 @pytest.fixture(scope="module")
-def original(tmp_path_factory, small_text, cache):
+def original(train_once, small_text):
     """A run of a few steps of a gpt with experts, whose weights no linear layer reads whole."""
-    folder = tmp_path_factory.mktemp("brought") / "original"
     sizes = ("model.num_experts=2", "model.experts_per_token=1")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("KLEIBER_CACHE", str(cache))
-        train(Recipe().with_values([*RECIPE, *sizes, f"data.source=text:{small_text / 'ast.py'}"]), folder)
-    return folder
+    return train_once(*RECIPE, *sizes, f"data.source=text:{small_text / 'ast.py'}")
 
 
 @pytest.fixture

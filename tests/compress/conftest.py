@@ -2,9 +2,6 @@
 
 import pytest
 
-from kleiber.runs import Recipe
-from kleiber.train import train
-
 _RECIPE = (
     "model.depth=2", "model.width=32", "data.vocab_size=300", "data.context=32", "data.val_frac=0.2", "data.val_tokens=1024",
     "train.num_steps=100", "train.schedule.warmup_steps=4", "train.val_every=100", "parallel.num_threads=1",
@@ -12,10 +9,6 @@ _RECIPE = (
 
 
 @pytest.fixture(scope="session")
-def trained(tmp_path_factory, small_text, cache):
+def trained(train_once, small_text):
     """A run of the family gpt."""
-    folder = tmp_path_factory.mktemp("compress") / "original"
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("KLEIBER_CACHE", str(cache))
-        train(Recipe().with_values([*_RECIPE, f"data.source=text:{small_text}"]), folder)
-    return folder
+    return train_once(*_RECIPE, f"data.source=text:{small_text}")

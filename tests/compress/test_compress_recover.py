@@ -10,9 +10,8 @@ from kleiber.data import open_data
 from kleiber.errors import RecipeError
 from kleiber.models import load
 from kleiber.models.stored import Activations, Masked
-from kleiber.runs import Recipe, RunFolder
+from kleiber.runs import RunFolder
 from kleiber.tasks import task_of
-from kleiber.train import train
 
 RECIPE = (
     "model.depth=1", "model.width=16", "data.vocab_size=300", "data.context=32", "data.val_frac=0.2", "data.val_tokens=1024",
@@ -21,13 +20,9 @@ RECIPE = (
 
 
 @pytest.fixture(scope="module")
-def original(tmp_path_factory, small_text, cache):
+def original(train_once, small_text):
     """A run of the family gpt."""
-    folder = tmp_path_factory.mktemp("recover") / "original"
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("KLEIBER_CACHE", str(cache))
-        train(Recipe().with_values([*RECIPE, f"data.source=text:{small_text}"]), folder)
-    return folder
+    return train_once(*RECIPE, f"data.source=text:{small_text}")
 
 
 @pytest.fixture

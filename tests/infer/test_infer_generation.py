@@ -166,7 +166,7 @@ def test_an_engine_loads_a_run_and_a_model_folder(tmp_path: Path) -> None:
 
 
 def test_folders_without_a_model_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(RunFolderError, match=r"config\.json cannot be read"):
+    with pytest.raises(RunFolderError, match=r"is neither a run nor a folder with a config\.json"):
         TorchEngine.load(tmp_path / "nothing")
     (tmp_path / "record.json").write_text("{}")
     with pytest.raises(RunFolderError, match="has no model yet"):

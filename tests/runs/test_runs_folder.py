@@ -35,6 +35,19 @@ def test_a_copied_run_still_reads(make_run, tmp_path):
     assert RunFolder(tmp_path / "b").read_record().run == "a"
 
 
+def test_the_model_of_a_run_and_a_model_without_one_are_found(make_run, tmp_path):
+    run = make_run(tmp_path / "a")
+    with pytest.raises(
+        RunFolderError, match=r"a has no model yet: .*\n  try: kleiber train .*recipe\.yaml -o .*a$"
+    ):
+        run.find_model()
+    run.model_path.mkdir()
+    with pytest.raises(RunFolderError, match=r"model is neither a run nor a folder with a config\.json\."):
+        RunFolder(run.model_path).find_model()
+    (run.model_path / "config.json").write_text("{}")
+    assert run.find_model() == RunFolder(run.model_path).find_model() == tmp_path / "a" / "model"
+
+
 def test_a_folder_without_a_record_is_not_a_run(tmp_path):
     with pytest.raises(
         RunFolderError, match=r"is not a run folder: it has no record\.json\.\n  try: kleiber train"

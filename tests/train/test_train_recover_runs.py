@@ -71,16 +71,9 @@ def recipe_text(small_text):
 
 
 @pytest.fixture(scope="session")
-def original(tmp_path_factory, cache, recipe_text):
+def original(train_once, recipe_text):
     """A trained run."""
-    folder = tmp_path_factory.mktemp("recover") / "original"
-    before, os.environ["KLEIBER_CACHE"] = os.environ.get("KLEIBER_CACHE"), str(cache)
-    train(Recipe().with_values([*recipe_text, "train.num_steps=200"]), folder)
-    if before is None:
-        del os.environ["KLEIBER_CACHE"]
-    else:
-        os.environ["KLEIBER_CACHE"] = before
-    return folder
+    return train_once(*recipe_text, "train.num_steps=200")
 
 
 @pytest.fixture(scope="session")
@@ -250,7 +243,7 @@ def test_a_model_that_changes_is_another_recipe(recover, compressed, tmp_path):
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        (["recover.model=nowhere"], r"recover\.model 'nowhere' holds no model\."),
+        (["recover.model=nowhere"], r"recover\.model: nowhere is neither a run nor a folder with a config\.json\."),
         (["model.width=32"], r"model asks for another size than recover\.model .* Got \{'family': 'gpt', 'width': 32\}"),
         (["data.context=16"], r"sequences of another length .* Got 16\.\n  try: --set data\.context=32"),
         (["data.vocab_size=310"], r"recover\.model .* vocab_size is 300, and the data has 310"),
@@ -264,9 +257,7 @@ def test_what_does_not_suit_the_model_is_refused(recover, settings, message, tmp
 
 def test_a_run_that_has_not_finished_is_no_model(recover, original, tmp_path):
     shutil.copytree(original, tmp_path / "half", ignore=shutil.ignore_patterns("model"))
-    with pytest.raises(
-        RecipeError, match=r"recover\.model '.*half' has no model yet.*\n  try: kleiber train"
-    ):
+    with pytest.raises(RecipeError, match=r"recover\.model: .*half has no model yet.*\n  try: kleiber train"):
         with_donor(recover.with_values([f"recover.model={tmp_path / 'half'}"]))
 
 

@@ -239,9 +239,9 @@ def _settings(source: str, steps: list[AnyStep], tries: str, budget: str) -> Sea
 def _folder(source: Path, steps: list[AnyStep], output: Path | None) -> Path:
     """Return where the result goes, after all that can be told before anything there is touched."""
     from kleiber.compress import require_apart, require_sound
-    from kleiber.compress.source import model_folder
+    from kleiber.runs import RunFolder
 
-    model_folder(source)
+    RunFolder(source).find_model()
     named = source if source.name not in ("", "..") else source.resolve()
     folder = output or named.with_name(f"{named.name}-small")
     require_apart(source, folder)

@@ -7,7 +7,6 @@ from pathlib import Path
 from pydantic import Field
 
 from kleiber.compress.gate import Gate
-from kleiber.compress.source import model_folder
 from kleiber.compress.speed import Measuring
 from kleiber.errors import RecipeError
 from kleiber.models.config_file import model_hash
@@ -42,7 +41,7 @@ class Asked(Document):
         Raises:
             RunFolderError: There is no model.
         """
-        return hash_of([model_hash(model_folder(source)), self.model_dump(mode="json"), pipeline])
+        return hash_of([model_hash(RunFolder(source).find_model()), self.model_dump(mode="json"), pipeline])
 
 
 def require_apart(source: Path, folder: Path) -> None:

@@ -5,14 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Self
 
 from kleiber.compress.asked import TRIES, Asked
-from kleiber.compress.calibration import Calibration
-from kleiber.compress.gate import judge
+from kleiber.compress.calibration import Calibration, calibration_of
+from kleiber.compress.gate import judge, require_judgeable
 from kleiber.compress.pipeline import StepDone, run_steps
 from kleiber.compress.receipt import Original, Work, receipt_of
 from kleiber.compress.recover import Recover
-from kleiber.compress.source import model_folder, open_source
+from kleiber.compress.source import open_source
 from kleiber.compress.steps import AnyStep
 from kleiber.compress.subject import Subject
 from kleiber.models.stored import stored_bytes
@@ -45,6 +46,21 @@ class Bench:
     asked: Asked
     tell: Callable[[str], None]
 
+    @classmethod
+    def open(cls, source: Path, folder: Path, asked: Asked, tell: Callable[[str], None]) -> Self:
+        """Return the bench of what a user names, with the data read.
+
+        Raises:
+            UsageError: The gate asks for what this model has not, or a weight is not finite.
+            RecipeError: As `open_original`.
+            DataError: As `open_original`, or data for calibration is missing or of the wrong kind.
+            RunFolderError: As `open_original`.
+        """
+        original = open_original(source, asked.recipe, asked.seed, on_progress=tell)
+        require_judgeable(asked.gate, original.subject.recipe.task.name)
+        calibration = calibration_of(original.subject.data, asked.num_calibration, asked.seed)
+        return cls(original, source, folder, calibration, asked, tell)
+
     def done(self, steps: Sequence[AnyStep]) -> Attempt:
         """Return the model after steps.
 
@@ -58,7 +74,7 @@ class Bench:
             steps,
             self.calibration,
             tries,
-            source=model_folder(self.source),
+            source=RunFolder(self.source).find_model(),
             on_progress=self.tell,
         )
         model = tries / f"{len(steps):02d}-{steps[-1].name}-{done[-1].chain}" / "model"
@@ -117,7 +133,9 @@ def open_original(
         UsageError: A weight is not finite.
     """
     subject = open_source(source, recipe, on_progress=on_progress)
-    return Original(subject, str(source), _lineage(source), stored_bytes(model_folder(source)), seed)
+    return Original(
+        subject, str(source), _lineage(source), stored_bytes(RunFolder(source).find_model()), seed
+    )
 
 
 def _lineage(source: Path) -> tuple[Lineage, ...]:

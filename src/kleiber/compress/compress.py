@@ -6,9 +6,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from kleiber.compress.asked import Asked, known_receipt, require_apart
-from kleiber.compress.attempt import Bench, open_original
-from kleiber.compress.calibration import calibration_of
-from kleiber.compress.gate import refusal, require_judgeable
+from kleiber.compress.attempt import Bench
+from kleiber.compress.gate import refusal
 from kleiber.compress.order import require_sound
 from kleiber.compress.publish import publish
 from kleiber.compress.steps import AnyStep, typed_step
@@ -54,10 +53,7 @@ def compress(
     with exclusive(folder):
         if (known := known_receipt(folder, asked_hash)) is not None:
             return known
-        original = open_original(source, asked.recipe, asked.seed, on_progress=tell)
-        require_judgeable(asked.gate, original.subject.recipe.task.name)
-        calibration = calibration_of(original.subject.data, asked.num_calibration, asked.seed)
-        bench = Bench(original, source, folder, calibration, asked, tell)
+        bench = Bench.open(source, folder, asked, tell)
         attempt = bench.done(steps)
         receipt = bench.receipt(attempt, asked_hash)
         if not receipt.is_met:

@@ -7,9 +7,9 @@ from itertools import combinations
 from pathlib import Path
 
 from kleiber.compress.recover import Recover
-from kleiber.compress.source import model_folder
 from kleiber.compress.steps import AnyStep, typed_step
 from kleiber.errors import RecipeError
+from kleiber.runs import RunFolder
 
 __all__ = ["require_sound"]
 
@@ -59,7 +59,7 @@ def require_sound(steps: Sequence[AnyStep]) -> None:
             )
     for step in steps:
         if isinstance(step, Recover) and step.teacher is not None and not step.learns_from_original:
-            model_folder(Path(step.teacher))
+            RunFolder(Path(step.teacher)).find_model()
 
 
 def _chooses(step: AnyStep) -> bool:

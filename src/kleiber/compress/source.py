@@ -12,7 +12,7 @@ import torch
 from kleiber.compress.subject import Subject
 from kleiber.data import open_data
 from kleiber.data.corpus import Progress
-from kleiber.errors import RecipeError, RunFolderError, UsageError
+from kleiber.errors import RecipeError, UsageError
 from kleiber.models import Spec, build, load, resolve_spec, shape_of, size_of
 from kleiber.models.family import FamilyModule
 from kleiber.models.file.named import is_module, name_asked, name_module, split_module
@@ -22,7 +22,7 @@ from kleiber.models.stored import read_activations, read_forms
 from kleiber.runs import ModelRecipe, Recipe, RunFolder
 from kleiber.tasks import task_of
 
-__all__ = ["model_folder", "open_source", "require_finite"]
+__all__ = ["open_source", "require_finite"]
 
 
 def open_source(
@@ -65,7 +65,7 @@ def open_source(
     asked = asked.with_shape(data.meta.shape)
     tell("reading the model")
     loaded, spec = _load(source, asked, weights, init)
-    require_finite(loaded, weights or model_folder(Path(source)))
+    require_finite(loaded, weights or RunFolder(Path(source)).find_model())
     asked = asked.model_copy(update={"model": ModelRecipe(**size_of(spec))})
     _require_fit(spec, asked, source)
     subject = Subject(
@@ -73,32 +73,10 @@ def open_source(
     )
     if weights is not None:
         return subject
-    folder = model_folder(Path(source))
+    folder = RunFolder(Path(source)).find_model()
     return dataclasses.replace(
         subject, forms=read_forms(folder, loaded), activations=read_activations(folder)
     )
-
-
-def model_folder(source: Path) -> Path:
-    """Return where `config.json` and the weights are.
-
-    Raises:
-        RunFolderError: There is no such folder, or a run in it has not finished.
-    """
-    run = RunFolder(source)
-    if run.model_path.is_dir():
-        return run.model_path
-    if run.exists():
-        raise RunFolderError(
-            f"{source} has no model yet: a run writes it when it finishes.",
-            hint=f"kleiber train {run.recipe_path} -o {source}",
-        )
-    if not (source / "config.json").is_file():
-        raise RunFolderError(
-            f"{source} is neither a run nor a folder with a config.json.",
-            hint="kleiber compress runs/NAME   or   kleiber compress FOLDER --recipe recipe.yaml",
-        )
-    return source
 
 
 def require_finite(module: torch.nn.Module, where: Path) -> None:
@@ -156,7 +134,7 @@ def _load(
         coded = FileSpec.of_size(size, shape_of(recipe))
         # From here on they are in the module, and later in its folder.
         return build(coded), coded.model_copy(update={"weights": None})
-    return load(model_folder(Path(source)), shape_of(recipe))
+    return load(RunFolder(Path(source)).find_model(), shape_of(recipe))
 
 
 def _require_fit(spec: Spec, recipe: Recipe, source: Path | str) -> None:

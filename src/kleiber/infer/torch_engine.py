@@ -12,12 +12,11 @@ import torch
 from tokenizers import Tokenizer
 
 from kleiber.data.tokenizer import load_tokenizer
-from kleiber.errors import RunFolderError, UsageError
+from kleiber.errors import UsageError
 from kleiber.models import load
 from kleiber.models.gpt.cache import KVCache
 from kleiber.models.gpt.module import GPT
 from kleiber.runs import RunFolder
-from kleiber.runs.files import RESUME_HINT
 
 __all__ = ["TorchEngine"]
 
@@ -49,13 +48,7 @@ class TorchEngine:
         """
         if precision not in _PRECISIONS:
             raise UsageError(f"precision must be one of {', '.join(_PRECISIONS)}.", got=precision)
-        run = RunFolder(folder)
-        if run.exists() and not run.model_path.is_dir():
-            raise RunFolderError(
-                f"{folder} has no model yet: a run writes it when it finishes.",
-                hint=f"finish its training first: {RESUME_HINT}",
-            )
-        model_path = run.model_path if run.model_path.is_dir() else folder
+        model_path = RunFolder(folder).find_model()
         module, spec = load(model_path)
         if not isinstance(module, GPT):
             raise UsageError(

@@ -88,6 +88,26 @@ class RunFolder:
         """Whether the folder holds a record."""
         return self.record_path.is_file()
 
+    def find_model(self) -> Path:
+        """Return where `config.json` and the weights are: `model/` of a run, or the folder itself where it is no run.
+
+        Raises:
+            RunFolderError: There is no model, or a run has not finished.
+        """
+        if self.model_path.is_dir():
+            return self.model_path
+        if self.exists():
+            raise RunFolderError(
+                f"{self.path} has no model yet: a run writes it when it finishes.",
+                hint=f"kleiber train {self.recipe_path} -o {self.path}",
+            )
+        if not (self.path / "config.json").is_file():
+            raise RunFolderError(
+                f"{self.path} is neither a run nor a folder with a config.json.",
+                hint="runs/NAME of a finished run, or a folder with config.json and model.safetensors",
+            )
+        return self.path
+
     def read_record(self) -> Record:
         """Return the record.
 

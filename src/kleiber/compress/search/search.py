@@ -6,9 +6,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from kleiber.compress.asked import Asked, known_receipt
-from kleiber.compress.attempt import TRIES, Attempt, Bench, open_original
-from kleiber.compress.calibration import calibration_of
-from kleiber.compress.gate import allowed_frac, excess, refusal, require_judgeable, tried_excess
+from kleiber.compress.attempt import TRIES, Attempt, Bench
+from kleiber.compress.gate import allowed_frac, excess, refusal, tried_excess
 from kleiber.compress.publish import publish
 from kleiber.compress.quality import quality_loss
 from kleiber.compress.search.candidates import Pipeline, candidates
@@ -66,10 +65,7 @@ def search(
     with exclusive(folder):
         if (known := known_receipt(folder, asked_hash)) is not None:
             return known
-        original = open_original(source, asked.recipe, asked.seed, on_progress=tell)
-        require_judgeable(asked.gate, original.subject.recipe.task.name)
-        calibration = calibration_of(original.subject.data, asked.num_calibration, asked.seed)
-        bench = Bench(original, source, folder, calibration, asked, tell)
+        bench = Bench.open(source, folder, asked, tell)
         scout = Scout(bench)
         finalists = _finalists(scout, _pipelines(bench, settings), settings)
         judged = [(bench.receipt(one, asked_hash), one, steps) for one, steps in finalists]

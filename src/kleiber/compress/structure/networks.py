@@ -26,13 +26,7 @@ def mlp_skeleton(module: FamilyModule, spec: MLPSpec) -> Skeleton:
         RecipeError: A norm goes over features that would be cut.
         MissingExtraError: torch-pruning is not installed.
     """
-    _require_batch_norm(spec)
-
-    def spec_of(sizes: Sizes, _blocks: Sequence[int]) -> Spec:
-        return resized(spec, width=sizes["width"])
-
-    axes = channel_axes(module, spec.shape, _kinds({r"layers\.\d+\.linear": "width"}))
-    return Skeleton((Kind("width", spec.width),), axes, spec_of)
+    return _of_width(module, spec, r"layers\.\d+\.linear", Kind("width", spec.width))
 
 
 def convnet_skeleton(module: FamilyModule, spec: ConvNetSpec) -> Skeleton:
@@ -99,13 +93,17 @@ def inception_skeleton(module: FamilyModule, spec: InceptionSpec) -> Skeleton:
         RecipeError: A norm goes over channels that would be cut.
         MissingExtraError: torch-pruning is not installed.
     """
+    return _of_width(module, spec, r".*\.conv", Kind("width", spec.width, step=16, has_round_sizes=False))
+
+
+def _of_width(module: FamilyModule, spec: MLPSpec | InceptionSpec, layers: str, width: Kind) -> Skeleton:
+    """Return the one size of a network whose layers, named by a pattern, all follow from its width."""
     _require_batch_norm(spec)
 
     def spec_of(sizes: Sizes, _blocks: Sequence[int]) -> Spec:
         return resized(spec, width=sizes["width"])
 
-    axes = channel_axes(module, spec.shape, _kinds({r".*\.conv": "width"}))
-    return Skeleton((Kind("width", spec.width, step=16, has_round_sizes=False),), axes, spec_of)
+    return Skeleton((width,), channel_axes(module, spec.shape, _kinds({layers: "width"})), spec_of)
 
 
 def _kinds(patterns: dict[str, str]) -> Callable[[str], str | None]:

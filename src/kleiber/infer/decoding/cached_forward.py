@@ -20,40 +20,46 @@ from torch import Tensor, nn
 
 from kleiber.errors import RecipeError, UsageError
 from kleiber.models.family import FamilyModule
-from kleiber.models.gpt.cache import Cache, CachedHeads
+from kleiber.models.gpt.cache import Cache
 from kleiber.models.gpt.module import GPT
 from kleiber.models.hf.fitted import fitted
 from kleiber.models.hf.module import HF
 
-__all__ = ["cached_forward", "cached_heads"]
+__all__ = ["Heads", "cached_forward", "cached_heads"]
 
 _ATTENTION = "kleiber_cache"
 _CACHE: ContextVar[Cache] = ContextVar("kleiber_cache")
 
 
 @dataclass(frozen=True)
-class _Heads:
+class Heads:
+    """Sizes of a cache, by the names that a `GPTSpec` has for them."""
+
     depth: int
+    """Blocks."""
     num_kv_heads: int
     head_dim: int
+    """Features of a head."""
     context: int
+    """Longest sequence [tokens]."""
 
 
-def cached_heads(module: FamilyModule) -> CachedHeads:
+def cached_heads(module: FamilyModule) -> Heads:
     """Return the sizes of the cache that a language model decodes with.
 
     Raises:
         UsageError: The module does not go on from text.
     """
     if isinstance(module, GPT):
-        return module.spec
+        spec = module.spec
+        return Heads(spec.depth, spec.num_kv_heads, spec.head_dim, spec.context)
     blocks = module.spec.blocks() if isinstance(module, HF) else None
     if not isinstance(module, HF) or blocks is None or fitted(module.spec).head != "CAUSAL_LM":
         raise _refusal(module)
     context = module.spec.shape.context
     if context is None:
         raise AssertionError("text that is modelled has a context")
-    return _Heads(blocks.depth, blocks.num_kv_heads, blocks.head_dim, context)
+    return Heads(blocks.depth, blocks.num_kv_heads, blocks.head_dim, context)
 
 
 def cached_forward(module: FamilyModule, tokens_BT: Tensor, cache: Cache) -> Tensor:

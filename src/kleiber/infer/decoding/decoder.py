@@ -11,24 +11,15 @@ import numpy as np
 import numpy.typing as npt
 
 from kleiber.errors import UsageError
+from kleiber.infer.predictor import InEngine
 
 __all__ = ["Decoder", "Stepper", "Tokens"]
 
 Tokens = npt.NDArray[np.int64]
 
 
-class Stepper(Protocol):
+class Stepper(InEngine, Protocol):
     """What an engine does for a decoder."""
-
-    @property
-    def engine(self) -> str:
-        """`torch`, `onnxruntime`, `openvino`."""
-        ...
-
-    @property
-    def precision(self) -> str:
-        """What it computes in, such as `fp32`, `int4 weights`."""
-        ...
 
     @property
     def notes(self) -> tuple[str, ...]:
@@ -55,23 +46,9 @@ class Decoder:
     def __init__(self, stepper: Stepper, context: int) -> None:
         self.context = context
         self.length = 0
+        self.engine, self.precision, self.notes = stepper.engine, stepper.precision, stepper.notes
         self._stepper = stepper
         self._batch = 0
-
-    @property
-    def engine(self) -> str:
-        """`torch`, `onnxruntime`, `openvino`."""
-        return self._stepper.engine
-
-    @property
-    def precision(self) -> str:
-        """What it computes in, such as `fp32`, `int4 weights`."""
-        return self._stepper.precision
-
-    @property
-    def notes(self) -> tuple[str, ...]:
-        """What was done otherwise than asked, a sentence each."""
-        return self._stepper.notes
 
     def prefill(self, tokens_BT: Tokens) -> npt.NDArray[np.float32]:
         """Start new sequences; return the logits of the next token of each, [B, V].

@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from kleiber.infer.decoding.cached_forward import Heads
 from kleiber.infer.decoding.decoder import Tokens
 from kleiber.infer.decoding.step_graph import past_name, present_name
 from kleiber.infer.sessions import session_of
-from kleiber.models.gpt.cache import CachedHeads
 
 __all__ = ["OnnxRuntimeStepper"]
 
@@ -32,7 +32,7 @@ class OnnxRuntimeStepper:
     engine = "onnxruntime"
 
     def __init__(
-        self, model: bytes, heads: CachedHeads, *, precision: str, notes: tuple[str, ...], num_threads: int
+        self, model: bytes, heads: Heads, *, precision: str, notes: tuple[str, ...], num_threads: int
     ) -> None:
         self.precision = precision
         self.notes = notes

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 
 from kleiber.errors import UsageError, nearest
-from kleiber.infer.decoding.cached_forward import cached_heads
+from kleiber.infer.decoding.cached_forward import Heads, cached_heads
 from kleiber.infer.decoding.decoder import Decoder
 from kleiber.infer.decoding.onnxruntime_stepper import OnnxRuntimeStepper
 from kleiber.infer.decoding.openvino_stepper import OpenVinoStepper
@@ -16,7 +16,7 @@ from kleiber.infer.decoding.torch_stepper import TorchStepper
 from kleiber.infer.engines import ENGINES, EngineName
 from kleiber.infer.lowering import lower, to_bytes
 from kleiber.models.family import FamilyModule
-from kleiber.models.gpt.cache import CachedHeads, require_cache_bits
+from kleiber.models.gpt.cache import require_cache_bits
 from kleiber.models.stored import AS_COMPUTED, Activations, Forms
 
 __all__ = ["StepModel", "open_decoder", "step_model"]
@@ -32,7 +32,7 @@ class StepModel:
     """`onnxruntime` or `openvino`."""
     model: bytes
     """Of an `.onnx` file."""
-    heads: CachedHeads
+    heads: Heads
     """Sizes of the cache."""
     precision: str
     """What its products compute in."""

@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from kleiber.infer.decoding.cached_forward import Heads
 from kleiber.infer.decoding.decoder import Tokens
 from kleiber.infer.decoding.step_graph import past_name, present_name
 from kleiber.infer.sessions import openvino_core
-from kleiber.models.gpt.cache import CachedHeads
 
 __all__ = ["OpenVinoStepper"]
 
@@ -40,7 +40,7 @@ class OpenVinoStepper:
     def __init__(
         self,
         model: bytes,
-        heads: CachedHeads,
+        heads: Heads,
         *,
         precision: str,
         notes: tuple[str, ...],
@@ -93,7 +93,7 @@ def _attends_over_states(compiled: Any) -> bool:
     )
 
 
-def _keep_states(graph: Any, heads: CachedHeads) -> None:
+def _keep_states(graph: Any, heads: Heads) -> None:
     """Turn inputs and outputs of keys and values into states, in the form that the CPU's attention over a cache is found in.
 
     It looks for a reordering of sequences (as a beam search needs) behind each state, and for a beginning of each: no tokens.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ import numpy.typing as npt
 import torch
 
 from kleiber.infer.decoding import Decoder, StepModel, open_decoder, step_model
+from kleiber.infer.decoding.cached_forward import Heads
 from kleiber.infer.engines import EngineName
 from kleiber.infer.engines.onnxruntime_predictor import OnnxRuntimePredictor
 from kleiber.infer.engines.openvino_predictor import OpenVinoPredictor
@@ -138,8 +139,7 @@ def staged_decode(
         return _opening("open_decode", engine, folder, num_threads, {"step": None, "cache_bits": cache_bits})
     step = step_model(engine, module, forms=forms, activations=activations)
     (folder / _MODEL).write_bytes(step.model)
-    heads = {name: getattr(step.heads, name) for name in ("depth", "num_kv_heads", "head_dim", "context")}
-    said = {"heads": heads, "precision": step.precision, "notes": list(step.notes)}
+    said = {"heads": asdict(step.heads), "precision": step.precision, "notes": list(step.notes)}
     return _opening("open_decode", engine, folder, num_threads, {"step": said, "cache_bits": cache_bits})
 
 
@@ -157,23 +157,13 @@ def open_decode(
         model = StepModel(
             engine=engine,
             model=(path / _MODEL).read_bytes(),
-            heads=_Heads(**step["heads"]),
+            heads=Heads(**step["heads"]),
             precision=step["precision"],
             notes=tuple(step["notes"]),
             cache_bits=cache_bits,
         )
         decoder = model.open(num_threads)
     return DecodeWork(decoder, _read(path)[0])
-
-
-@dataclass(frozen=True)
-class _Heads:
-    """Sizes of a cache, as they were written."""
-
-    depth: int
-    num_kv_heads: int
-    head_dim: int
-    context: int
 
 
 def _opening(

@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from kleiber.infer.decoding import Decoder
 from kleiber.infer.measure.figures import Workload
-from kleiber.infer.predictor import Predictor
+from kleiber.infer.predictor import InEngine, Predictor
 
 __all__ = ["DecodeWork", "ForwardWork", "Turn", "Work"]
 
@@ -22,22 +22,12 @@ Turn: TypeAlias = Callable[[int], float]
 """Seconds that a call takes, the mean of so many in a row after one that is not counted."""
 
 
-class Work(Protocol):
+class Work(InEngine, Protocol):
     """A model behind an engine with something to do."""
 
     @property
     def workload(self) -> Workload:
         """`forward` or `decode`."""
-        ...
-
-    @property
-    def engine(self) -> str:
-        """`torch`, `onnxruntime`, `openvino`."""
-        ...
-
-    @property
-    def precision(self) -> str:
-        """What it computes in."""
         ...
 
     @property

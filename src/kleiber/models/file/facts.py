@@ -3,28 +3,16 @@
 from __future__ import annotations
 
 import functools
-from dataclasses import dataclass
 
-import torch
-
-from kleiber.cost.flops import FlopConvention, FlopCount
-from kleiber.cost.trace.parameters import count_parameters
+from kleiber.cost.flops import FlopConvention
 from kleiber.errors import RecipeError
-from kleiber.models.file.module import FileModule, build
+from kleiber.models.file.module import build
 from kleiber.models.file.named import file_hash
 from kleiber.models.file.spec import FileSpec
-from kleiber.models.foreign.traced_flops import TRACED_BATCH, counted_flops, traced_flops
-from kleiber.runs import ParamCount
+from kleiber.models.foreign.facts import Facts, facts_on_meta
+from kleiber.models.foreign.traced_flops import counted_flops, traced_flops
 
-__all__ = ["Facts", "facts_of", "flops_of"]
-
-
-@dataclass(frozen=True)
-class Facts:
-    """What a module holds."""
-
-    num_params: ParamCount
-    hidden_shapes: tuple[tuple[int, int], ...]
+__all__ = ["facts_of", "traced_flops_of"]
 
 
 def facts_of(spec: FileSpec) -> Facts:
@@ -33,36 +21,20 @@ def facts_of(spec: FileSpec) -> Facts:
     Raises:
         RecipeError: It cannot be built.
     """
-    return _facts_of(spec.model_copy(update={"weights": None}), file_hash(spec.path))
+    return facts_on_meta(spec.model_copy(update={"weights": None}), file_hash(spec.path))
 
 
-@functools.lru_cache(maxsize=32)
-def _facts_of(spec: FileSpec, _hash: str) -> Facts:
-    with torch.device("meta"):
-        module = FileModule(spec)
-    params = dict(module.named_parameters())
-    shapes = [
-        (len(params[matrix.name]), params[matrix.name][0].numel()) for matrix in module.param_groups().hidden
-    ]
-    return Facts(count_parameters(module).groups, tuple(shapes))
-
-
-def flops_of(spec: FileSpec, batch: int, convention: FlopConvention) -> FlopCount:
-    """Return the operations of one step on `batch` samples.
+def traced_flops_of(spec: FileSpec, convention: FlopConvention) -> tuple[int, int]:
+    """Return the operations of a step forward and backward, on `TRACED_BATCH` samples.
 
     Raises:
         RecipeError: The module does not run on the data.
     """
-    forward, backward = _flops_of(spec.model_copy(update={"weights": None}), convention, file_hash(spec.path))
-    return FlopCount(
-        forward=forward * batch // TRACED_BATCH,
-        backward=backward * batch // TRACED_BATCH,
-        convention=convention,
-    )
+    return _traced(spec.model_copy(update={"weights": None}), convention, file_hash(spec.path))
 
 
 @functools.lru_cache(maxsize=32)
-def _flops_of(spec: FileSpec, convention: FlopConvention, _hash: str) -> tuple[int, int]:
+def _traced(spec: FileSpec, convention: FlopConvention, _hash: str) -> tuple[int, int]:
     try:
         return traced_flops(spec, spec.title, convention)
     except RecipeError:

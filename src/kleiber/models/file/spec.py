@@ -8,10 +8,10 @@ from typing import Any, ClassVar, Literal, Self
 
 from pydantic import Field
 
-from kleiber.cost.flops import FlopConvention, FlopCount
 from kleiber.errors import RecipeError, nearest
 from kleiber.models.file.named import file_hash, name_module
-from kleiber.runs import DataShape, Document, ParamCount
+from kleiber.models.traced_spec import TracedSpec
+from kleiber.runs import DataShape
 
 __all__ = ["FileSpec"]
 
@@ -19,7 +19,7 @@ _HINT = "file:path=my_model.py,name=Net"
 _KEYS = ("path", "name", "init", "weights", "file_hash")
 
 
-class FileSpec(Document):
+class FileSpec(TracedSpec):
     """A class or function of a Python file that gives a `torch.nn.Module`.
 
     It is not counted in closed form: the module is built without memory, and a step is traced.
@@ -41,8 +41,6 @@ class FileSpec(Document):
     """A state dict, `.safetensors` or `.npz`, that training starts from; None starts from random weights."""
     file_hash: str | None = None
     """Of the file; settled when the run starts, so that a file that changes later is another recipe."""
-    shape: DataShape
-    """What is read."""
 
     def __hash__(self) -> int:
         """Return a hash of all fields; pydantic's own cannot take a mapping."""
@@ -98,37 +96,6 @@ class FileSpec(Document):
         """Rows of the last hidden matrix; 1 of a module without any."""
         shapes = self.hidden_shapes()
         return shapes[-1][0] if shapes else 1
-
-    def hidden_shapes(self) -> list[tuple[int, int]]:
-        """Return rows and columns of every matrix between embedding and head, kernels laid out in their columns."""
-        from kleiber.models.file.facts import facts_of  # noqa: PLC0415 - torch takes a second to import
-
-        return list(facts_of(self).hidden_shapes)
-
-    def count(self) -> ParamCount:
-        """Return the parameters by group, of the module built without memory."""
-        from kleiber.models.file.facts import facts_of  # noqa: PLC0415 - torch takes a second to import
-
-        return facts_of(self).num_params
-
-    def flops(
-        self, batch: int, context: int | None = None, *, convention: FlopConvention = "causal"
-    ) -> FlopCount:
-        """Return the operations of one step on `batch` samples: of a traced step, or of a real one where forward asks for values.
-
-        Args:
-            batch: Samples.
-            context: Tokens of a text, where it is not that of the data.
-            convention: Which part of causal attention is counted.
-
-        Raises:
-            RecipeError: The module does not read such data.
-        """
-        from kleiber.models.file.facts import flops_of  # noqa: PLC0415 - torch takes a second to import
-
-        own = self.shape.context
-        shape = self.shape.model_copy(update={"context": context}) if context and own else self.shape
-        return flops_of(self.model_copy(update={"shape": shape}), batch, convention)
 
 
 def _same_hash(spec: FileSpec) -> str:

@@ -16,11 +16,9 @@ from kleiber.models import Spec
 from kleiber.models.foreign.failures import explained
 from kleiber.models.foreign.family import subject_of
 from kleiber.models.foreign.packing import nothing_packed
+from kleiber.models.traced_spec import TRACED_BATCH
 
-__all__ = ["TRACED_BATCH", "counted_flops", "traced_flops"]
-
-TRACED_BATCH = 2
-"""Samples of the step; operations are in proportion to them."""
+__all__ = ["counted_flops", "traced_flops"]
 
 
 def traced_flops(spec: Spec, name: str, convention: FlopConvention) -> tuple[int, int]:

@@ -3,61 +3,30 @@
 from __future__ import annotations
 
 import functools
-from dataclasses import dataclass
 from typing import Any
 
-import torch
-
-from kleiber.cost.flops import FlopConvention, FlopCount
-from kleiber.cost.trace.parameters import count_parameters
-from kleiber.models.foreign.traced_flops import TRACED_BATCH, traced_flops
+from kleiber.cost.flops import FlopConvention
+from kleiber.models.foreign.facts import Facts, facts_on_meta
+from kleiber.models.foreign.traced_flops import traced_flops
 from kleiber.models.hf.files import Stamp, stamp_of
 from kleiber.models.hf.fitted import fitted
-from kleiber.models.hf.module import HF
 from kleiber.models.hf.spec import HFSpec
-from kleiber.runs import ParamCount
 
-__all__ = ["Facts", "depth_of", "facts_of", "flops_of", "width_of"]
-
-
-@dataclass(frozen=True)
-class Facts:
-    """What a module holds."""
-
-    num_params: ParamCount
-    hidden_shapes: tuple[tuple[int, int], ...]
+__all__ = ["depth_of", "facts_of", "traced_flops_of", "width_of"]
 
 
 def facts_of(spec: HFSpec) -> Facts:
     """Return what the module of a spec holds."""
-    return _facts_of(spec, stamp_of(spec.path))
+    return facts_on_meta(spec, stamp_of(spec.path))
+
+
+def traced_flops_of(spec: HFSpec, convention: FlopConvention) -> tuple[int, int]:
+    """Return the operations of a step forward and backward, on `TRACED_BATCH` samples."""
+    return _traced(spec, convention, stamp_of(spec.path))
 
 
 @functools.lru_cache(maxsize=32)
-def _facts_of(spec: HFSpec, _stamp: Stamp | None) -> Facts:
-    with torch.device("meta"):
-        module = HF(spec)
-    params = dict(module.named_parameters())
-    shapes = [
-        (rows, params[matrix.name].numel() // params[matrix.name].shape[0])
-        for matrix in module.param_groups().hidden
-        for rows in matrix.row_splits
-    ]
-    return Facts(count_parameters(module).groups, tuple(shapes))
-
-
-def flops_of(spec: HFSpec, batch: int, convention: FlopConvention) -> FlopCount:
-    """Return the operations of one step on `batch` samples."""
-    forward, backward = _traced_flops(spec, convention, stamp_of(spec.path))
-    return FlopCount(
-        forward=forward * batch // TRACED_BATCH,
-        backward=backward * batch // TRACED_BATCH,
-        convention=convention,
-    )
-
-
-@functools.lru_cache(maxsize=32)
-def _traced_flops(spec: HFSpec, convention: FlopConvention, _stamp: Stamp | None) -> tuple[int, int]:
+def _traced(spec: HFSpec, convention: FlopConvention, _stamp: Stamp | None) -> tuple[int, int]:
     return traced_flops(spec, f"hf:{spec.path}", convention)
 
 

@@ -7,17 +7,17 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import Field
 
-from kleiber.cost.flops import FlopConvention, FlopCount
 from kleiber.cost.layouts import BlockShape
 from kleiber.errors import RecipeError, nearest
-from kleiber.runs import DataShape, Document, ParamCount
+from kleiber.models.traced_spec import TracedSpec
+from kleiber.runs import DataShape
 
 __all__ = ["HFSpec"]
 
 _HINT = "hf:PATH   or   hf:PATH,pretrained=true"
 
 
-class HFSpec(Document):
+class HFSpec(TracedSpec):
     """A model of transformers; its sizes are those of its config, and so is whatever the data does not say.
 
     Unlike the other families it is not counted in closed form: transformers builds it without memory, and a step is traced.
@@ -35,8 +35,6 @@ class HFSpec(Document):
     """Whether it starts from the weights beside the config."""
     sizes: tuple[tuple[str, Annotated[int, Field(strict=True, ge=1)]], ...] = ()
     """Numbers of the config that are others here, by name: of a model that was made smaller than the one in `path`."""
-    shape: DataShape
-    """What is read: tokens, images, or pairs of texts."""
 
     @classmethod
     def of_size(cls, size: Mapping[str, Any], shape: DataShape) -> Self:
@@ -104,31 +102,3 @@ class HFSpec(Document):
         from kleiber.models.hf.facts import width_of  # noqa: PLC0415 - transformers takes seconds to import
 
         return width_of(self)
-
-    def hidden_shapes(self) -> list[tuple[int, int]]:
-        """Return rows and columns of every matrix between embedding and head, kernels laid out in their columns."""
-        from kleiber.models.hf.facts import facts_of  # noqa: PLC0415 - transformers takes seconds to import
-
-        return list(facts_of(self).hidden_shapes)
-
-    def count(self) -> ParamCount:
-        """Return the parameters by group, of the module built without memory."""
-        from kleiber.models.hf.facts import facts_of  # noqa: PLC0415 - transformers takes seconds to import
-
-        return facts_of(self).num_params
-
-    def flops(
-        self, batch: int, context: int | None = None, *, convention: FlopConvention = "causal"
-    ) -> FlopCount:
-        """Return the operations of one step on `batch` samples, of a traced step.
-
-        Args:
-            batch: Samples.
-            context: Tokens of a text, where it is not that of the data.
-            convention: Which part of causal attention is counted.
-        """
-        from kleiber.models.hf.facts import flops_of  # noqa: PLC0415 - transformers takes seconds to import
-
-        own = self.shape.context
-        shape = self.shape.model_copy(update={"context": context}) if context and own else self.shape
-        return flops_of(self.model_copy(update={"shape": shape}), batch, convention)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from kleiber.data.tokenizer import load_tokenizer, tokenizer_hash
-from kleiber.errors import RecipeError
+from kleiber.errors import RecipeError, RunFolderError
 from kleiber.models import Spec, load
 from kleiber.models.config_file import model_hash
 from kleiber.models.family import FamilyModule
@@ -15,8 +15,6 @@ from kleiber.models.stored import Activations, Forms, read_activations, read_for
 from kleiber.runs import DataMeta, DataShape, RunFolder
 
 __all__ = ["Donor"]
-
-_HINT = "--set recover.model=runs/small   a finished run, or a folder with config.json and model.safetensors"
 
 
 @dataclass(frozen=True)
@@ -34,23 +32,19 @@ class Donor:
         Raises:
             RecipeError: There is no such folder, or a run in it has not finished.
         """
-        run = RunFolder(Path(self.typed).expanduser())
-        if run.model_path.is_dir():
-            return run.model_path
-        if run.exists():
-            raise RecipeError(
-                f"{self.key} '{self.typed}' has no model yet: a run writes it when it finishes.",
-                hint=f"kleiber train {run.recipe_path} -o {run.path}",
-            )
-        if not (run.path / "config.json").is_file():
-            raise RecipeError(f"{self.key} '{self.typed}' holds no model.", hint=_HINT)
-        return run.path
+        try:
+            return self._place.find_model()
+        except RunFolderError as error:
+            raise RecipeError(f"{self.key}: {error.message}", hint=error.hint) from None
 
     @property
     def run(self) -> RunFolder | None:
         """The run that made it, where it is one."""
-        run = RunFolder(Path(self.typed).expanduser())
-        return run if run.exists() else None
+        return self._place if self._place.exists() else None
+
+    @property
+    def _place(self) -> RunFolder:
+        return RunFolder(Path(self.typed).expanduser())
 
     @property
     def hash(self) -> str:
