@@ -17,14 +17,15 @@ TRACED_BATCH = 2
 class TracedSpec(Document):
     """A spec that is not counted in closed form: `facts.py` of its family builds the module without memory, and traces a step."""
 
-    shape: DataShape
-    """What is read."""
-
-    if TYPE_CHECKING:  # a field of each family
+    if TYPE_CHECKING:  # fields of each family, in an order of its own
 
         @property
         def family(self) -> str:
             """The folder of the family."""
+
+        @property
+        def shape(self) -> DataShape:
+            """What is read."""
 
     def hidden_shapes(self) -> list[tuple[int, int]]:
         """Return rows and columns of every matrix between embedding and head, kernels laid out in their columns."""

@@ -41,6 +41,8 @@ class FileSpec(TracedSpec):
     """A state dict, `.safetensors` or `.npz`, that training starts from; None starts from random weights."""
     file_hash: str | None = None
     """Of the file; settled when the run starts, so that a file that changes later is another recipe."""
+    shape: DataShape
+    """What is read."""
 
     def __hash__(self) -> int:
         """Return a hash of all fields; pydantic's own cannot take a mapping."""

@@ -35,6 +35,8 @@ class HFSpec(TracedSpec):
     """Whether it starts from the weights beside the config."""
     sizes: tuple[tuple[str, Annotated[int, Field(strict=True, ge=1)]], ...] = ()
     """Numbers of the config that are others here, by name: of a model that was made smaller than the one in `path`."""
+    shape: DataShape
+    """What is read: tokens, images, or pairs of texts."""
 
     @classmethod
     def of_size(cls, size: Mapping[str, Any], shape: DataShape) -> Self:
