@@ -1,6 +1,33 @@
+import signal
+import subprocess
+import sys
+import time
+
 import pytest
 
-from kleiber.runs import Recipe
+from kleiber.runs import Recipe, RunFolder
+
+_TRAIN = (
+    "import sys; from pathlib import Path; from kleiber.runs import read_recipe; from kleiber.train import train;"
+    "train(read_recipe(Path(sys.argv[1])), Path(sys.argv[2]))"
+)
+
+
+@pytest.fixture
+def train_and_kill(tmp_path):
+    """Return a function that trains in a process of its own and kills it some time after it has logged so many lines."""
+
+    def run(recipe, folder, num_lines, wait_s=0.0):
+        recipe.write(tmp_path / "r.yaml")
+        command = [sys.executable, "-c", _TRAIN, str(tmp_path / "r.yaml"), str(folder)]
+        process = subprocess.Popen(command, stderr=subprocess.DEVNULL)
+        while process.poll() is None and len(RunFolder(folder).read_metrics()) < num_lines:
+            time.sleep(0.01)
+        time.sleep(wait_s)
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+
+    return run
 
 
 @pytest.fixture

@@ -3,9 +3,6 @@
 import os
 import shutil
 import signal
-import subprocess
-import sys
-import time
 
 import pytest
 import torch
@@ -154,20 +151,10 @@ def test_a_recovery_gains_keeps_the_structure_and_resumes_to_the_same_bits(
     assert same(tmp_path / "whole", tmp_path / "parts")
 
 
-def test_killed_and_resumed_equals_the_uninterrupted(recover, tmp_path):
+def test_killed_and_resumed_equals_the_uninterrupted(recover, tmp_path, train_and_kill):
     recipe = recover.with_values(["train.num_steps=120", "train.checkpoint_every=10", "train.val_every=200"])
     train(recipe, tmp_path / "whole")
-    recipe.write(tmp_path / "r.yaml")
-    code = (
-        "import sys; from pathlib import Path; from kleiber.runs import read_recipe; from kleiber.train import train;"
-        "train(read_recipe(Path(sys.argv[1])), Path(sys.argv[2]))"
-    )
-    command = [sys.executable, "-c", code, str(tmp_path / "r.yaml"), str(tmp_path / "cut")]
-    process = subprocess.Popen(command, stderr=subprocess.DEVNULL)
-    while process.poll() is None and len(RunFolder(tmp_path / "cut").read_metrics()) < 3:
-        time.sleep(0.01)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
+    train_and_kill(recipe, tmp_path / "cut", 3)
     train(recipe, tmp_path / "cut")
     assert same(tmp_path / "whole", tmp_path / "cut")
 

@@ -4,9 +4,6 @@ import os
 import random
 import shutil
 import signal
-import subprocess
-import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -105,27 +102,15 @@ def test_interrupt_writes_a_checkpoint_and_resumes_bit_identically(recipe, whole
     assert [line["step"] for line in RunFolder(tmp_path / "cut").read_metrics()] == [5, 10, 15, 20]
 
 
-def test_killed_at_a_random_moment_and_resumed_equals_the_uninterrupted(recipe, tmp_path):
+def test_killed_at_a_random_moment_and_resumed_equals_the_uninterrupted(recipe, tmp_path, train_and_kill):
     recipe = recipe.with_values(
         ["train.num_steps=800", "train.checkpoint_every=20", "train.optimizer.name=muon"]
     )
     train(recipe, tmp_path / "whole")
-    recipe.write(tmp_path / "r.yaml")
-    code = (
-        "import sys; from pathlib import Path; from kleiber.runs import read_recipe; from kleiber.train import train;"
-        "train(read_recipe(Path(sys.argv[1])), Path(sys.argv[2]))"
-    )
-    command = [sys.executable, "-c", code, str(tmp_path / "r.yaml"), str(tmp_path / "cut")]
     steps_at_death = []
-    for _ in range(2):
-        process = subprocess.Popen(command, stderr=subprocess.DEVNULL)
-        while (
-            process.poll() is None and not RunFolder(tmp_path / "cut").read_metrics()[len(steps_at_death) :]
-        ):
-            time.sleep(0.01)
-        time.sleep(random.uniform(0, 0.3))  # noqa: S311 - a moment, not a secret
-        process.send_signal(signal.SIGKILL)
-        process.wait()
+    for kill in range(2):
+        moment_s = random.uniform(0, 0.3)  # noqa: S311 - a moment, not a secret
+        train_and_kill(recipe, tmp_path / "cut", kill + 1, moment_s)
         lines = RunFolder(tmp_path / "cut").read_metrics()
         steps_at_death.append(lines[-1]["step"] if lines else 0)
     assert 0 < steps_at_death[0] < 800
