@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TypeAlias
+from typing import TypeAlias, get_origin
 
 from kleiber.compress.factorize import Factorize
 from kleiber.compress.prune import Prune
@@ -29,7 +29,9 @@ _HINT = "kleiber compress runs/NAME shrink:params=0.5 recover:frac=0.05 quantize
 
 
 def parse_step(text: str) -> AnyStep:
-    """Return the step that is typed `NAME` or `NAME:KEY=VALUE,KEY=VALUE`; values that are lists are divided by `+`.
+    """Return the step that is typed `NAME` or `NAME:KEY=VALUE,KEY=VALUE`.
+
+    Values that are lists are divided by `+`, and so are those of several layers: `PATTERN:NUMBER+PATTERN:NUMBER`.
 
     Raises:
         RecipeError: An unknown step, a part that is not KEY=VALUE, an unknown key or a value that breaks a rule.
@@ -37,6 +39,8 @@ def parse_step(text: str) -> AnyStep:
     Example:
         >>> parse_step("prune:ratio=0.5,method=magnitude").ratio
         0.5
+        >>> parse_step("prune:ratio=0.5,method=wanda,layer_ratios=blocks.0.*:0.3+head:0").layer_ratios
+        {'blocks.0.*': 0.3, 'head': 0.0}
     """
     name, _, rest = text.partition(":")
     if name not in STEPS:
@@ -50,10 +54,27 @@ def parse_step(text: str) -> AnyStep:
                 got=text,
                 hint=_HINT,
             )
-        settings[key] = (
-            [parse_scalar(one) for one in value.split("+")] if "+" in value[1:] else parse_scalar(value)
-        )
+        settings[key] = _value(value, is_by_layer=_is_by_layer(STEPS[name], key))
     return STEPS[name].of(settings, name, RecipeError)
+
+
+def _is_by_layer(step: type[AnyStep], key: str) -> bool:
+    field = step.model_fields.get(key)
+    return field is not None and get_origin(field.annotation) is dict
+
+
+def _value(text: str, *, is_by_layer: bool) -> object:
+    pieces = text.split("+")
+    if not is_by_layer:
+        return [parse_scalar(one) for one in pieces] if "+" in text[1:] else parse_scalar(text)
+    pairs = [one.rpartition(":") for one in pieces]
+    if wrong := [one for one, (layer, _, _) in zip(pieces, pairs, strict=True) if not layer]:
+        raise RecipeError(
+            f"What layers have of their own is written LAYER:NUMBER+LAYER:NUMBER; '{wrong[0]}' is not LAYER:NUMBER.",
+            got=text,
+            hint="prune:ratio=0.5,method=wanda,layer_ratios=blocks.0.*:0.3+blocks.1.*:0.6",
+        )
+    return {layer: parse_scalar(value) for layer, _, value in pairs}
 
 
 def typed_step(step: AnyStep) -> str:
@@ -70,6 +91,8 @@ def typed_step(step: AnyStep) -> str:
 
 
 def _typed(value: object) -> str:
+    if isinstance(value, dict):
+        return "+".join(f"{layer}:{_typed(one)}" for layer, one in value.items())
     if isinstance(value, list):
         return "+".join(_typed(one) for one in value)
     return str(value).lower() if isinstance(value, bool) else str(value)
