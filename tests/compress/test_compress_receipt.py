@@ -14,7 +14,7 @@ from kleiber.compress.sizes import counted_side, predicted_bytes
 from kleiber.compress.speed import Measuring, Speeds, first_batch, measured_speeds
 from kleiber.compress.steps import parse_step
 from kleiber.errors import MissingExtraError
-from kleiber.models.stored import LowRank, Masked, Quantized, stored_bytes
+from kleiber.models.stored import Activations, LowRank, Masked, Quantized, stored_bytes
 from kleiber.runs import Estimate
 from kleiber.runs.receipt import EngineRatio, EngineSide
 
@@ -174,3 +174,11 @@ def test_predicted_bytes_by_hand():
     # 4 numbers, 2 bytes of mask a row, where each row begins.
     assert predicted_bytes(module, {"weight": Masked(kept)}) == 4 * 4 + 3 * 2 + 3 * 8 + 16
     assert predicted_bytes(nn.BatchNorm1d(5), {}) == 4 * 5 * 4 + 8
+
+
+def test_a_cache_of_8_bits_costs_quality_that_is_measured(trained):
+    original = open_original(trained, None, 0)
+    in_bits = dataclasses.replace(original.subject, activations=Activations(cache_bits=8))
+    assert original.quality(original.subject)[0].difference.value == 0
+    change = original.quality(in_bits)[0]
+    assert 0 < abs(change.difference.value) < 0.05 * change.before.value

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from kleiber.errors import UsageError
-from kleiber.infer.decoding import Decoder, open_decoder, step_model
+from kleiber.infer.decoding import Decoder, WithCache, open_decoder, step_model
 from kleiber.infer.decoding.cached_forward import cached_forward
 from kleiber.infer.measure import Opening, staged_decode
 from kleiber.models import build
@@ -94,6 +94,20 @@ def test_an_int8_cache_is_near_and_not_the_same(name: str, request: pytest.Fixtu
     decoder = open_decoder("torch", module, activations=Activations(cache_bits=8), num_threads=1)
     assert decoder.precision == "fp32, int8 cache"
     assert 1e-3 < largest_error(decoder, full_logits(module)) < 0.15  # the logits' standard deviation is 1
+
+
+@pytest.mark.parametrize("cache_bits", [None, 8])
+@pytest.mark.parametrize("name", ["gpt", "llama"])
+def test_whole_sequences_over_a_cache_are_what_is_decoded(
+    name: str, cache_bits: int | None, request: pytest.FixtureRequest
+) -> None:
+    module = request.getfixturevalue(name)
+    with torch.no_grad():
+        said = WithCache(module, cache_bits)(torch.from_numpy(TOKENS)).numpy()
+    activations = Activations(cache_bits=cache_bits)
+    assert largest_error(open_decoder("torch", module, activations=activations, num_threads=1), said) < 2e-5
+    is_same = bool(np.abs(said - full_logits(module)).max() < 2e-5)
+    assert is_same is (cache_bits is None)
 
 
 def test_a_model_of_transformers_is_as_it_was_after_a_step(llama: FamilyModule) -> None:

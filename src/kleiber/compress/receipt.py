@@ -15,6 +15,7 @@ from kleiber.compress.speed import Measuring, Speeds, first_batch, measured_spee
 from kleiber.compress.subject import Subject
 from kleiber.compress.uses import inputs_of
 from kleiber.data import Split
+from kleiber.infer.decoding import WithCache
 from kleiber.infer.engines import EngineName, PredictorModule, open_predictor
 from kleiber.runs import Lineage, environment, now
 from kleiber.runs.receipt import (
@@ -78,14 +79,16 @@ class Work:
 
 
 def engine_scores(subject: Subject, engine: EngineName, split: Split) -> Scores:
-    """Return what a model answers of each sample through an engine.
+    """Return what a model answers of each sample through an engine; by torch over its cache, where that holds fewer bits.
 
     Raises:
         MissingExtraError: The engine's packages are not installed.
         RecipeError: The module cannot be exported.
     """
     if engine == "torch":
-        return subject.task.scores(subject.module, subject.data, split)
+        cache_bits = subject.activations.cache_bits
+        module = subject.module if cache_bits is None else WithCache(subject.module, cache_bits)
+        return subject.task.scores(module, subject.data, split)
     predictor = open_predictor(
         engine,
         subject.module,
@@ -191,7 +194,7 @@ def _says(speeds: Speeds, after: Subject) -> Iterator[str]:
         f"{side.engine} ({side.workload}): {note}" for side in speeds.after for note in side.notes
     )
     if after.activations.cache_bits is not None:
-        yield f"Quality is of whole inputs: what the cache of {after.activations.cache_bits} bits costs when text is written is not in it."
+        yield f"Quality by torch is that of text written over the cache of {after.activations.cache_bits} bits; other engines answer whole inputs."
 
 
 def _no_gain(one: EngineRatio) -> str | None:
