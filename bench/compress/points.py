@@ -13,8 +13,7 @@ import time
 from pathlib import Path
 
 from kleiber.compress.asked import Asked
-from kleiber.compress.attempt import Bench, open_original
-from kleiber.compress.calibration import calibration_of
+from kleiber.compress.attempt import Bench
 from kleiber.compress.steps import parse_step
 from kleiber.errors import Interrupted, KleiberError
 from kleiber.models.stored import stored_bytes
@@ -53,9 +52,8 @@ def sets(recover: str) -> dict[str, tuple[str, ...]]:
 def measure(source: Path, folder: Path, lines: list[str], recipe: Path | None) -> None:
     """Print a row for each pipeline; those that stand in `folder` are not done again."""
     asked = Asked(recipe=None if recipe is None else read_recipe(recipe))
-    original = open_original(source, asked.recipe, asked.seed, on_progress=print)
-    calibration = calibration_of(original.subject.data, asked.num_calibration, asked.seed)
-    bench = Bench(original, source, folder, calibration, asked, lambda _: None)
+    bench = Bench.open(source, folder, asked, print)
+    original = bench.original
     folder.mkdir(parents=True, exist_ok=True)
     for line in lines:
         began = time.perf_counter()

@@ -16,8 +16,7 @@ import torch
 from peers import PEERS, with_linears
 
 from kleiber.compress.asked import Asked
-from kleiber.compress.attempt import Bench, open_original
-from kleiber.compress.calibration import calibration_of
+from kleiber.compress.attempt import Bench
 from kleiber.compress.quality import quality_changes
 from kleiber.compress.speed import first_batch
 from kleiber.compress.steps import parse_step
@@ -27,8 +26,6 @@ from kleiber.infer.measure import ForwardWork, measure
 from kleiber.infer.predictor import Predictor
 from kleiber.models.stored import stored_bytes
 from kleiber.runs import read_recipe
-
-SAMPLES = 128
 
 
 def main() -> None:
@@ -47,9 +44,9 @@ def main() -> None:
     given = parser.parse_args()
     torch.set_num_threads(given.threads)
     asked = Asked(recipe=None if given.recipe is None else read_recipe(given.recipe))
-    original = open_original(given.source, asked.recipe, asked.seed)
+    bench = Bench.open(given.source, given.folder, asked, lambda _: None)
+    original, calibration = bench.original, bench.calibration
     subject, split = original.subject, original.split
-    calibration = calibration_of(subject.data, SAMPLES)
     inputs = inputs_of(first_batch(subject, split, 64))
     arrays = [one.numpy() for one in inputs]
     known = [
@@ -62,7 +59,6 @@ def main() -> None:
             open_predictor(engine, subject.module, inputs, num_threads=given.threads),
             original.stored_bytes,
         )
-    bench = Bench(original, given.source, given.folder, calibration, asked, lambda _: None)
     for line in given.steps:
         attempt = bench.done([parse_step(step) for step in line.split()])
         after = attempt.subject
