@@ -208,6 +208,18 @@ def test_files_of_the_users_are_not_written_over(cli, original, tmp_path, name, 
     assert path.read_text() == "years of work"
 
 
+@pytest.mark.parametrize("fresh", [(), ("--fresh",)])
+def test_a_folder_of_a_model_is_not_written_into(cli, original, tmp_path, fresh):
+    folder = shutil.copytree(original / "model", tmp_path / "own")
+    before = sorted(folder.iterdir())
+    ran = cli("compress", original, STEP, "-o", "own", *fresh)
+    assert ran.code == 2
+    assert ran.stderr == (
+        "error: own holds a model, and a compression needs a folder of its own.\n  try: -o own-small\n"
+    )
+    assert sorted(folder.iterdir()) == before
+
+
 @pytest.mark.parametrize("source", ["mine-small", "mine-small/model"])
 def test_the_model_that_is_compressed_is_not_written_over(cli, mine, tmp_path, source):
     assert cli("compress", "mine", "prune:ratio=0.5").code == 0

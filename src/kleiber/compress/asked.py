@@ -45,10 +45,11 @@ class Asked(Document):
 
 
 def require_apart(source: Path, folder: Path) -> None:
-    """Refuse to write over the model that is compressed.
+    """Refuse to write over the model that is compressed, or into a folder of something else, before anything there is touched.
 
     Raises:
-        RecipeError: It is in the folder of the compression.
+        RecipeError: The model is in the folder of the compression, or that is no folder of a compression.
+        RunFolderError: A run in it cannot be read.
     """
     place, own = source.resolve(), folder.resolve()
     if place == own or any(place.is_relative_to(one) for one in (RunFolder(own).model_path, own / TRIES)):
@@ -56,10 +57,11 @@ def require_apart(source: Path, folder: Path) -> None:
             f"{folder} holds the model that is to be compressed, and a compression needs a folder of its own.",
             hint=f"-o {folder}-small",
         )
+    require_compression(RunFolder(folder))
 
 
 def require_compression(run: RunFolder) -> None:
-    """Refuse the folder of a training run, and one that holds files that a compression would write over.
+    """Refuse the folder of a training run or of a model, and one that holds files that a compression would write over.
 
     Raises:
         RecipeError: It is one.
@@ -67,6 +69,11 @@ def require_compression(run: RunFolder) -> None:
     if run.exists() and run.read_record().kind != "compress":
         raise RecipeError(
             f"{run.path} holds a training run, and a compression needs a folder of its own.",
+            hint=f"-o {run.path}-small",
+        )
+    if (run.path / "config.json").is_file():
+        raise RecipeError(
+            f"{run.path} holds a model, and a compression needs a folder of its own.",
             hint=f"-o {run.path}-small",
         )
     written = (run.model_path, run.recipe_path, run.ledger_path, run.receipt_path)
