@@ -149,6 +149,18 @@ def test_a_recipe_of_another_task(cli, original, tmp_path):
     assert "does not suit data.source 'wine': gpt models text, token by token." in said
 
 
+def test_data_of_another_kind(cli, original, train_once, tmp_path):
+    images = train_once(
+        "model.family=convnet", "model.depth=1", "model.width=4", "task.name=classification", "data.source=digits",
+        "train.num_steps=2", "train.batch_size=8", "parallel.num_threads=1",
+    )  # fmt: skip
+    recipe = yaml.safe_load((original / "recipe.yaml").read_text())
+    (tmp_path / "texts.yaml").write_text(yaml.safe_dump({"data": recipe["data"]}))
+    said = refused(cli, images, STEP, "--recipe", "texts.yaml")
+    assert f"error: {images} reads images, and data.source 'text:" in said
+    assert "' holds tokens.\n  try: --recipe recipe.yaml " in said
+
+
 @pytest.mark.parametrize(
     ("text", "sentence"),
     [

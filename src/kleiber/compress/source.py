@@ -18,6 +18,7 @@ from kleiber.models.family import FamilyModule
 from kleiber.models.file.named import is_module, name_asked, name_module, split_module
 from kleiber.models.file.spec import FileSpec
 from kleiber.models.hf.spec import HFSpec
+from kleiber.models.seen_data import seen_by
 from kleiber.models.stored import read_activations, read_forms
 from kleiber.runs import ModelRecipe, Recipe, RunFolder
 from kleiber.tasks import task_of
@@ -67,7 +68,7 @@ def open_source(
     loaded, spec = _load(source, asked, weights, init)
     require_finite(loaded, weights or RunFolder(Path(source)).find_model())
     asked = asked.model_copy(update={"model": ModelRecipe(**size_of(spec))})
-    _require_fit(spec, asked, source)
+    _require_fit(spec, asked, source, data.meta.shape.inputs)
     subject = Subject(
         module=loaded.eval(), spec=spec, recipe=asked, data=data, task=task_of(asked.task, data.meta)
     )
@@ -137,7 +138,7 @@ def _load(
     return load(RunFolder(Path(source)).find_model(), shape_of(recipe))
 
 
-def _require_fit(spec: Spec, recipe: Recipe, source: Path | str) -> None:
+def _require_fit(spec: Spec, recipe: Recipe, source: Path | str, inputs: str) -> None:
     """Raise if the model does not read the data or answers another question."""
     try:
         found = resolve_spec(recipe)
@@ -147,6 +148,12 @@ def _require_fit(spec: Spec, recipe: Recipe, source: Path | str) -> None:
         ) from None
     if isinstance(spec, HFSpec):
         return
+    # A family of images says what it reads whatever the data is.
+    if (ours := seen_by(spec).inputs) != inputs:
+        raise RecipeError(
+            f"{source} reads {ours}, and data.source '{recipe.data.source}' holds {inputs}.",
+            hint="--recipe recipe.yaml   with data of the kind that the model was trained on",
+        )
     if found != spec:
         raise RecipeError(
             f"{source} was made for other data than '{recipe.data.source}': {_difference(spec, found)}.",
