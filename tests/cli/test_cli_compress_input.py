@@ -161,6 +161,13 @@ def test_data_of_another_kind(cli, original, train_once, tmp_path):
     assert "' holds tokens.\n  try: --recipe recipe.yaml " in said
 
 
+def test_a_recipe_that_is_no_yaml(cli, original, tmp_path):
+    (tmp_path / "notes.txt").write_text("hello")
+    said = refused(cli, original, STEP, "--recipe", "notes.txt")
+    assert said.startswith("error: notes.txt is truncated or not valid JSON: ")
+    assert said.endswith("\n  try: kleiber schema recipe   says what a recipe takes\n")
+
+
 @pytest.mark.parametrize(
     ("text", "sentence"),
     [

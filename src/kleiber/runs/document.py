@@ -63,8 +63,8 @@ class Document(BaseModel):
         except (yaml.YAMLError, json.JSONDecodeError) as error:
             raise error_type(
                 f"{path} is truncated or not valid {'YAML' if is_yaml else 'JSON'}: {str(error).splitlines()[0]}.",
-                # People write YAML; JSON comes from a command, which makes what is missing.
-                hint=cls.help_line if is_yaml else f"rm {path}   and run the command that wrote it again",
+                # What people write says how; what a command has written it makes again.
+                hint=cls.help_line or f"rm {path}   and run the command that wrote it again",
             ) from None
         return cls.of(raw, str(path), error_type)
 
