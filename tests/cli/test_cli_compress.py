@@ -145,7 +145,7 @@ _STEP = "quantize:bits=8"
         ((_STEP, "--seed", "-1"), "--seed must be a whole number from 0 to 2147483647. Got '-1'."),
         ((_STEP, "--max-size", "3"), "No such option: --max-size (Possible options: --max-bytes)."),
         ((_STEP, "--recipe", "no.yaml"), "no.yaml cannot be read as a recipe: No such file or directory."),
-        (("--max-bytes", "50%", "--budget", "50"), "search: budget_frac: input should be less than or equal to 10."),
+        (("--max-bytes", "50%", "--budget", "50"), "search: budget_frac: input should be less than or equal to 10. Got 50.0.\n  try: --tries 16   --budget 0.1"),
         (("--max-bytes", "50%", "--tries", "0"), "--tries must be a whole number from 1"),
         (("quantise",), "unknown step 'quantise'. Did you mean 'quantize'?"),
         (("quantize:bit=8",), "quantize: unknown key 'bit'. Did you mean 'bits'?\n  try: quantize:bits=8   or"),
@@ -222,6 +222,14 @@ def test_a_quantized_model_is_not_made_smaller_again(cli, compressed, tmp_path, 
     assert ran.code == 2
     assert sentence in ran.stderr
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_search_says_once_why_nothing_can_be_tried(cli, compressed):
+    ran = cli("compress", compressed[0], "--max-bytes", "50%", "--tries", "3", "-o", "out")
+    assert ran.code == 1
+    assert ran.stderr.startswith("error: nothing could be tried (2 others are refused as well): ")
+    assert ran.stderr.count("shrink comes before") + ran.stderr.count("quantize takes") == 1
+    assert ".." not in ran.stderr
 
 
 def test_a_quantized_model_is_recovered_with_all_that_it_keeps(cli, compressed, tmp_path):

@@ -161,9 +161,11 @@ def _chosen(scout: Scout, judged: Sequence[Found]) -> tuple[Receipt, Attempt]:
 
 
 def _nothing(scout: Scout) -> GateError:
-    reasons = "; ".join(scout.refusals) or "no pipeline suits the model"
+    first, *others = scout.refusals or ("no pipeline suits the model",)
+    rest = f" ({len(others)} others are refused as well)" if others else ""
     return GateError(
-        f"nothing could be tried: {reasons}.", hint="name steps: kleiber compress RUN quantize:bits=8"
+        f"nothing could be tried{rest}: {first.removesuffix('.')}.",
+        hint="name steps: kleiber compress RUN quantize:bits=8",
     )
 
 
