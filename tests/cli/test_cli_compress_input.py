@@ -168,6 +168,14 @@ def test_a_recipe_that_is_no_yaml(cli, original, tmp_path):
     assert said.endswith("\n  try: kleiber schema recipe   says what a recipe takes\n")
 
 
+def test_code_of_a_model_that_has_none(cli, original):
+    said = refused(cli, original, STEP, "--module", "net.py:Net")
+    assert (
+        f"--module is the code of a source that was made from a module in a file, and {original} was not."
+        in said
+    )
+
+
 @pytest.mark.parametrize(
     ("text", "sentence"),
     [

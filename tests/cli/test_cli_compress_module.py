@@ -70,6 +70,10 @@ def test_a_module_in_a_file_is_compressed(place: Path, capsys: pytest.CaptureFix
             ["runs/none", "quantize:bits=8", "--weights", "net.safetensors"],
             "--weights is for a module in a file",
         ),
+        (
+            ["net.py", "quantize:bits=8", "--weights", "net.safetensors"],
+            "--weights is for a module in a file, which is written my_model.py:Net. Got 'net.py'.",
+        ),
     ],
 )
 def test_what_a_module_needs_is_told(

@@ -187,9 +187,12 @@ def _source(
         for option, given in (("--weights", weights), ("--init", init)):
             if given is not None:
                 raise UsageError(
-                    f"{option} is for a module in a file, and {source} is a folder.",
+                    f"{option} is for a module in a file, which is written my_model.py:Net.",
+                    got=source,
                     hint=f"my_model.py:Net {option} ...",
                 )
+        if module is not None:
+            _require_code(Path(source), module)
         return Path(source)
     if weights is None or asked.recipe is None:
         raise UsageError(
@@ -205,6 +208,20 @@ def _source(
         else output.with_name(f"{output.name}-original")
     )
     return bring(source, place, asked.recipe, weights=weights, init=_arguments(init))
+
+
+def _require_code(source: Path, module: str) -> None:
+    """Refuse code for a model that has none of its own: it would have no effect."""
+    from kleiber.models import ARCHITECTURES
+    from kleiber.models.config_file import read_architecture
+    from kleiber.runs import RunFolder
+
+    if ARCHITECTURES.get(read_architecture(RunFolder(source).find_model())) != "file":
+        raise UsageError(
+            f"--module is the code of a source that was made from a module in a file, and {source} was not.",
+            got=module,
+            hint=f"kleiber compress {source} quantize:bits=8",
+        )
 
 
 def _arguments(init: str | None) -> dict[str, object]:
