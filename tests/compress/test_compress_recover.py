@@ -98,6 +98,15 @@ def test_lengths(subject):
     assert Recover()._num_steps(subject.recipe) == 8  # a twentieth of 150, rounded to even
 
 
+def test_smaller_batches_are_more_steps_on_the_same_tokens(subject, original, tmp_path):
+    whole, small = Recover(frac=0.04), Recover(frac=0.04, batch_size=1)
+    assert small.num_tokens(subject.recipe) == whole.num_tokens(subject.recipe) == 6 * 128
+    recovered(small, subject, tmp_path, original)
+    train = RunFolder(tmp_path / "train").read_record().recipe.train
+    assert (train.batch_size, train.num_steps) == (1, 24)
+    assert Recover(steps=7, batch_size=1).num_tokens(subject.recipe) == 7 * 32
+
+
 @pytest.mark.parametrize(
     ("settings", "message"),
     [

@@ -56,7 +56,9 @@ class Recover(Document):
     tokens: float | None = Field(default=None, ge=1)
     """Tokens; samples where a sample is the unit."""
     steps: int | None = Field(default=None, ge=1)
-    """Steps, of the batch that the original had."""
+    """Optimizer steps."""
+    batch_size: int | None = Field(default=None, ge=1)
+    """Samples a step; None is as many as the original had. Fewer are more steps on the same tokens."""
     lr: float | None = Field(default=None, gt=0, lt=10)
     """Peak learning rate; that of the matrices keeps its ratio to it. None is 0.3 times the original's."""
     teacher: str | None = Field(default=_ORIGINAL, min_length=1)
@@ -148,7 +150,7 @@ class Recover(Document):
 
     def _recipe(self, subject: Subject, folder: Path, teacher: str | None) -> Recipe:
         """Return the run: the original's, shorter, without its limits, its rate falling to 0 in a line."""
-        asked = subject.recipe
+        asked = self._with_batch(subject.recipe)
         num_steps = self._num_steps(asked)
         data = asked.data
         if self.is_data_free:
@@ -163,7 +165,21 @@ class Recover(Document):
 
     def num_tokens(self, recipe: Recipe) -> int:
         """Return what it trains on after a run of this recipe; samples where a sample is the unit."""
+        recipe = self._with_batch(recipe)
         return self._num_steps(recipe) * recipe.tokens_per_step
+
+    def _with_batch(self, recipe: Recipe) -> Recipe:
+        """Return the original's recipe with the tokens that it has, in batches of this step's."""
+        if self.batch_size is None:
+            return recipe
+        num_steps = max(1, round(recipe.train.num_steps * recipe.train.batch_size / self.batch_size))
+        changed = {
+            "batch_size": self.batch_size,
+            "is_full_batch": False,
+            "accumulation": 1,
+            "num_steps": num_steps,
+        }
+        return recipe.model_copy(update={"train": recipe.train.model_copy(update=changed)})
 
     def _num_steps(self, recipe: Recipe) -> int:
         if self.steps is not None:
