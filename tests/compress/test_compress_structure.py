@@ -264,6 +264,24 @@ def test_depth_and_a_target_together(configs: Path) -> None:
     assert small.spec.count().total <= 0.4 * subject.spec.count().total
 
 
+@pytest.mark.parametrize(("width", "heads", "kv_heads"), [(32, 4, 2), (48, 6, 2), (24, 3, 1), (36, 6, 3)])
+def test_every_target_of_a_small_llama_has_sizes_that_fit(
+    width: int, heads: int, kv_heads: int, tmp_path: Path
+) -> None:
+    numbers = {"hidden_size": width, "intermediate_size": 2 * width}
+    config = transformers.LlamaConfig(
+        **{**SMALL, **numbers, "num_attention_heads": heads}, num_key_value_heads=kv_heads
+    )
+    config.save_pretrained(tmp_path)
+    spec = FAMILIES["hf"].of_size({"path": str(tmp_path)}, TEXT)
+    skeleton = skeleton_of(build(spec), spec)
+    for percent in range(25, 100, 5):
+        target = Target(spec, percent / 100)
+        sizes = solved_sizes(skeleton, {}, target, 8)
+        assert sizes["width"] % sizes["heads"] == sizes["heads"] % (heads // kv_heads) == 0
+        assert target.is_met(skeleton.spec_of(sizes, range(len(skeleton.blocks))))
+
+
 def test_heads_give_way_to_a_width_that_was_asked(configs: Path) -> None:
     subject, calibration = case_of("llama", configs)
     small = Shrink(width=32, params=0.3, multiple=4).apply(subject, calibration)
@@ -289,6 +307,11 @@ def test_masks_are_cut_as_the_weights_are(configs: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "settings", "message"),
     [
+        (
+            "llama",
+            {"width": 33, "params": 0.5},
+            r"width must be a multiple of the 2 heads that share a key .*Got 'width=33'",
+        ),
         ("gpt", {"params": 0.01}, "narrower layers alone do not meet params=0.01: the narrowest leave"),
         ("gpt", {"heads": 3}, "heads must be at most 4 and a multiple of 2"),
         ("gpt", {"mlp_width": 1000}, "mlp_width must be at most 176"),

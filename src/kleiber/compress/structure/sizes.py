@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from bisect import bisect_left
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from kleiber.compress.structure.axes import Kind, Sizes, Skeleton
 from kleiber.compress.structure.operations import operations_of
@@ -138,9 +138,9 @@ def solved_sizes(skeleton: Skeleton, asked: Sizes, target: Target, multiple: int
     for kind in sizing.free:
         more = parts[kind.name] + kind.step
         if kind.num // kind.step <= _FEW and more <= kind.num:
-            fixed = replace(sizing, asked={**asked, kind.name: more})
+            fixed = replace(sizing, held={kind.name: more})
             if target.is_met(fixed.spec_of(fixed.parts_at(0))):
-                tries.append({**fixed.solved(), kind.name: more})
+                tries.append(fixed.solved())
     grown = [sizing.grown(one) for one in tries]
     most = max(map(sizing.used, grown))
     near = [one for one in grown if sizing.used(one) >= _NEAR_FRAC * most]
@@ -157,6 +157,8 @@ class _Sizing:
     multiple: int
     keeps_last: bool = False
     """Whether sizes that go last stay as they are."""
+    held: Sizes = field(default_factory=dict)
+    """Open sizes that do not shrink with the others; unlike those that were asked they give way where sizes must fit."""
 
     @property
     def free(self) -> list[Kind]:
@@ -169,7 +171,7 @@ class _Sizing:
 
     def parts_at(self, step: int) -> Sizes:
         """Return the open sizes at a step of the grid."""
-        return {kind.name: _part(kind, step / _GRID, self.multiple) for kind in self.free}
+        return {kind.name: _part(kind, step / _GRID, self.multiple) for kind in self.free} | self.held
 
     def sizes_of(self, parts: Sizes) -> Sizes:
         """Return all sizes, from those that are open."""
