@@ -295,6 +295,14 @@ def test_what_does_not_go_with_the_model(kind: str, settings: dict[str, Any], me
         ({"bits": 1}, r"bits: input should be greater than or equal to 2"),
         ({"method": "best"}, r"method: input should be 'rtn', 'gptq', 'awq' or 'hqq'"),
         ({"cache_bits": 4}, r"cache_bits: input should be 8"),
+        ({"percentile": 99}, r"percentile has no effect without clipping=percentile, got 99"),
+        ({"input_clipping": "mse"}, r"input_clipping has no effect without inputs=static, got mse"),
+        (
+            {"inputs": "static", "input_percentile": 99},
+            r"input_percentile has no effect without input_clipping=percentile",
+        ),
+        ({"has_act_order": False}, r"has_act_order has no effect without method=gptq, got False"),
+        ({"bits": 4, "bit_widths": (4, 8)}, r"bit_widths has no effect without mean_bits or max_bytes"),
         ({"bitz": 4}, r"unknown key 'bitz'. Did you mean 'bits'\?"),
     ],
 )

@@ -78,6 +78,16 @@ class Document(BaseModel):
         except ValidationError as error:
             raise error_type(f"{where}: {explain(error, cls)}", hint=cls.help_line) from None
 
+    def _refuse_without_effect(self, keys: tuple[str, ...], needed: str) -> None:
+        """Refuse keys that were given where they change nothing; for validators.
+
+        Raises:
+            ValueError: One of the keys is not at its default.
+        """
+        for key in keys:
+            if getattr(self, key) != type(self).model_fields[key].default:
+                raise ValueError(f"{key} has no effect without {needed}, got {getattr(self, key)}")
+
     def write(self, path: Path) -> None:
         """Write the document to `path`, whole or not at all."""
         write_text(path, self.to_yaml() if path.suffix in {".yaml", ".yml"} else self.to_json())

@@ -70,8 +70,3 @@ class RecoverRecipe(Document):
         if self.lora_rank is None:
             self._refuse_without_effect(("lora_alpha",), "lora_rank")
         return self
-
-    def _refuse_without_effect(self, keys: tuple[str, ...], needed: str) -> None:
-        for key in keys:
-            if getattr(self, key) != type(self).model_fields[key].default:
-                raise ValueError(f"{key} has no effect without {needed}, got {getattr(self, key)}")

@@ -112,6 +112,16 @@ class Quantize(Document):
             raise ValueError(
                 f"inputs={self.inputs} goes with weights of 8 bits and one scale a row: products of int8 are summed over whole rows"
             )
+        if self.clipping != "percentile":
+            self._refuse_without_effect(("percentile",), "clipping=percentile")
+        if self.inputs != "static":
+            self._refuse_without_effect(("input_clipping",), "inputs=static")
+        if self.input_clipping != "percentile":
+            self._refuse_without_effect(("input_percentile",), "input_clipping=percentile")
+        if self.method != "gptq":
+            self._refuse_without_effect(("damping_frac", "has_act_order"), "method=gptq")
+        if not self.has_budget:
+            self._refuse_without_effect(("bit_widths", "sensitivity"), "mean_bits or max_bytes")
         return self
 
     @property

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from bisect import bisect_left
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
 from kleiber.compress.structure.axes import Kind, Sizes, Skeleton
@@ -14,6 +14,8 @@ from kleiber.models import Spec
 
 __all__ = ["Target", "asked_sizes", "solved_sizes"]
 
+_NAMED = ("heads", "mlp_width", "width", "channels")
+"""Kinds that a setting asks for."""
 _GRID = 256
 """Steps between nothing and all, of the part of each size that is kept."""
 _ROUND_FROM = 4
@@ -83,7 +85,7 @@ def asked_sizes(
             raise RecipeError(
                 f"shrink: {family} has no {name} to make smaller.",
                 got=f"{name}={number}",
-                hint=f"one of {', '.join(kinds)}",
+                hint=_hint(kinds),
             )
         kind = kinds[name]
         if number > kind.num or number % kind.step:
@@ -98,7 +100,7 @@ def asked_sizes(
             raise RecipeError(
                 f"shrink: {family} has no channels to make fewer.",
                 got=f"channels={channels}",
-                hint=f"one of {', '.join(kinds)}",
+                hint=_hint(kinds),
             )
         asked |= {kind.name: _part(kind, channels, multiple) for kind in of_channels}
     return asked
@@ -214,6 +216,12 @@ def _unmet(target: Target, least: Spec, *, has_blocks: bool) -> RecipeError:
         f" {macs:.2g} of the operations.",
         hint="depth=1, and the rest by narrower layers" if has_blocks else f"params={params:.2g}",
     )
+
+
+def _hint(kinds: Iterable[str]) -> str:
+    """Return the settings that a model has sizes for; what is numbered by the layer shrinks towards a target alone."""
+    known = {name.partition(".")[0] for name in kinds}
+    return f"one of {', '.join(['params', 'macs', *(name for name in _NAMED if name in known)])}"
 
 
 def _part(kind: Kind, part: float, multiple: int) -> int:
