@@ -173,7 +173,7 @@ class _Sizing:
 
     def parts_at(self, step: int) -> Sizes:
         """Return the open sizes at a step of the grid."""
-        return {kind.name: _part(kind, step / _GRID, self.multiple) for kind in self.free} | self.held
+        return {**{kind.name: _part(kind, step / _GRID, self.multiple) for kind in self.free}, **self.held}
 
     def sizes_of(self, parts: Sizes) -> Sizes:
         """Return all sizes, from those that are open."""
