@@ -98,6 +98,14 @@ def test_lengths(subject):
     assert Recover()._num_steps(subject.recipe) == 8  # a twentieth of 150, rounded to even
 
 
+def test_a_model_that_was_cut_learns_at_the_rate_of_its_original(subject, original, tmp_path):
+    plain = dataclasses.replace(subject, forms={}, is_cut=True)
+    after = recovered(Recover(steps=1), plain, tmp_path, original)
+    rate = RunFolder(tmp_path / "train").read_record().recipe.train.optimizer.lr
+    assert rate == pytest.approx(subject.recipe.train.optimizer.lr)
+    assert not after.is_cut
+
+
 def test_smaller_batches_are_more_steps_on_the_same_tokens(subject, original, tmp_path):
     whole, small = Recover(frac=0.04), Recover(frac=0.04, batch_size=1)
     assert small.num_tokens(subject.recipe) == whole.num_tokens(subject.recipe) == 6 * 128

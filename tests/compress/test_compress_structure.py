@@ -131,6 +131,7 @@ def silence_(subject: Subject, calibration: Calibration, part: float) -> dict[st
 def test_nothing_changes_where_nothing_goes(name: str, configs: Path) -> None:
     subject, calibration = case_of(name, configs)
     same = Shrink(params=1.0).apply(subject, calibration)
+    assert not same.is_cut
     assert torch.equal(outputs(same, calibration), outputs(subject, calibration))
     assert same.spec.count() == subject.spec.count()
 
@@ -182,6 +183,7 @@ def test_features_that_were_always_0_leave_the_stream_unnoticed(name: str, confi
 def test_a_target_is_met_and_the_model_is_stored(name: str, configs: Path, tmp_path: Path) -> None:
     subject, calibration = case_of(name, configs)
     small = Shrink(params=0.5, multiple=4).apply(subject, calibration)
+    assert small.is_cut
     num_params = sum(parameter.numel() for parameter in small.module.parameters())
     assert num_params == small.spec.count().total
     part = num_params / subject.spec.count().total

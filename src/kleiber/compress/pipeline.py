@@ -35,6 +35,8 @@ class StepDone(Document):
     seconds: float
     notes: tuple[str, ...]
     """What the steps so far have to say."""
+    is_cut: bool = False
+    """Whether units were cut out since the model was last trained."""
 
 
 def run_steps(
@@ -72,7 +74,11 @@ def run_steps(
             began = time.perf_counter()
             subject = _applied(step, subject, calibration, source=source, work=place.with_suffix(".work"))
             taken = StepDone(
-                step=typed_step(step), chain=chain, seconds=time.perf_counter() - began, notes=subject.notes
+                step=typed_step(step),
+                chain=chain,
+                seconds=time.perf_counter() - began,
+                notes=subject.notes,
+                is_cut=subject.is_cut,
             )
             write_folder(place, partial(_write, subject=subject, done=taken))
             shutil.rmtree(place.with_suffix(".work"), ignore_errors=True)
@@ -95,4 +101,4 @@ def _write(target: Path, *, subject: Subject, done: StepDone) -> None:
 
 def _taken_up(place: Path, before: Subject) -> Subject:
     done = StepDone.read(place / _DONE)
-    return dataclasses.replace(read_subject(place / _MODEL, before), notes=done.notes)
+    return dataclasses.replace(read_subject(place / _MODEL, before), notes=done.notes, is_cut=done.is_cut)

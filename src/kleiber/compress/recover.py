@@ -35,8 +35,9 @@ from kleiber.train.recover.donor import Donor
 __all__ = ["Recover"]
 
 _USUAL_FRAC = 0.05
-_RATE_FRAC = 0.3
-"""Of the original's peak rates: enough to move, and it need not find its way anew."""
+_RATE_FRAC, _CUT_RATE_FRAC = 0.3, 1.0
+"""Of the original's peak rates: where all units are still there it need not find its way anew, where some were cut out it must
+(docs/log.md has both at both)."""
 _WARM_UP, _CHECKPOINTS, _VALIDATIONS, _LOGS = 10, 10, 4, 40
 """Parts of all steps: of warm-up, between checkpoints, validations and logs."""
 _ORIGINAL = "original"
@@ -60,7 +61,8 @@ class Recover(Document):
     batch_size: int | None = Field(default=None, ge=1)
     """Samples a step; None is as many as the original had. Fewer are more steps on the same tokens."""
     lr: float | None = Field(default=None, gt=0, lt=10)
-    """Peak learning rate; that of the matrices keeps its ratio to it. None is 0.3 times the original's."""
+    """Peak learning rate; that of the matrices keeps its ratio to it. None is the original's where units were cut out, else
+    0.3 times that."""
     teacher: str | None = Field(default=_ORIGINAL, min_length=1)
     """The `original`, or the folder of another model; None learns from the data alone."""
     is_data_free: bool = Field(default=False, strict=True)
@@ -125,6 +127,7 @@ class Recover(Document):
             subject,
             module=module.eval(),
             forms=read_forms(folder / "train" / "model", module),
+            is_cut=False,
             notes=tuple(dict.fromkeys((*subject.notes, *said, _says(record.recipe)))),
         )
 
@@ -158,10 +161,16 @@ class Recover(Document):
         return Recipe(
             task=asked.task,
             data=data,
-            train=_train_recipe(asked.train, num_steps, self.lr),
+            train=_train_recipe(asked.train, num_steps, self._rate_frac(asked.train, is_cut=subject.is_cut)),
             parallel=asked.parallel,
             recover=self._settings(str(folder / "donor"), teacher),
         )
+
+    def _rate_frac(self, train: TrainRecipe, *, is_cut: bool) -> float:
+        """Return the peak rate over the original's."""
+        if self.lr is not None:
+            return self.lr / train.optimizer.lr
+        return _CUT_RATE_FRAC if is_cut else _RATE_FRAC
 
     def num_tokens(self, recipe: Recipe) -> int:
         """Return what it trains on after a run of this recipe; samples where a sample is the unit."""
@@ -188,11 +197,10 @@ class Recover(Document):
         return max(1, round(tokens / recipe.tokens_per_step))
 
 
-def _train_recipe(train: TrainRecipe, num_steps: int, lr: float | None) -> TrainRecipe:
+def _train_recipe(train: TrainRecipe, num_steps: int, rate_frac: float) -> TrainRecipe:
     """Return the loop of a recovery."""
     optimizer = train.optimizer
-    factor = _RATE_FRAC if lr is None else lr / optimizer.lr
-    rates = {"lr": factor * optimizer.lr, "matrix_lr": factor * optimizer.matrix_lr}
+    rates = {"lr": rate_frac * optimizer.lr, "matrix_lr": rate_frac * optimizer.matrix_lr}
     kept = ("batch_size", "is_full_batch", "accumulation", "clip_norm", "ema_decay", "seed")
     return TrainRecipe(
         **{key: getattr(train, key) for key in kept},

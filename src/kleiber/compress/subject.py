@@ -28,5 +28,7 @@ class Subject:
     forms: Forms = field(default_factory=dict)
     activations: Activations = AS_COMPUTED
     """How the inputs of layers are held, and a decoder's keys and values."""
+    is_cut: bool = False
+    """Whether units were cut out of it since it was last trained."""
     notes: tuple[str, ...] = ()
     """What a reader of the receipt should know, a sentence each: layers that were kept as they are, and why."""

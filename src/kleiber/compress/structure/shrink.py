@@ -94,7 +94,8 @@ class Shrink(Document):
             small, skeleton, sizes, calibration, Narrowing(self.importance, is_refitted=self.is_refitted)
         )
         recipe = subject.recipe.model_copy(update={"model": ModelRecipe(**size_of(small.spec))})
-        return dataclasses.replace(small, recipe=recipe)
+        is_cut = small.spec.count().total < subject.spec.count().total
+        return dataclasses.replace(small, recipe=recipe, is_cut=is_cut or subject.is_cut)
 
 
 def _require_plain(subject: Subject) -> None:
