@@ -23,7 +23,7 @@ from kleiber.data import Batch
 
 __all__ = ["Importance", "Moments", "gain_factor", "moments_of", "stream_scores", "unit_scores"]
 
-Importance: TypeAlias = Literal["activation", "contribution"]
+Importance: TypeAlias = Literal["contribution", "activation"]
 
 
 def unit_scores(

@@ -54,8 +54,9 @@ class Shrink(Document):
     """Part of the channels of every convolution whose channels can go by themselves."""
     depth: _Size | None = None
     """Blocks."""
-    importance: Importance = "activation"
-    """Of a unit inside a block: the size of its values, or of what the layer behind makes of them."""
+    importance: Importance = "contribution"
+    """Of a unit inside a block: the size of what the layer behind makes of its values, or of the values alone, as in the paper
+    (docs/log.md has both)."""
     is_refitted: bool = Field(default=True, strict=True)
     """Whether the layer behind is refitted by least squares, so that what is kept takes over what went."""
     multiple: Annotated[int, Field(strict=True, ge=1, le=1024)] = 8
