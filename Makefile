@@ -50,6 +50,7 @@ bench-compress: $(STAMP)
 ifdef DATA
 	mkdir -p build/compress && ln -sfn $(abspath $(DATA)) build/compress/data
 	cd build/compress && $(abspath $(BIN))/python $(abspath bench/compress/language.py)
+	cd build/compress && $(abspath $(BIN))/python $(abspath bench/compress/vision.py)
 else
 	@echo "make bench-compress DATA=folder   wants the texts and models of public data"
 endif

@@ -10,15 +10,22 @@ import sys
 from pathlib import Path
 
 HERE = Path(__file__).parent
-HALF = "shrink:heads=2,mlp_width=232"
-NARROWER = "shrink:heads=3,mlp_width=400"
+HALF = "shrink:heads=2,mlp_width=232,importance"
+NARROWER = "shrink:heads=3,mlp_width=488,importance=activation"
 LEARN = "recover:frac=0.2,lr=0.003"
+FEW_BITS = "quantize:bits=3,group_size=256,method=gptq,embedding_bits=4,head_bits=4"
 LINES = (
-    HALF,
-    f"{HALF} {LEARN}",
-    f"{HALF} {LEARN} quantize:bits=4,group_size=128,method=gptq,embedding_bits=4,head_bits=4",
+    f"{HALF}=activation",
+    f"{HALF}=contribution",
+    f"{HALF}=activation recover:frac=0.2,lr=0.0009",
+    f"{HALF}=activation {LEARN}",
+    f"{HALF}=activation {LEARN},batch_size=8",
+    f"{HALF}=contribution {LEARN},batch_size=8",
     f"{NARROWER} {LEARN}",
-    f"{NARROWER} {LEARN} quantize:bits=3,group_size=128,method=gptq,embedding_bits=4,head_bits=4",
+    f"{NARROWER} {LEARN} {FEW_BITS}",
+    f"{NARROWER} {LEARN} {FEW_BITS} recover:frac=0.05,lr=0.001,keeps_zeros=false",
+    "prune:ratio=0.5,method=wanda recover:frac=0.05 quantize:bits=4,group_size=128,method=gptq",
+    "prune:ratio=0.5,method=sparsegpt recover:frac=0.05,lr=0.003",
 )
 SETS = ("int8", "int4", "int3", "int3-recovered", "half", "half-recovered", "2:4", "2:4-recovered")
 
@@ -35,7 +42,7 @@ def main() -> None:
         run(HERE / "stories260k.py", "data/models/stories260K", stories)
     points = HERE / "points.py"
     run(points, "runs/gpt-novels-6m", "points/gpt-novels-6m", "--sets", *SETS, "--lines", *LINES)
-    of_stories = ("--recipe", HERE / "stories260k.yaml", "--recover", "recover:steps=1000,lr=0.001")
+    of_stories = ("--recipe", HERE / "stories260k.yaml", "--recover", "recover:steps=150,lr=0.002")
     run(points, stories, "points/stories260k", *of_stories, "--sets", *SETS)
 
 

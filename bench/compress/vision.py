@@ -13,15 +13,14 @@ from kleiber.models import build, save
 from kleiber.models.resnet.spec import ResNetSpec
 
 HERE = Path(__file__).parent
-TWO_EPOCHS = "recover:frac=0.667,lr=0.02"
+ONE_EPOCH, EIGHT_EPOCHS = "recover:frac=0.334,lr=0.02", "recover:tokens=392000,lr=0.05"
 LINES = (
-    "shrink:macs=0.5",
-    f"shrink:macs=0.5 {TWO_EPOCHS}",
-    f"shrink:macs=0.5 {TWO_EPOCHS},teacher=null",
+    *(f"shrink:macs=0.5,importance={one}" for one in ("activation", "contribution")),
+    f"shrink:macs=0.5,importance=activation {ONE_EPOCH}",
+    f"shrink:macs=0.5,importance=activation {EIGHT_EPOCHS}",
     "quantize:bits=8,inputs=static",
-    f"shrink:macs=0.5 {TWO_EPOCHS} quantize:bits=8,inputs=static",
+    f"shrink:macs=0.5,importance=activation {ONE_EPOCH} quantize:bits=8,inputs=static",
 )
-EPOCHS = 2
 
 
 def run(*arguments: object) -> None:
@@ -41,7 +40,7 @@ def main() -> None:
         save(build(spec), spec, fresh)
     train("resnet20.yaml", "resnet20")
     run(HERE / "points.py", "runs/resnet20", "points/resnet20", "--lines", *LINES)
-    run(HERE / "pruned_alone.py", "runs/resnet20", "--macs", 0.5, "--epochs", EPOCHS)
+    run(HERE / "pruned_alone.py", "runs/resnet20", "--macs", 0.5, "--epochs", 1)
     train("resnet56.yaml", "resnet56")
     train("resnet20-student.yaml", "resnet20-alone")
     train("resnet20-student.yaml", "resnet20-distilled", "recover.teacher=runs/resnet56")
