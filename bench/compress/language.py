@@ -35,13 +35,14 @@ def run(*arguments: object) -> None:
 
 
 def main() -> None:
-    for name in ("gpt-novels-6m", "gpt-novels-3m"):
+    for name in ("gpt-novels-6m", "gpt-novels-3m", "gpt-novels-1m"):
         run("-m", "kleiber", "train", HERE / f"{name}.yaml", "-o", f"runs/{name}")
     stories = Path("originals/stories260k")
     if not (stories / "own_samples.txt").exists():
         run(HERE / "stories260k.py", "data/models/stories260K", stories)
     points = HERE / "points.py"
     run(points, "runs/gpt-novels-6m", "points/gpt-novels-6m", "--sets", *SETS, "--lines", *LINES)
+    run(points, "runs/gpt-novels-1m", "points/gpt-novels-1m", "--sets", *SETS)
     of_stories = ("--recipe", HERE / "stories260k.yaml", "--recover", "recover:steps=150,lr=0.002")
     run(points, stories, "points/stories260k", *of_stories, "--sets", *SETS)
 
