@@ -110,6 +110,11 @@ def test_whole_sequences_over_a_cache_are_what_is_decoded(
     assert is_same is (cache_bits is None)
 
 
+def test_a_cache_of_other_bits_is_refused_before_anything_is_read(gpt: FamilyModule) -> None:
+    with pytest.raises(UsageError, match=r"a cache keeps keys and values in 8 bits.*Got 4"):
+        WithCache(gpt, 4)
+
+
 def test_a_model_of_transformers_is_as_it_was_after_a_step(llama: FamilyModule) -> None:
     before = full_logits(llama)
     with torch.no_grad():

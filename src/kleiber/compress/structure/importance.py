@@ -26,9 +26,7 @@ __all__ = ["Importance", "Moments", "gain_factor", "moments_of", "stream_scores"
 Importance: TypeAlias = Literal["contribution", "activation"]
 
 
-def unit_scores(
-    weight_RC: Tensor, second_CC: Tensor, columns_UK: Tensor, importance: Importance = "activation"
-) -> Tensor:
+def unit_scores(weight_RC: Tensor, second_CC: Tensor, columns_UK: Tensor, importance: Importance) -> Tensor:
     """Return what the units that enter a weight are worth, [U] float64.
 
     Args:
@@ -40,7 +38,7 @@ def unit_scores(
 
     Example:
         >>> weight, second = torch.tensor([[3.0, 1.0]]), torch.tensor([[4.0, 0.0], [0.0, 9.0]])
-        >>> unit_scores(weight, second, torch.tensor([[0], [1]])).tolist()
+        >>> unit_scores(weight, second, torch.tensor([[0], [1]]), "activation").tolist()
         [2.0, 3.0]
         >>> unit_scores(weight, second, torch.tensor([[0], [1]]), "contribution").tolist()
         [6.0, 3.0]

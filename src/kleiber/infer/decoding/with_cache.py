@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from kleiber.infer.decoding.cached_forward import cached_forward, cached_heads
 from kleiber.models.family import FamilyModule
-from kleiber.models.gpt.cache import KVCache
+from kleiber.models.gpt.cache import KVCache, require_cache_bits
 
 __all__ = ["WithCache"]
 
@@ -29,6 +29,7 @@ class WithCache(nn.Module):
 
     def __init__(self, module: FamilyModule, cache_bits: int | None) -> None:
         super().__init__()
+        require_cache_bits(cache_bits)
         self.module = module
         self._heads = cached_heads(module)
         self._cache_bits = cache_bits
