@@ -23,6 +23,7 @@ from kleiber.errors import RecipeError
 from kleiber.models import FAMILIES, Spec, build, load, resolve_spec, save
 from kleiber.models.gpt import GPTSpec
 from kleiber.models.hf import HFSpec
+from kleiber.models.resnet.spec import ResNetSpec
 from kleiber.models.stored import LowRank, Masked, Quantized
 from kleiber.runs import DataShape, Recipe
 from kleiber.tasks import Task
@@ -39,6 +40,7 @@ CASES: dict[str, tuple[str, dict[str, Any], DataShape]] = {
     "vit": ("vit", {"depth": 2, "width": 64, "patch_size": 4}, IMAGES),
     "resnet": ("resnet", {"stage_depths": "2x2", "width": 8}, IMAGES),
     "bottleneck": ("resnet", {"stage_depths": "2x1", "width": 8, "block": "bottleneck"}, IMAGES),
+    "projected": ("resnet", {"stage_depths": "2x1", "width": 8, "shortcut": "projection"}, IMAGES),
     "convnet": ("convnet", {"depth": 3, "width": 16, "dense_widths": [24]}, IMAGES),
     "inception": ("inception", {"depth": 2, "width": 64}, IMAGES),
     "mlp": ("mlp", {"depth": 3, "width": 32, "norm": "batch"}, FEATURES),
@@ -53,7 +55,7 @@ CONFIGS: dict[str, Callable[[], Any]] = {
     "llama": lambda: transformers.LlamaConfig(num_key_value_heads=2, **SMALL),
     "bert": lambda: transformers.BertConfig(**SMALL),
 }
-FOUND_BY_GRAPH = ("resnet", "bottleneck", "convnet", "inception", "mlp")
+FOUND_BY_GRAPH = ("resnet", "bottleneck", "projected", "convnet", "inception", "mlp")
 every_case = pytest.mark.parametrize("name", CASES)
 
 
@@ -177,6 +179,24 @@ def test_features_that_were_always_0_leave_the_stream_unnoticed(name: str, confi
     small = Shrink(width=40).apply(subject, calibration)
     # What is left is the norms' eps, which is not divided by the width.
     assert torch.allclose(outputs(small, calibration), before, atol=1e-3)
+
+
+@pytest.mark.parametrize("name", ["resnet", "bottleneck", "projected"])
+def test_channels_that_were_always_0_leave_the_blocks_unnoticed(name: str, configs: Path) -> None:
+    subject, calibration = case_of(name, configs)
+    state, generator = subject.module.state_dict(), torch.Generator().manual_seed(2)
+    stream = [axis for axis in skeleton_of(subject.module, subject.spec).axes if axis.kind == "width"]
+    for axis in stream:
+        silent = torch.randperm(axis.num_units, generator=generator)[: axis.num_units * 3 // 8]
+        for place in axis.places:
+            if place.dim == 0 and not place.name.endswith(("running_mean", "running_var")):
+                state[place.name][place.entries(silent)] = 0
+    before = outputs(subject, calibration)
+    small = Shrink(width=5).apply(subject, calibration)
+    assert isinstance(small.spec, ResNetSpec)
+    assert small.spec.width == 5
+    assert small.spec.count().total < 0.85 * subject.spec.count().total
+    assert torch.allclose(outputs(small, calibration), before, atol=2e-5)
 
 
 @every_case

@@ -17,8 +17,13 @@ __all__ = ["Pipeline", "candidates"]
 
 _SHRINKS = (0.75, 0.5, 0.35)
 _RATIOS = (0.5, 0.7)
-_BITS = (8.0, 6.0, 4.0, 3.5, 3.0)
-"""Not whole ones are means: each layer has bits of its own."""
+_WIDTHS = (
+    (8.0, None),
+    *((bits, group_size) for bits in (6.0, 4.0, 3.5, 3.0) for group_size in (GROUP_SIZE, 2 * GROUP_SIZE)),
+)
+"""Bits, and the columns that share a scale; bits that are not whole are means: each layer has its own."""
+_SCALE_BITS = 16 + 4
+"""A scale's and a zero point's."""
 _RECOVERS_BEHIND = 4
 """Fewer bits than these are trained with: what comes before would be lost in the rounding."""
 _OF_TABLES = 8 / 32
@@ -118,11 +123,12 @@ def _with_bits(
     if part.steps:
         size = part.hidden_frac * hidden + part.tables_frac * tables
         yield Pipeline(part.steps, size_frac=size, damage=part.damage)
-    for bits in _BITS if part.takes_bits else ():
-        scales = 0 if bits == 8 else 16 / GROUP_SIZE
+    for bits, group_size in _WIDTHS if part.takes_bits else ():
+        scales = 0.0 if group_size is None else _SCALE_BITS / group_size
         size = part.hidden_frac * hidden * (bits + scales) / 32 + part.tables_frac * tables * _OF_TABLES
-        damage = None if part.damage is None else part.damage + sensitivity.damage("quantize", bits)
-        for step in _quantizers(bits, has_int8_inputs=has_int8_inputs):
+        is_known = part.damage is not None and group_size in {None, GROUP_SIZE}
+        damage = (part.damage or 0.0) + sensitivity.damage("quantize", bits) if is_known else None
+        for step in _quantizers(bits, group_size, has_int8_inputs=has_int8_inputs):
             if bits < _RECOVERS_BEHIND:
                 yield Pipeline((*part.steps, step), size_frac=size, damage=damage)
             else:
@@ -131,16 +137,16 @@ def _with_bits(
                 )
 
 
-def _quantizers(bits: float, *, has_int8_inputs: bool) -> Iterator[Quantize]:
+def _quantizers(bits: float, group_size: int | None, *, has_int8_inputs: bool) -> Iterator[Quantize]:
     if bits == 8:
         yield Quantize(bits=8)
         if has_int8_inputs:
             yield Quantize(bits=8, inputs="dynamic")
             yield Quantize(bits=8, inputs="static", input_clipping="mse")
     elif bits == int(bits):
-        yield Quantize(bits=int(bits), group_size=GROUP_SIZE, method="gptq")
+        yield Quantize(bits=int(bits), group_size=group_size, method="gptq")
     else:
-        yield Quantize(mean_bits=bits, group_size=GROUP_SIZE, method="gptq")
+        yield Quantize(mean_bits=bits, group_size=group_size, method="gptq")
 
 
 def _undominated(found: Sequence[Pipeline]) -> list[Pipeline]:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 
 from kleiber.compress.structure.axes import Block, Kind, Sizes, Skeleton
 from kleiber.compress.structure.channels import channel_axes
+from kleiber.compress.structure.residual_channels import residual_axes
 from kleiber.compress.structure.resized import resized
 from kleiber.errors import RecipeError
 from kleiber.models import Spec
@@ -54,7 +55,7 @@ def convnet_skeleton(module: FamilyModule, spec: ConvNetSpec) -> Skeleton:
 
 
 def resnet_skeleton(module: FamilyModule, spec: ResNetSpec) -> Skeleton:
-    """Return the channels inside each block, and the blocks; what blocks add to keeps its channels.
+    """Return the channels inside each block, those that blocks add to, and the blocks.
 
     Raises:
         RecipeError: A norm goes over channels that would be cut.
@@ -63,23 +64,21 @@ def resnet_skeleton(module: FamilyModule, spec: ResNetSpec) -> Skeleton:
     _require_batch_norm(spec)
     stages = list(spec.blocks())
     places = [(stage, index) for stage, blocks in enumerate(stages) for index in range(len(blocks))]
-    kinds = [Kind(f"channels.{stage}.{index}", stages[stage][index].width) for stage, index in places]
-    usual = [spec.width * 2**stage for stage, _ in places]
+    inner = [Kind(f"channels.{stage}.{index}", stages[stage][index].width) for stage, index in places]
 
     def spec_of(sizes: Sizes, blocks: Sequence[int]) -> Spec:
-        widths = [sizes[kinds[block].name] for block in blocks]
+        widths = [sizes[inner[block].name] for block in blocks]
         depths = [sum(places[block][0] == stage for block in blocks) for stage in range(len(stages))]
-        is_usual = widths == [usual[block] for block in blocks]
-        return resized(spec, stage_depths=depths, inner_widths=() if is_usual else widths)
+        is_usual = widths == [sizes["width"] * 2 ** places[block][0] for block in blocks]
+        return resized(
+            spec, width=sizes["width"], stage_depths=depths, inner_widths=() if is_usual else widths
+        )
 
     inside = "[0]" if spec.block == "basic" else "[01]"
+    names = {rf"stages\.(\d+)\.(\d+)\.layer\.{inside}\.conv": r"channels.\1.\2"}
     return Skeleton(
-        tuple(kinds),
-        channel_axes(
-            module,
-            spec.shape,
-            _kinds({rf"stages\.(\d+)\.(\d+)\.layer\.{inside}\.conv": r"channels.\1.\2"}),
-        ),
+        (*inner, Kind("width", spec.width, is_last=True)),
+        (*channel_axes(module, spec.shape, _kinds(names)), *residual_axes(module, spec, "width")),
         spec_of,
         # The first block of a stage stays: most make the image smaller, and no stage is empty.
         tuple(Block(f"stages.{stage}.{index}", is_droppable=index > 0) for stage, index in places),
