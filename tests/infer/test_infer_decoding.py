@@ -78,6 +78,20 @@ def check(decoder: Decoder, module: FamilyModule, tolerance: float = 2e-5) -> No
     assert largest_error(decoder, expected) < tolerance
     assert decoder.length == CONTEXT
     assert largest_error(decoder, expected, batch=1, num_prefilled=1) < tolerance
+    check_rewinding(decoder, expected, tolerance)
+
+
+def check_rewinding(decoder: Decoder, expected: np.ndarray, tolerance: float) -> None:
+    """Several tokens at once say what they say one by one; what was forgotten leaves no trace."""
+    other = (TOKENS + 1) % VOCAB
+    decoder.prefill(TOKENS[:, :9])
+    decoder.extend(other[:, 9:14])
+    decoder.rewind(7)
+    assert decoder.length == 7
+    said = decoder.extend(TOKENS[:, 7:12])
+    assert said.shape == (3, 5, VOCAB)
+    assert np.abs(said - expected[:, 7:12]).max() < tolerance
+    assert np.abs(decoder.decode(TOKENS[:, 12]) - expected[:, 12]).max() < tolerance
 
 
 @pytest.mark.parametrize("name", ["gpt", "llama"])

@@ -3,7 +3,8 @@
 transformers lets an attention function be registered by name. Ours gives queries, keys and values of the new tokens to the cache,
 which attends over all that it holds: one cache for every model, and one way to put it into a graph.
 
-Legend: B sequences, T new tokens, N query heads, K key/value heads, H features of a head, V vocabulary.
+Legend: B sequences, T new tokens, N query heads, K key/value heads, H features of a head, V vocabulary,
+L tokens whose logits are wanted.
 """
 
 from __future__ import annotations
@@ -62,22 +63,35 @@ def cached_heads(module: FamilyModule) -> Heads:
     return Heads(blocks.depth, blocks.num_kv_heads, blocks.head_dim, context)
 
 
-def cached_forward(module: FamilyModule, tokens_BT: Tensor, cache: Cache) -> Tensor:
+def cached_forward(
+    module: FamilyModule, tokens_BT: Tensor, cache: Cache, kept_L: Tensor | None = None
+) -> Tensor:
     """Return the logits of the next token after each token, [B, T, V]; they follow what the cache holds.
+
+    Args:
+        module: Of the family gpt or hf.
+        tokens_BT: int64.
+        cache: Holds what was read before; these tokens are added to it.
+        kept_L: Places in `tokens_BT` after which the logits are wanted, int64; then they are [B, L, V]. None is after all.
 
     Raises:
         UsageError: The cache is full, or the module does not go on from text.
         RecipeError: The model attends in a way that the cache does not know.
     """
     if isinstance(module, GPT):
-        return GPT.forward(module, tokens_BT, cache)
+        return GPT.forward(module, tokens_BT, cache, kept_L)
     if not isinstance(module, HF):
         raise _refusal(module)
     num_tokens = tokens_BT.shape[1]
     cache.require_room(num_tokens)
     positions_1T = (torch.arange(num_tokens) + cache.length)[None]
     with _attending_over(cache, module):
-        said: Any = module.model(input_ids=tokens_BT, position_ids=positions_1T, use_cache=False)
+        said: Any = module.model(
+            input_ids=tokens_BT,
+            position_ids=positions_1T,
+            use_cache=False,
+            logits_to_keep=0 if kept_L is None else kept_L,
+        )
     cache.advance(num_tokens)
     logits_BTV: Tensor = said.logits
     return logits_BTV

@@ -1,6 +1,7 @@
 """Decoding in ONNX Runtime, whose attention writes new keys and values into the cache's own memory.
 
-Legend: B sequences, T tokens of each, K key/value heads, S tokens the cache holds room for, H features of a head, V vocabulary.
+Legend: B sequences, T tokens of each, K key/value heads, S tokens the cache holds room for, H features of a head, V vocabulary,
+L new tokens whose logits are wanted.
 """
 
 from __future__ import annotations
@@ -52,17 +53,31 @@ class OnnxRuntimeStepper:
             zeros = [np.zeros(shape, np.float32) for _ in range(2 * self._heads.depth)]
             self._buffers = [onnxruntime.OrtValue.ortvalue_from_numpy(one) for one in zeros]
 
-    def step(self, tokens_BT: Tokens) -> npt.NDArray[np.float32]:
-        """Read more tokens of each sequence; return the logits of the next, [B, V]."""
+    def step(self, tokens_BT: Tokens, num_kept: int) -> npt.NDArray[np.float32]:
+        """Read more tokens of each sequence; return the logits after each of the last `num_kept`, [B, L, V]."""
+        B, T = tokens_BT.shape
+        if (
+            B > 1 and T > 1 and self._num_read
+        ):  # the operation that attends takes no more of several sequences
+            steps = [self._run(tokens_BT[:, at : at + 1], 1) for at in range(T)]
+            return np.concatenate(steps[T - num_kept :], 1)
+        return self._run(tokens_BT, num_kept)
+
+    def rewind(self, length: int) -> None:
+        """Forget all tokens after the first `length`: what the buffers hold of them is overwritten."""
+        self._num_read = length
+
+    def _run(self, tokens_BT: Tokens, num_kept: int) -> npt.NDArray[np.float32]:
         B, T = tokens_BT.shape
         self._num_read += T
         bound = self._session.io_binding()
         bound.bind_cpu_input("tokens", np.ascontiguousarray(tokens_BT))
+        bound.bind_cpu_input("kept", np.arange(T - num_kept, T))
         bound.bind_cpu_input("last", np.full(B, self._num_read - 1, np.int32))
         bound.bind_output("logits")
         for index, buffer in enumerate(self._buffers):
             bound.bind_ortvalue_input(past_name(index), buffer)
             bound.bind_ortvalue_output(present_name(index), buffer)
         self._session.run_with_iobinding(bound)
-        logits_BV: npt.NDArray[np.float32] = bound.get_outputs()[0].numpy()
-        return logits_BV
+        logits_BLV: npt.NDArray[np.float32] = bound.get_outputs()[0].numpy()
+        return logits_BLV

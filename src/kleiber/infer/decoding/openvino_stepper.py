@@ -1,6 +1,7 @@
 """Decoding in OpenVINO, which keeps keys and values as a state of the compiled model.
 
-Legend: B sequences, T tokens of each, K key/value heads, H features of a head, V vocabulary.
+Legend: B sequences, T tokens of each, K key/value heads, H features of a head, V vocabulary,
+L new tokens whose logits are wanted.
 """
 
 from __future__ import annotations
@@ -59,12 +60,23 @@ class OpenVinoStepper:
         """Forget what was read."""
         self._request.reset_state()
 
-    def step(self, tokens_BT: Tokens) -> npt.NDArray[np.float32]:
-        """Read more tokens of each sequence; return the logits of the next, [B, V]."""
-        order_B = np.arange(len(tokens_BT), dtype=np.int32)
-        results = self._request.infer({"tokens": np.ascontiguousarray(tokens_BT), _ORDER: order_B})
-        logits_BV: npt.NDArray[np.float32] = results["logits"]
-        return logits_BV
+    def step(self, tokens_BT: Tokens, num_kept: int) -> npt.NDArray[np.float32]:
+        """Read more tokens of each sequence; return the logits after each of the last `num_kept`, [B, L, V]."""
+        B, T = tokens_BT.shape
+        order_B = np.arange(B, dtype=np.int32)
+        results = self._request.infer(
+            {"tokens": np.ascontiguousarray(tokens_BT), "kept": np.arange(T - num_kept, T), _ORDER: order_B}
+        )
+        logits_BLV: npt.NDArray[np.float32] = results["logits"]
+        return logits_BLV
+
+    def rewind(self, length: int) -> None:
+        """Forget all tokens after the first `length`."""
+        import openvino  # noqa: PLC0415 - of an extra
+
+        for state in self._request.query_state():
+            kept_BKPH = np.ascontiguousarray(state.state.data[:, :, :length])
+            state.state = openvino.Tensor(kept_BKPH)
 
 
 def _compiled(graph: Any, num_threads: int, cache_bits: int | None) -> Any:

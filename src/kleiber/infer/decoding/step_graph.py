@@ -5,7 +5,7 @@ The graph of ONNX Runtime names that operation, which writes into buffers of fix
 keys, and becomes its cache when they are made a state.
 
 Legend: B sequences, T new tokens, P tokens read before, S tokens the cache holds room for, N query heads, K key/value heads,
-H features of a head, V vocabulary.
+H features of a head, V vocabulary, L tokens whose logits are wanted.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from kleiber.models.family import FamilyModule
 
 __all__ = ["buffer_graph", "growing_graph", "past_name", "present_name"]
 
-_BATCH, _TOKENS, _PAST = 2, 3, 5
+_BATCH, _TOKENS, _PAST, _KEPT = 2, 3, 5, 4
 """Sizes of the examples; all different, so that the exporter takes none for another."""
 
 
@@ -38,23 +38,24 @@ def present_name(index: int) -> str:
 
 
 def buffer_graph(module: FamilyModule) -> Any:
-    """Return an `onnx_ir.Model` for ONNX Runtime: `tokens` [B, T], `last` [B], `past_i` -> `logits` [B, V], `present_i`.
+    """Return an `onnx_ir.Model` for ONNX Runtime: `tokens`, `kept`, `last`, `past_i` -> `logits`, `present_i`.
 
-    `last` is the position of the last new token; the past is [B, K, S, H] with room for S tokens, and may be the very
-    memory that the present is written into.
+    Of tokens [B, T] `kept` [L] says after which the logits [B, L, V] are wanted; `last` [B] is the position of the last new
+    token; the past is [B, K, S, H] with room for S tokens, and may be the very memory that the present is written into.
+    Several sequences that hold something already take one token at a time: the operation has no more.
 
     Raises:
         UsageError: The module does not go on from text.
         RecipeError: It cannot be exported.
     """
     heads = cached_heads(module)
-    axes = [{0: _batch(), 1: torch.export.Dim.DYNAMIC}, {0: _batch()}]
+    axes = [_TOKEN_AXES, _KEPT_AXES, {0: _batch()}]
     last_B = torch.full((_BATCH,), _TOKENS - 1, dtype=torch.int32)
     return _graph(
         module,
         _Buffers,
         more=(last_B,),
-        names=("tokens", "last"),
+        names=("tokens", "kept", "last"),
         axes=axes,
         num_kept=heads.context,
         kept_axes={0: _batch()},
@@ -62,7 +63,9 @@ def buffer_graph(module: FamilyModule) -> Any:
 
 
 def growing_graph(module: FamilyModule) -> Any:
-    """Return an `onnx_ir.Model` for OpenVINO: `tokens` [B, T], `past_i` [B, K, P, H] -> `logits` [B, V], `present_i`.
+    """Return an `onnx_ir.Model` for OpenVINO: `tokens`, `kept`, `past_i` -> `logits`, `present_i`.
+
+    Of tokens [B, T] `kept` [L] says after which the logits [B, L, V] are wanted; the past is [B, K, P, H].
 
     Raises:
         UsageError: The module does not go on from text.
@@ -70,12 +73,18 @@ def growing_graph(module: FamilyModule) -> Any:
     """
     context = cached_heads(module).context
     free = {0: _batch(), 2: torch.export.Dim("past", max=max(context, _PAST + 1))}
-    axes = [{0: _batch(), 1: torch.export.Dim.DYNAMIC}]
-    return _graph(module, _Growing, more=(), names=("tokens",), axes=axes, num_kept=_PAST, kept_axes=free)
+    axes = [_TOKEN_AXES, _KEPT_AXES]
+    return _graph(
+        module, _Growing, more=(), names=("tokens", "kept"), axes=axes, num_kept=_PAST, kept_axes=free
+    )
 
 
 def _batch() -> Any:
     return torch.export.Dim("batch")
+
+
+_TOKEN_AXES: dict[int, Any] = {0: _batch(), 1: torch.export.Dim.DYNAMIC}
+_KEPT_AXES: dict[int, Any] = {0: torch.export.Dim.DYNAMIC}
 
 
 def _graph(
@@ -93,9 +102,11 @@ def _graph(
     shape = (_BATCH, heads.num_kv_heads, num_kept, heads.head_dim)
     past = tuple(torch.zeros(shape) for _ in range(num))
     tokens_BT = torch.zeros(_BATCH, _TOKENS, dtype=torch.long)
-    model = export(_step_module(module, kind), (tokens_BT, *more, *past), [*axes, *([kept_axes] * num)])
-    inputs, outputs = model.graph.inputs, model.graph.outputs
-    for value, name in zip(inputs, (*names, *map(past_name, range(num))), strict=True):
+    kept_L = torch.arange(_KEPT) % _TOKENS
+    inputs = (tokens_BT, kept_L, *more, *past)
+    model = export(_step_module(module, kind), inputs, [*axes, *([kept_axes] * num)])
+    taken, outputs = model.graph.inputs, model.graph.outputs
+    for value, name in zip(taken, (*names, *map(past_name, range(num))), strict=True):
         value.name = name
     for value, name in zip(outputs, ("logits", *map(present_name, range(num))), strict=True):
         value.name = name
@@ -106,10 +117,10 @@ def _step_module(module: FamilyModule, kind: type[_Buffers | _Growing]) -> Famil
     """Return the module with the same parameters, by the same names, called as a step."""
 
     def forward(self: FamilyModule, *inputs: Tensor) -> tuple[Tensor, ...]:
-        tokens_BT, *kept = inputs
-        cache = kind(tokens_BT, kept)
-        logits_BTV = cached_forward(self, tokens_BT, cache)
-        return logits_BTV[:, -1], *cache.present
+        tokens_BT, kept_L, *past = inputs
+        cache = kind(tokens_BT, past)
+        logits_BLV = cached_forward(self, tokens_BT, cache, kept_L)
+        return logits_BLV, *cache.present
 
     step = copy.copy(module)
     step.__class__ = type(f"{type(module).__name__}Step", (type(module),), {"forward": forward})

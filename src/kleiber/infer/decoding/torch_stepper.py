@@ -1,6 +1,6 @@
 """Decoding in eager PyTorch over a preallocated cache: the reference.
 
-Legend: B sequences, T tokens of each, V vocabulary.
+Legend: B sequences, T tokens of each, L of them whose logits are wanted, V vocabulary.
 """
 
 from __future__ import annotations
@@ -45,13 +45,19 @@ class TorchStepper:
         """Forget what was read; make room for `batch` sequences."""
         self._cached.cache = KVCache(self._heads, batch, cache_bits=self._cache_bits)
 
-    def step(self, tokens_BT: Tokens) -> npt.NDArray[np.float32]:
-        """Read more tokens of each sequence; return the logits of the next, [B, V]."""
-        return self._predictor(tokens_BT)
+    def step(self, tokens_BT: Tokens, num_kept: int) -> npt.NDArray[np.float32]:
+        """Read more tokens of each sequence; return the logits after each of the last `num_kept`, [B, L, V]."""
+        T = tokens_BT.shape[1]
+        logits_BLV: npt.NDArray[np.float32] = self._predictor(tokens_BT, np.arange(T - num_kept, T))
+        return logits_BLV
+
+    def rewind(self, length: int) -> None:
+        """Forget all tokens after the first `length`."""
+        self._cached.cache.length = length
 
 
 class _Cached(nn.Module):
-    """Tokens in, logits of the next out."""
+    """Tokens in, the logits after some of them out."""
 
     cache: KVCache
 
@@ -59,5 +65,5 @@ class _Cached(nn.Module):
         super().__init__()
         self.module = module
 
-    def forward(self, tokens_BT: Tensor) -> Tensor:
-        return cached_forward(self.module, tokens_BT, self.cache)[:, -1]
+    def forward(self, tokens_BT: Tensor, kept_L: Tensor) -> Tensor:
+        return cached_forward(self.module, tokens_BT, self.cache, kept_L)

@@ -1,6 +1,7 @@
 """The `gpt` decoder.
 
-Legend: B sequences, T tokens, W width, N query heads, K key/value heads, H features of a head, V vocabulary.
+Legend: B sequences, T tokens, W width, N query heads, K key/value heads, H features of a head, V vocabulary,
+L tokens whose logits are wanted.
 Small models on a CPU are bound by the number of operations, so projections that share an input are one matrix.
 """
 
@@ -95,12 +96,13 @@ class GPT(FamilyModule):
         if sorted(groups.names) != sorted(name for name, _ in self.named_parameters()):
             raise AssertionError("param_groups() must name every parameter exactly once")
 
-    def forward(self, tokens_BT: Tensor, cache: Cache | None = None) -> Tensor:
+    def forward(self, tokens_BT: Tensor, cache: Cache | None = None, kept_L: Tensor | None = None) -> Tensor:
         """Return the logits of the next token after each token, [B, T, V].
 
         Args:
             tokens_BT: Token numbers, int64.
             cache: Holds what was read before; these tokens follow it and are added to it.
+            kept_L: Places in `tokens_BT` after which the logits are wanted, int64; then they are [B, L, V]. None is after all.
         """
         start, T = (cache.length if cache else 0), tokens_BT.shape[1]
         if cache is not None:
@@ -111,6 +113,8 @@ class GPT(FamilyModule):
             x_BTW = block(x_BTW, rope, (cache, index) if cache is not None else None)
         if cache is not None:
             cache.advance(T)
+        if kept_L is not None:
+            x_BTW = x_BTW.index_select(1, kept_L)
         x_BTW = F.rms_norm(x_BTW, (self.spec.width,), self.final_norm, self.spec.norm_eps)
         return F.linear(x_BTW, self.embedding if self.spec.is_tied else self.head)
 
