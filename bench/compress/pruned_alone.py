@@ -16,8 +16,8 @@ import torch_pruning
 from torch import nn
 
 from kleiber.compress.attempt import open_original
-from kleiber.compress.quality import quality_changes
 from kleiber.compress.subject import Subject
+from kleiber.tasks.quality import quality_changes
 
 BATCH_SIZE = 128
 WARM_UP_STEPS = 20

@@ -17,7 +17,6 @@ from peers import PEERS, with_linears
 
 from kleiber.compress.asked import Asked
 from kleiber.compress.attempt import Bench
-from kleiber.compress.quality import quality_changes
 from kleiber.compress.speed import first_batch
 from kleiber.compress.steps import parse_step
 from kleiber.compress.uses import inputs_of
@@ -26,6 +25,7 @@ from kleiber.infer.measure import ForwardWork, measure
 from kleiber.infer.predictor import Predictor
 from kleiber.models.stored import stored_bytes
 from kleiber.runs import read_recipe
+from kleiber.tasks.quality import quality_changes
 
 
 def main() -> None:

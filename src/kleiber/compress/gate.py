@@ -8,10 +8,10 @@ from typing import Self
 
 from pydantic import Field, field_validator
 
-from kleiber.compress.quality import quality_loss
 from kleiber.errors import GateError, UsageError
 from kleiber.runs import Document, Estimate, TaskName
 from kleiber.runs.receipt import BoundReport, EngineRatio, EngineSide, Receipt, Tried
+from kleiber.tasks.quality import quality_loss
 from kleiber.units import format_bytes
 
 __all__ = [

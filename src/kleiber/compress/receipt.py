@@ -9,7 +9,6 @@ import torch
 
 from kleiber.compress.calibration import Calibration
 from kleiber.compress.pipeline import StepDone
-from kleiber.compress.quality import quality_changes
 from kleiber.compress.sizes import counted_side, predicted_bytes
 from kleiber.compress.speed import Measuring, Speeds, first_batch, measured_speeds
 from kleiber.compress.subject import Subject
@@ -28,6 +27,7 @@ from kleiber.runs.receipt import (
 )
 from kleiber.tasks import Scores
 from kleiber.tasks.evaluation import evaluated_split
+from kleiber.tasks.quality import quality_changes
 
 __all__ = ["Original", "Work", "chosen_engine", "engine_scores", "receipt_of"]
 

@@ -9,7 +9,6 @@ from kleiber.compress.asked import Asked, known_receipt
 from kleiber.compress.attempt import TRIES, Attempt, Bench
 from kleiber.compress.gate import allowed_frac, excess, refusal, tried_excess
 from kleiber.compress.publish import publish
-from kleiber.compress.quality import quality_loss
 from kleiber.compress.search.candidates import Pipeline, candidates
 from kleiber.compress.search.halving import marked_front, rungs_of
 from kleiber.compress.search.sensitivity import Sensitivity, sensitivity_of
@@ -19,6 +18,7 @@ from kleiber.compress.steps import AnyStep, typed_step
 from kleiber.errors import GateError, UsageError
 from kleiber.runs import hash_of, now
 from kleiber.runs.receipt import CompressionCost, Receipt, Tried
+from kleiber.tasks.quality import quality_loss
 from kleiber.train.lock import exclusive
 
 __all__ = ["search"]

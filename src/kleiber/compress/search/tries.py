@@ -12,7 +12,6 @@ from pydantic import Field
 
 from kleiber.compress.attempt import TRIES, Attempt, Bench
 from kleiber.compress.gate import main_engine_side
-from kleiber.compress.quality import quality_changes, quality_loss
 from kleiber.compress.receipt import chosen_engine, engine_scores
 from kleiber.compress.recover import Recover
 from kleiber.compress.speed import Measuring, measured_speeds
@@ -23,6 +22,7 @@ from kleiber.runs import Document, hash_of
 from kleiber.runs.files import read_lines, write_text
 from kleiber.runs.receipt import Tried
 from kleiber.tasks import Scores
+from kleiber.tasks.quality import quality_changes, quality_loss
 
 __all__ = ["Outcome", "Scout"]
 

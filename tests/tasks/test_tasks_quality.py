@@ -3,9 +3,9 @@ import math
 import numpy as np
 import pytest
 
-from kleiber.compress.quality import paired_means, quality_changes, quality_loss
 from kleiber.errors import DataError, DivergedError
 from kleiber.tasks import Scores
+from kleiber.tasks.quality import paired_means, quality_changes, quality_loss
 
 
 def scores(losses, hits=None, weights=None):
@@ -81,7 +81,7 @@ def test_the_same_seed_gives_the_same_interval_whatever_the_chunks(monkeypatch):
     one, again, other = (paired_means(values, weights, seed=seed)[1] for seed in (0, 0, 1))
     assert np.array_equal(one, again)
     assert not np.array_equal(one, other)
-    monkeypatch.setattr("kleiber.compress.quality._CHUNK", 333)
+    monkeypatch.setattr("kleiber.tasks.quality._CHUNK", 333)
     assert np.array_equal(paired_means(values, weights)[1], one)
 
 

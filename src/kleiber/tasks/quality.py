@@ -1,4 +1,4 @@
-"""Quality before and after on the same samples, with paired bootstrap intervals.
+"""Quality of two models on the same samples, with paired bootstrap intervals.
 
 Legend: N samples, V values of a sample, S resamples.
 """
@@ -14,7 +14,7 @@ import numpy.typing as npt
 from kleiber.errors import DataError, DivergedError
 from kleiber.runs import Estimate, TaskName
 from kleiber.runs.receipt import QualityChange
-from kleiber.tasks import Scores
+from kleiber.tasks.paired import Scores
 
 __all__ = ["paired_means", "quality_changes", "quality_loss"]
 
@@ -35,7 +35,13 @@ _BY_TOKEN: tuple[TaskName, ...] = ("lm", "seq2seq")
 
 
 def quality_changes(
-    task: TaskName, before: Scores, after: Scores, *, engine: str, seed: int = 0
+    task: TaskName,
+    before: Scores,
+    after: Scores,
+    *,
+    engine: str,
+    names: tuple[str, str] = ("original", "compressed model"),
+    seed: int = 0,
 ) -> tuple[QualityChange, ...]:
     """Return the change of each measure of a task, the one that a gate goes by first.
 
@@ -44,13 +50,14 @@ def quality_changes(
         before: Of the original.
         after: Of the same samples.
         engine: That answered.
+        names: What messages call the two.
         seed: Of the resamples.
 
     Raises:
         DataError: The two are not of the same samples.
         DivergedError: A loss is not finite.
     """
-    _require_pairs(before, after, engine)
+    _require_pairs(before, after, engine, names)
     columns = [before.losses_N, after.losses_N]
     if before.hits_N is not None and after.hits_N is not None:
         columns += [before.hits_N.astype(np.float64), after.hits_N.astype(np.float64)]
@@ -142,13 +149,13 @@ def _estimate(value: float, drawn_S: Floats) -> Estimate:
     return Estimate(value=float(value), low=min(low, float(value)), high=max(high, float(value)))
 
 
-def _require_pairs(before: Scores, after: Scores, engine: str) -> None:
+def _require_pairs(before: Scores, after: Scores, engine: str, names: tuple[str, str]) -> None:
     if not np.array_equal(before.weights_N, after.weights_N):
         raise DataError(
             "quality is compared on the same samples before and after.",
             got=(len(before.losses_N), len(after.losses_N)),
         )
-    for name, scores in (("original", before), ("compressed model", after)):
+    for name, scores in zip(names, (before, after), strict=True):
         num_bad = int((~np.isfinite(scores.losses_N)).sum())
         if num_bad:
             raise DivergedError(
