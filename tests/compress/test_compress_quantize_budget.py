@@ -12,12 +12,12 @@ from torch import nn
 
 from kleiber.compress.quantize.bits import grids_within_bytes, grids_within_mean_bits
 from kleiber.compress.quantize.budget import Choice, least_error, weight_bytes
-from kleiber.compress.quantize.grid import Grid
-from kleiber.compress.quantize.rounding import round_to_nearest
 from kleiber.compress.quantize.sensitivity import loss_changes, output_changes
 from kleiber.data import Batch
 from kleiber.errors import RecipeError
+from kleiber.models.stored.grid import Grid
 from kleiber.models.stored.packing import pack
+from kleiber.models.stored.rounding import round_to_nearest
 from kleiber.runs import TaskRecipe
 from kleiber.tasks import Regression
 

@@ -11,11 +11,11 @@ from torch import Tensor, nn
 
 from kleiber.compress.quantize.channels import find_folds
 from kleiber.compress.quantize.folding import fold_scales_
-from kleiber.compress.quantize.grid import Grid
 from kleiber.data import Batch
 from kleiber.models import build
 from kleiber.models.family import FamilyModule
 from kleiber.models.gpt.spec import GPTSpec
+from kleiber.models.stored.grid import Grid
 
 GRID = Grid(3, group_size=16, is_symmetric=False)
 

@@ -16,17 +16,15 @@ from torch import Tensor
 
 from kleiber.compress.quantize.awq import channel_scales
 from kleiber.compress.quantize.clipping import (
-    RangeOf,
     least_error_range,
     least_output_error_range,
-    min_max_range,
     percentile_range,
     range_of,
 )
 from kleiber.compress.quantize.gptq import gptq
-from kleiber.compress.quantize.grid import Grid, grouped, output_error, scale_and_zero, spread, storable
 from kleiber.compress.quantize.hqq import half_quadratic
-from kleiber.compress.quantize.rounding import round_to_nearest
+from kleiber.models.stored.grid import Grid, grouped, output_error, scale_and_zero, spread, storable
+from kleiber.models.stored.rounding import RangeOf, min_max_range, round_to_nearest
 
 GRIDS = st.builds(
     Grid,

@@ -10,8 +10,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from kleiber.compress.quantize.grid import Grid, output_error
-from kleiber.compress.quantize.rounding import round_to_nearest
+from kleiber.models.stored.grid import Grid, output_error
+from kleiber.models.stored.rounding import round_to_nearest
 
 __all__ = ["channel_scales"]
 

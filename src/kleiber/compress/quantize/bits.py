@@ -9,10 +9,10 @@ from torch import nn
 
 from kleiber.compress.calibration import Calibration
 from kleiber.compress.quantize.budget import Choice, least_error, weight_bytes
-from kleiber.compress.quantize.grid import Grid
 from kleiber.compress.quantize.sensitivity import loss_changes, output_changes
 from kleiber.data import Batch
 from kleiber.errors import RecipeError
+from kleiber.models.stored.grid import Grid
 from kleiber.tasks import Task
 
 __all__ = ["SensitivityName", "grids_within_bytes", "grids_within_mean_bits", "measured_changes"]

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from kleiber.compress.quantize.grid import Grid
+from kleiber.models.stored.grid import Grid
 from kleiber.models.stored.packing import num_words
 
 __all__ = ["Choice", "least_error", "weight_bytes"]

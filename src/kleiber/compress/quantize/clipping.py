@@ -12,37 +12,22 @@ from typing import Literal, TypeAlias
 import torch
 from torch import Tensor
 
-from kleiber.compress.quantize.grid import Grid, grouped, quantized, scale_and_zero
+from kleiber.models.stored.grid import Grid, grouped, quantized, scale_and_zero
+from kleiber.models.stored.rounding import RangeOf, min_max_range
 
 __all__ = [
     "Clipping",
-    "RangeOf",
     "least_error_range",
     "least_output_error_range",
-    "min_max_range",
     "percentile_range",
     "range_of",
 ]
 
 Clipping: TypeAlias = Literal["minmax", "percentile", "mse"]
-RangeOf: TypeAlias = Callable[[Tensor, Grid], tuple[Tensor, Tensor]]
-"""From weights [R, C] to the least and the greatest that codes stand for, [R, G] each."""
 
 _SHRINKAGES = tuple(1 - step / 40 for step in range(31))
 """Of the whole range: 1 to 0.25. The best range of a normal variable in 2 bits is 1.5 of its deviations, and the greatest of
 a thousand such weights is at 3.2."""
-
-
-def min_max_range(W_RC: Tensor, grid: Grid) -> tuple[Tensor, Tensor]:
-    """Return the ends of each group's weights, [R, G] each.
-
-    Example:
-        >>> low, high = min_max_range(torch.tensor([[1.0, -2.0, 3.0, 4.0]]), Grid(4, group_size=2))
-        >>> low.tolist(), high.tolist()
-        ([[-2.0, 3.0]], [[1.0, 4.0]])
-    """
-    size = grid.size(W_RC.shape[1])
-    return grouped(W_RC, size, torch.inf).amin(2), grouped(W_RC, size, -torch.inf).amax(2)
 
 
 def percentile_range(W_RC: Tensor, grid: Grid, *, percentile: float) -> tuple[Tensor, Tensor]:

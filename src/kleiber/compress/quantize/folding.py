@@ -14,9 +14,9 @@ from torch import Tensor, nn
 from kleiber.compress.inputs import hessians
 from kleiber.compress.quantize.awq import channel_scales
 from kleiber.compress.quantize.channels import Fold, find_folds
-from kleiber.compress.quantize.grid import Grid
 from kleiber.compress.uses import inputs_of
 from kleiber.data import Batch
+from kleiber.models.stored.grid import Grid
 from kleiber.tasks.evaluation import evaluating
 
 __all__ = ["fold_scales_"]

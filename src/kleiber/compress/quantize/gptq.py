@@ -10,9 +10,9 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-from kleiber.compress.quantize.clipping import RangeOf, min_max_range
-from kleiber.compress.quantize.grid import Grid, scale_and_zero
 from kleiber.models.stored import Quantized
+from kleiber.models.stored.grid import Grid, scale_and_zero
+from kleiber.models.stored.rounding import RangeOf, min_max_range
 
 __all__ = ["gptq"]
 

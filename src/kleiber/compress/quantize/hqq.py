@@ -8,9 +8,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from kleiber.compress.quantize.clipping import RangeOf, min_max_range
-from kleiber.compress.quantize.grid import Grid, grouped, quantized, scale_and_zero, spread, storable
 from kleiber.models.stored import Quantized
+from kleiber.models.stored.grid import Grid, grouped, quantized, scale_and_zero, spread, storable
+from kleiber.models.stored.rounding import RangeOf, min_max_range
 
 __all__ = ["half_quadratic"]
 

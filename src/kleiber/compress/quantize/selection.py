@@ -8,9 +8,9 @@ import torch
 from torch import nn
 
 from kleiber.compress.layers import Layer
-from kleiber.compress.quantize.grid import Grid
 from kleiber.errors import RecipeError
 from kleiber.models.stored import Form, Forms, LowRank, Masked, Quantized
+from kleiber.models.stored.grid import Grid
 
 __all__ = ["matrix_shapes", "plain_bytes", "require_unquantized", "uneven_note"]
 

@@ -11,9 +11,9 @@ import torch
 from torch import nn
 
 from kleiber.compress.inputs import hessians
-from kleiber.compress.quantize.grid import Grid, output_error
-from kleiber.compress.quantize.rounding import round_to_nearest
 from kleiber.data import Batch
+from kleiber.models.stored.grid import Grid, output_error
+from kleiber.models.stored.rounding import round_to_nearest
 from kleiber.tasks import Task
 from kleiber.tasks.evaluation import evaluating
 

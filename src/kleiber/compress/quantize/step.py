@@ -25,7 +25,6 @@ from kleiber.compress.quantize.bits import (
 )
 from kleiber.compress.quantize.budget import weight_bytes
 from kleiber.compress.quantize.clipping import Clipping
-from kleiber.compress.quantize.grid import Grid
 from kleiber.compress.quantize.input_ranges import input_ranges
 from kleiber.compress.quantize.selection import (
     matrix_shapes,
@@ -37,6 +36,7 @@ from kleiber.compress.quantize.weights import Method, MethodName, quantize_weigh
 from kleiber.compress.subject import Subject
 from kleiber.errors import RecipeError
 from kleiber.models.stored import Activations
+from kleiber.models.stored.grid import Grid
 from kleiber.runs import Document
 
 __all__ = ["Quantize"]

@@ -20,11 +20,11 @@ from kleiber.compress.layers import Layer
 from kleiber.compress.quantize.clipping import Clipping, least_output_error_range, range_of
 from kleiber.compress.quantize.folding import fold_scales_
 from kleiber.compress.quantize.gptq import gptq
-from kleiber.compress.quantize.grid import Grid
 from kleiber.compress.quantize.hqq import half_quadratic
-from kleiber.compress.quantize.rounding import round_to_nearest
 from kleiber.models.family import FamilyModule
 from kleiber.models.stored import Form, Forms, LowRank, Masked, Quantized, dense_of
+from kleiber.models.stored.grid import Grid
+from kleiber.models.stored.rounding import round_to_nearest
 
 __all__ = ["Method", "MethodName", "QuantizedModule", "quantize_weights"]
 

@@ -14,11 +14,11 @@ from kleiber.compress.calibration import Calibration
 from kleiber.compress.factorize import factors, rank_of_ratio
 from kleiber.compress.layers import Layer, find_layers
 from kleiber.compress.quantize.budget import Choice, least_error
-from kleiber.compress.quantize.grid import Grid
-from kleiber.compress.quantize.rounding import round_to_nearest
 from kleiber.compress.quantize.sensitivity import mean_loss
 from kleiber.compress.subject import Subject
 from kleiber.errors import UsageError
+from kleiber.models.stored.grid import Grid
+from kleiber.models.stored.rounding import round_to_nearest
 from kleiber.runs import Document
 from kleiber.tasks.evaluation import evaluating
 

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
-from kleiber.models.stored import Quantized
+from kleiber.models.stored.forms import Quantized
 
 __all__ = ["Grid", "grouped", "output_error", "quantized", "scale_and_zero", "spread", "storable"]
 
