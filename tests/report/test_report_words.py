@@ -77,7 +77,7 @@ def test_values_of_documents_have_a_text() -> None:
     wanted = [f"status_{status}" for status in statuses] + [f"quantity_{quantity}" for quantity in quantities]
     wanted += [f"law_source_convention_{name}" for name in CONVENTIONS]
     wanted += [f"meaning_{name}" for name in COEFFICIENTS]
-    assert len(wanted) == 4 + 5 + 3 + 5
+    assert len(wanted) == 4 + 6 + 3 + 5
     wanted += [f"measure_{name}" for name in MEASURES]
     assert [key for key in wanted if key not in texts] == []
 

@@ -17,6 +17,7 @@ _QUANTITIES = {
     "step_time_s": ("step time", format_seconds),
     "peak_memory_bytes": ("peak memory", format_bytes),
     "stored_bytes": ("bytes on disk", format_bytes),
+    "latency_s": ("latency", format_seconds),
 }
 _NAIVE = {"last_rung": "naive: as the last rung", "log_log_line": "naive: log-log line"}
 

@@ -112,6 +112,7 @@ _FORMATS: dict[str, Callable[[float], str]] = {
     "step_time_s": format_seconds,
     "peak_memory_bytes": format_bytes,
     "stored_bytes": format_bytes,
+    "latency_s": format_seconds,
 }
 
 
@@ -130,7 +131,7 @@ def _ledger_row(entry: LedgerEntry, words: Words) -> tuple[str | Cell, ...]:
         False: Cell(words("missed"), "bad"),
     }
     return (
-        words(f"quantity_{entry.quantity}"),
+        words(f"quantity_{entry.quantity}") + (f" ({entry.subject})" if entry.subject else ""),
         words(method) if method in words.texts else entry.method,
         Cell(text(entry.predicted), "accent"),
         Cell(text(entry.measured), "truth"),

@@ -7,7 +7,7 @@ from kleiber.runs.data_shape import DataShape, InputKind
 from kleiber.runs.document import Document, canonical_json, hash_of
 from kleiber.runs.folder import METRIC_KEYS, RunFolder, find_runs
 from kleiber.runs.ledger import LedgerEntry, read_ledger, write_ledger
-from kleiber.runs.machine import free_memory_bytes, num_cores
+from kleiber.runs.machine import free_memory_bytes, num_cores, processor_name
 from kleiber.runs.recipe import (
     AugmentRecipe,
     DataRecipe,
@@ -78,6 +78,7 @@ __all__ = [
     "hash_of",
     "now",
     "num_cores",
+    "processor_name",
     "read_ledger",
     "read_recipe",
     "read_shown",

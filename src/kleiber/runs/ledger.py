@@ -25,14 +25,16 @@ class LedgerEntry(Document):
         0.05
     """
 
-    quantity: Literal["val_loss", "total_time_s", "step_time_s", "peak_memory_bytes", "stored_bytes"]
+    quantity: Literal[
+        "val_loss", "total_time_s", "step_time_s", "peak_memory_bytes", "stored_bytes", "latency_s"
+    ]
     unit: str
     predicted: float
     measured: float
     predicted_at: str
     measured_at: str
     method: str
-    """What predicted it: `law`, `plan`, `last_rung`, `log_log_line`, `forms`."""
+    """What predicted it: `law`, `plan`, `last_rung`, `log_log_line`, `forms`, `operations`, `engine`."""
     subject: str | None = None
     """What was planned, where no run folder says it."""
     interval_80: tuple[float, float] | None = None

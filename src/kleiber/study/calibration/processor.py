@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import platform
 import statistics
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from pathlib import Path
 
 import torch
 
 from kleiber.cost.rates import ProcessorRates
+from kleiber.runs import processor_name
 from kleiber.study.calibration.limits import LimitMeter
 from kleiber.study.calibration.overheads import MeasuredStep, fit_overheads, left_out_errors, measured_calls
 from kleiber.study.calibration.single_calls import SINGLE_CALLS
@@ -115,12 +114,4 @@ class ProcessorMeter:
 def _title(device: torch.device, num_threads: int) -> str:
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
-    return f"{_cpu_name()}, {num_threads} thread{'s' if num_threads > 1 else ''}"
-
-
-def _cpu_name() -> str:
-    """Return what the processor calls itself; Linux tells it in a file of its own."""
-    info = Path("/proc/cpuinfo")
-    lines = info.read_text(encoding="utf-8").splitlines() if info.is_file() else []
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return next(iter(names), "") or platform.processor() or platform.machine()
+    return f"{processor_name()}, {num_threads} thread{'s' if num_threads > 1 else ''}"
