@@ -5,13 +5,13 @@ import pytest
 from kleiber.cost import Calibration, Probe, find_device
 from kleiber.cost.optimizers import optimizer_of
 from kleiber.cost.usage import OPTIMIZERS, Usage
+from kleiber.data.random_batch import random_batch
 from kleiber.models import build, resolve_spec
 from kleiber.models.seen_data import seen_by
 from kleiber.runs import Recipe
 from kleiber.study.model_cost import costed_family
 from kleiber.study.plan import plan
 from kleiber.study.planned_data import size_recipe
-from kleiber.study.random_batch import random_batch
 from kleiber.study.recipe_cost import recipe_cost
 from kleiber.tasks import task_of
 from kleiber.train.optimizer import Optimizer

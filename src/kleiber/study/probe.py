@@ -12,11 +12,11 @@ import torch
 
 from kleiber.cost import Calibration, Probe, optimizer_cost
 from kleiber.cost.optimizers import optimizer_of
+from kleiber.data.random_batch import random_batch
 from kleiber.fleet import Done, Job, LocalExecutor
 from kleiber.models import resolve_spec
 from kleiber.models.seen_data import seen_by
 from kleiber.runs import Recipe, now, num_cores
-from kleiber.study.random_batch import random_batch
 from kleiber.study.recipe_cost import recipe_cost
 from kleiber.tasks import task_of
 from kleiber.train.allocator import pin_allocator

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from kleiber.data import Batch
+from kleiber.data.batches import Batch
 from kleiber.runs import DataShape, TaskName
 from kleiber.runs.data_shape import InputKind
 
