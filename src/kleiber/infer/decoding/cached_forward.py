@@ -26,7 +26,7 @@ from kleiber.models.gpt.module import GPT
 from kleiber.models.hf.fitted import fitted
 from kleiber.models.hf.module import HF
 
-__all__ = ["Heads", "cached_forward", "cached_heads"]
+__all__ = ["Heads", "attending_over", "cached_forward", "cached_heads"]
 
 _ATTENTION = "kleiber_cache"
 _CACHE: ContextVar[Cache] = ContextVar("kleiber_cache")
@@ -85,7 +85,7 @@ def cached_forward(
     num_tokens = tokens_BT.shape[1]
     cache.require_room(num_tokens)
     positions_1T = (torch.arange(num_tokens) + cache.length)[None]
-    with _attending_over(cache, module):
+    with attending_over(cache, module):
         said: Any = module.model(
             input_ids=tokens_BT,
             position_ids=positions_1T,
@@ -104,7 +104,8 @@ def _refusal(module: FamilyModule) -> UsageError:
 
 
 @contextmanager
-def _attending_over(cache: Cache, module: HF) -> Iterator[None]:
+def attending_over(cache: Cache, module: HF) -> Iterator[None]:
+    """Let a model of transformers attend over a cache of ours."""
     from transformers import AttentionInterface  # noqa: PLC0415 - takes seconds to import
 
     AttentionInterface.register(_ATTENTION, _attend)

@@ -13,6 +13,7 @@ import numpy.typing as npt
 
 from kleiber.infer.decoding.cached_forward import Heads
 from kleiber.infer.decoding.decoder import Tokens
+from kleiber.infer.decoding.openvino_states import keep_states
 from kleiber.infer.decoding.step_graph import past_name, present_name
 from kleiber.infer.sessions import openvino_core
 
@@ -49,7 +50,8 @@ class OpenVinoStepper:
         cache_bits: int | None,
     ) -> None:
         graph = openvino_core().read_model(model)
-        _keep_states(graph, heads)
+        pairs = {past_name(index): present_name(index) for index in range(2 * heads.depth)}
+        keep_states(graph, heads, pairs, tokens="tokens", order=_ORDER)
         compiled = _compiled(graph, num_threads, cache_bits)
         is_in_bits = cache_bits is not None and _attends_over_states(compiled)
         self.precision = f"{precision}, int{cache_bits} cache" if is_in_bits else precision
@@ -103,33 +105,3 @@ def _attends_over_states(compiled: Any) -> bool:
         if kind(node) == "ScaledDotProductAttention"
         for given in node.inputs()
     )
-
-
-def _keep_states(graph: Any, heads: Heads) -> None:
-    """Turn inputs and outputs of keys and values into states, in the form that the CPU's attention over a cache is found in.
-
-    It looks for a reordering of sequences (as a beam search needs) behind each state, and for a beginning of each: no tokens.
-    """
-    import openvino.opset13 as ops  # noqa: PLC0415 - of an extra
-    from openvino._offline_transformations import (  # noqa: PLC0415 - where OpenVINO keeps it
-        apply_make_stateful_transformation,
-    )
-
-    order = ops.parameter([-1], dtype=np.int32, name=_ORDER)
-    order.output(0).get_tensor().add_names({_ORDER})
-    graph.add_parameters([order])
-    pairs = {past_name(index): present_name(index) for index in range(2 * heads.depth)}
-    for name in pairs:
-        past = graph.input(name)
-        readers = list(past.get_target_inputs())
-        ordered = ops.gather(past.get_node(), order, np.int64(0))
-        for reader in readers:
-            reader.replace_source_output(ordered.output(0))
-    apply_make_stateful_transformation(graph, pairs)
-    batch = ops.gather(ops.shape_of(graph.input("tokens").get_node()), np.array([0]), np.int64(0))
-    nothing = np.array([heads.num_kv_heads, 0, heads.head_dim])
-    empty = ops.broadcast(ops.constant(np.float32(0)), ops.concat([batch, ops.constant(nothing)], 0))
-    for node in graph.get_ops():
-        if node.get_type_name() == "ReadValue":
-            node.set_arguments([empty.output(0)])
-    graph.validate_nodes_and_infer_types()
