@@ -1,4 +1,4 @@
-"""Peak memory of an engine with a model, in a process of its own."""
+"""Load time and peak memory of an engine with a model, in a process of its own."""
 
 from __future__ import annotations
 
@@ -7,18 +7,39 @@ import json
 import os
 import subprocess
 import sys
+import time
+from dataclasses import asdict, dataclass
 
 from kleiber.errors import KleiberError
 from kleiber.infer.measure.opening import Opening
 from kleiber.train.measure import MemoryMeter
 
-__all__ = ["main", "peak_memory_bytes"]
+__all__ = ["Fresh", "fresh_process", "main", "peak_memory_bytes"]
 
 _TIMEOUT_S = 600
 
 
+@dataclass(frozen=True)
+class Fresh:
+    """What a process saw that opened a model and made one call on one sample."""
+
+    load_s: float
+    """To open it, when the packages of the engine were imported."""
+    peak_memory_bytes: int
+    """Above a process that holds the engine alone."""
+
+
 def peak_memory_bytes(opening: Opening) -> int:
     """Return the most that opening a model and one call on one sample take, above a process that holds the engine alone.
+
+    Raises:
+        KleiberError: The process failed; its last words are in the message.
+    """
+    return fresh_process(opening).peak_memory_bytes
+
+
+def fresh_process(opening: Opening) -> Fresh:
+    """Open a model in a process of its own and make one call on one sample.
 
     Raises:
         KleiberError: The process failed; its last words are in the message.
@@ -37,18 +58,20 @@ def peak_memory_bytes(opening: Opening) -> int:
     if ran.returncode:
         said = (ran.stderr.strip().splitlines() or ["it said nothing"])[-1]
         raise KleiberError(f"the memory of {opening.function} cannot be measured: {said}")
-    answer: int = json.loads(ran.stdout.splitlines()[-1])
-    return answer
+    return Fresh(**json.loads(ran.stdout.splitlines()[-1]))
 
 
 def main() -> None:
-    """Read an opening from stdin, write the peak [bytes] to stdout."""
+    """Read an opening from stdin, write what was seen to stdout."""
     opening = Opening.of(json.loads(sys.stdin.read()), "stdin", KleiberError)
     for package in (*opening.packages, opening.function.partition(":")[0]):
         importlib.import_module(package)
     meter = MemoryMeter()
-    opening.open().turn(1)(1)
-    sys.stdout.write(f"{meter.peak_bytes()}\n")
+    start = time.perf_counter()
+    work = opening.open()
+    load_s = time.perf_counter() - start
+    work.turn(1)(1)
+    sys.stdout.write(f"{json.dumps(asdict(Fresh(load_s, meter.peak_bytes())))}\n")
 
 
 if __name__ == "__main__":

@@ -5,13 +5,16 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Mapping
+from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
 from kleiber.infer.measure.work import Turn
 
-__all__ = ["in_turns", "num_calls_for", "saturation_batch"]
+__all__ = ["in_turns", "num_calls_for", "rounds_of", "saturation_batch"]
+
+Taken = TypeVar("Taken")
 
 _PAUSE_S = 0.005
 """Between turns: threads of one engine that wait for work in a loop would take the next one's cores."""
@@ -31,13 +34,33 @@ def in_turns(
         >>> in_turns({"a": lambda: 1.0, "b": lambda: 2.0}, 2)
         {'a': array([1., 1.]), 'b': array([2., 2.])}
     """
-    times_s = {name: np.zeros(num_rounds) for name in turns}
+    return {name: np.array(times_s) for name, times_s in rounds_of(turns, num_rounds, seed=seed).items()}
+
+
+def rounds_of(
+    turns: Mapping[str, Callable[[], Taken]],
+    num_rounds: int,
+    *,
+    seed: int = 0,
+    on_turn: Callable[[str], object] = lambda _: None,
+) -> dict[str, list[Taken]]:
+    """Return what each turn measured in each round; every round has another order.
+
+    Args:
+        turns: Each returns what it measured.
+        num_rounds: Of each.
+        seed: Of the orders.
+        on_turn: Is told the name of each before it begins.
+    """
+    taken: dict[str, list[Taken]] = {name: [] for name in turns}
     random, names = np.random.default_rng(seed), list(turns)
-    for index in range(num_rounds):
+    for _ in range(num_rounds):
         for place in random.permutation(len(names)):
+            name = names[place]
+            on_turn(name)
             time.sleep(_PAUSE_S)
-            times_s[names[place]][index] = turns[names[place]]()
-    return times_s
+            taken[name].append(turns[name]())
+    return taken
 
 
 def num_calls_for(turn: Turn, block_s: float, max_calls: int) -> int:
