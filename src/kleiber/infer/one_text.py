@@ -9,8 +9,8 @@ import numpy as np
 from kleiber.data.passages import END_OF_TEXT
 from kleiber.errors import UsageError
 from kleiber.infer.engine import Engine
-from kleiber.infer.sampling import Sampling, pick
-from kleiber.infer.text import TextStream
+from kleiber.infer.generation.sampling import Sampling, draw
+from kleiber.infer.generation.text import TextStream
 
 __all__ = ["generate"]
 
@@ -43,7 +43,7 @@ def generate(
         UsageError: The prompt is empty or longer than the context, or an option is out of range. Raised by
             this call, before the first piece is asked for.
     """
-    sampling = Sampling(temperature, top_k, top_p)
+    sampling = Sampling(temperature=temperature, top_k=top_k, top_p=top_p)
     if max_tokens < 1:
         raise UsageError("max_tokens must be 1 or more.", got=max_tokens, hint="--max-tokens 200")
     tokens = engine.tokenizer.encode(prompt, add_special_tokens=False).ids
@@ -66,7 +66,7 @@ def _sample(
     end_of_text = engine.tokenizer.token_to_id(END_OF_TEXT)
     logits, num_read = engine.prefill(tokens), len(tokens)
     for index in range(max_tokens):
-        token = pick(logits, sampling, rng)
+        token = int(draw(logits[None], sampling, [tokens], rng.random(1))[0])
         if token == end_of_text:
             break
         tokens.append(token)
