@@ -1,0 +1,111 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+
+from kleiber.infer.generation.speculation.pace import SIZES, Pace
+
+Seconds = Callable[[int], float]
+
+
+class Machine:
+    """Rounds whose time and luck are known."""
+
+    def __init__(self, pace: Pace, *, seed: int = 0, noise: float = 0.03) -> None:
+        self.pace, self.rng, self.noise = pace, np.random.default_rng(seed), noise
+
+    def run(self, num_rounds: int, seconds: Seconds, rate: float, most: int = 16) -> tuple[float, list[int]]:
+        """Return tokens a second, and the sizes that were chosen."""
+        num_tokens, total_s, sizes = 0, 0.0, []
+        for _ in range(num_rounds):
+            size = self.pace.choose(0, most)
+            luck = self.rng.random(size) < rate
+            num_kept = size if luck.all() else int(luck.argmin())
+            time_s = seconds(size) * float(1 + self.noise * abs(self.rng.normal()))
+            self.pace.timed(size, time_s)
+            if size:
+                self.pace.judged(0, num_drafted=size, num_kept=num_kept)
+            num_tokens, total_s = num_tokens + 1 + num_kept, total_s + time_s
+            sizes.append(size)
+        return num_tokens / total_s, sizes
+
+
+def test_drafts_that_cost_nothing_and_are_right_become_long() -> None:
+    speed, sizes = Machine(Pace()).run(400, lambda _: 1.0, rate=1.0)
+    assert sizes[-30:].count(16) >= 29
+    assert speed > 13
+    assert sizes[:3] == [0, 0, 0]
+
+
+@pytest.mark.parametrize("cost", [0.02, 0.3, 1.0])
+def test_drafts_that_are_wrong_are_given_up_and_cost_little(cost: float) -> None:
+    speed, sizes = Machine(Pace()).run(1000, lambda size: 1 + cost * size, rate=0.02)
+    plain, _ = Machine(Pace()).run(1000, lambda _: 1.0, rate=0.0, most=0)
+    assert speed > 0.985 * plain
+    assert any(sizes[100:])  # it is tried again, now and then
+    assert sizes[100:].count(0) > 0.98 * 900
+
+
+@pytest.mark.parametrize(("rate", "cost"), [(0.5, 0.1), (0.8, 0.1), (0.8, 0.4), (0.95, 0.05), (0.4, 0.15)])
+def test_it_finds_the_size_that_is_best(rate: float, cost: float) -> None:
+    def tokens_per_s(size: int) -> float:
+        return sum(rate**k for k in range(size + 1)) / (1 + cost * size)
+
+    best = max(map(tokens_per_s, (0, *SIZES)))
+    speed, _ = Machine(Pace()).run(3000, lambda size: 1 + cost * size, rate=rate)
+    assert speed > 0.94 * best
+
+
+def test_a_gain_that_is_within_the_noise_is_none() -> None:
+    _, sizes = Machine(Pace(), noise=0.0).run(500, lambda size: 1.0 + 0.49 * size, rate=0.5)
+    assert sizes[50:].count(0) > 400
+
+
+def test_what_becomes_a_gain_is_found_and_what_no_longer_is_one_is_left() -> None:
+    machine = Machine(Pace())
+    _, before = machine.run(300, lambda size: 1 + 0.1 * size, rate=0.05)
+    assert before[100:].count(0) > 195
+    _, then = machine.run(2500, lambda size: 1 + 0.1 * size, rate=0.9)
+    assert np.mean(np.array(then[-200:]) > 0) > 0.95
+    _, after = machine.run(600, lambda size: 1 + 0.1 * size, rate=0.05)
+    assert after[-200:].count(0) > 195
+
+
+def test_a_machine_on_which_reading_several_tokens_becomes_dear_is_noticed() -> None:
+    machine = Machine(Pace())
+    machine.run(200, lambda size: 1 + 0.05 * size, rate=0.7)
+    _, after = machine.run(300, lambda size: 1 + 2.0 * size, rate=0.7)
+    assert after[-150:].count(0) > 145
+
+
+def test_without_drafts_is_measured_again_while_there_are_some() -> None:
+    _, sizes = Machine(Pace()).run(1000, lambda _: 1.0, rate=1.0)
+    assert 10 <= sizes[100:].count(0) <= 900 / 60
+
+
+def test_kinds_of_occasions_are_judged_apart() -> None:
+    pace = Pace()
+    for _ in range(3):
+        pace.timed(0, 1.0)
+    for size in SIZES:
+        for _ in range(3):
+            pace.timed(size, 1.0 + 0.3 * size)
+    for _ in range(30):
+        pace.judged(8, num_drafted=16, num_kept=16)
+        pace.judged(2, num_drafted=16, num_kept=0)
+    assert pace.choose(8, 16) == 16
+    assert pace.choose(8, 3) == 2
+    assert pace.choose(8, 0) == 0
+    assert pace.choose(2, 16) == 0
+
+
+def test_a_slow_first_round_of_a_size_is_not_held_against_it() -> None:
+    pace = Pace()
+    for _ in range(3):
+        pace.timed(0, 1.0)
+    for time_s in (50.0, 1.1, 1.1):
+        pace.timed(1, time_s)
+    pace.judged(0, num_drafted=1, num_kept=1)
+    assert pace.choose(0, 1) == 1
