@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import torch
 
 from kleiber.errors import UsageError, nearest
+from kleiber.infer.compiled import CompiledStepper
 from kleiber.infer.decoding.cached_forward import Heads, cached_heads
 from kleiber.infer.decoding.decoder import Decoder
 from kleiber.infer.decoding.onnxruntime_stepper import OnnxRuntimeStepper
@@ -79,8 +80,8 @@ def step_model(
         MissingExtraError: onnx or onnxscript is not installed.
         RecipeError: The module cannot be exported.
     """
-    if engine == "torch":
-        raise AssertionError("torch runs modules, not files")
+    if engine not in ("onnxruntime", "openvino"):
+        raise AssertionError(f"{engine} runs modules, not graphs")
     require_cache_bits(activations.cache_bits)
     graph = buffer_graph(module) if engine == "onnxruntime" else growing_graph(module)
     lowered = lower(graph, engine, forms=forms, activations=activations)
@@ -105,7 +106,8 @@ def open_decoder(
     """Return a language model behind an engine.
 
     Args:
-        engine: `torch` computes in fp32 with the weights that the forms stand for; `onnxruntime` and `openvino` as `lower` says.
+        engine: `torch` computes in fp32 with the weights that the forms stand for; `compiled` with the codes themselves, single
+            tokens in native code; `onnxruntime` and `openvino` as `lower` says.
         module: fp32, of the family gpt or hf; its weights are those that `forms` stand for.
         forms: How weights are stored, by the name of the parameter.
         activations: How the inputs of layers are held, and a decoder's keys and values.
@@ -119,6 +121,10 @@ def open_decoder(
     if engine not in ENGINES:
         raise UsageError(f"unknown engine '{engine}'. {nearest(engine, ENGINES)}")
     threads = num_threads or torch.get_num_threads()
+    context = cached_heads(module).context
     if engine == "torch":
-        return Decoder(TorchStepper(module, activations.cache_bits, threads), cached_heads(module).context)
+        return Decoder(TorchStepper(module, activations.cache_bits, threads), context)
+    if engine == "compiled":
+        stepper = CompiledStepper(module, forms or {}, cache_bits=activations.cache_bits, num_threads=threads)
+        return Decoder(stepper, context)
     return step_model(engine, module, forms=forms, activations=activations).open(threads)

@@ -20,7 +20,7 @@ from kleiber.models.stored import AS_COMPUTED, Activations, Forms
 
 __all__ = ["ENGINES", "EngineName", "open_predictor"]
 
-EngineName = Literal["torch", "onnxruntime", "openvino"]
+EngineName = Literal["torch", "compiled", "onnxruntime", "openvino", "llamacpp"]
 ENGINES: tuple[EngineName, ...] = get_args(EngineName)
 
 

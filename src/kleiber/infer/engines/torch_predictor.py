@@ -10,7 +10,7 @@ import numpy.typing as npt
 import torch
 from torch import nn
 
-__all__ = ["TorchPredictor"]
+__all__ = ["TorchPredictor", "threads"]
 
 
 class TorchPredictor:
@@ -34,7 +34,7 @@ class TorchPredictor:
         was_training = self._module.training
         if was_training:
             self._module.eval()
-        with torch.inference_mode(), _threads(self._num_threads):
+        with torch.inference_mode(), threads(self._num_threads):
             output: npt.NDArray[Any] = self._module(*map(torch.from_numpy, inputs)).numpy()
         if was_training:
             self._module.train()
@@ -42,7 +42,8 @@ class TorchPredictor:
 
 
 @contextmanager
-def _threads(num: int) -> Iterator[None]:
+def threads(num: int) -> Iterator[None]:
+    """Run with so many threads of torch."""
     # torch's number is the process's: another engine in it may ask for another.
     before = torch.get_num_threads()
     if num == before:

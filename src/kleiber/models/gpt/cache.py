@@ -47,7 +47,7 @@ class Cache(Protocol):
 
     @property
     def length(self) -> int | Tensor:
-        """Tokens that were read before; in a graph they come with its inputs."""
+        """Tokens that were read before; in a graph they come with its inputs. Of sequences of different lengths it is [B, 1]."""
         ...
 
     def require_room(self, num_tokens: int) -> None:
@@ -94,6 +94,16 @@ class KVCache:
         kind = _Plain if cache_bits is None else _Int8
         self._keys, self._values = kind(shape, dtype, device), kind(shape, dtype, device)
         self.length = 0
+
+    @property
+    def keys(self) -> Tensor:
+        """All room for keys, filled or not, [L, B, K, S, H]: of a cache that keeps them as computed."""
+        return _plain(self._keys)
+
+    @property
+    def values(self) -> Tensor:
+        """All room for values, filled or not, [L, B, K, S, H]: of a cache that keeps them as computed."""
+        return _plain(self._values)
 
     @property
     def num_bytes(self) -> int:
@@ -153,17 +163,23 @@ class _Plain:
     """Numbers as they are computed."""
 
     def __init__(self, shape: tuple[int, ...], dtype: torch.dtype, device: torch.device | str) -> None:
-        self._x_LBKSH = torch.zeros(shape, dtype=dtype, device=device)
+        self.x_LBKSH = torch.zeros(shape, dtype=dtype, device=device)
 
     @property
     def num_bytes(self) -> int:
-        return self._x_LBKSH.nbytes
+        return self.x_LBKSH.nbytes
 
     def extend(self, block: int, start: int, x_BKTH: Tensor) -> Tensor:
         """Store what comes at `start`; return all up to its end, [B, K, S, H]."""
         end = start + x_BKTH.shape[2]
-        self._x_LBKSH[block, :, :, start:end] = x_BKTH
-        return self._x_LBKSH[block, :, :, :end]
+        self.x_LBKSH[block, :, :, start:end] = x_BKTH
+        return self.x_LBKSH[block, :, :, :end]
+
+
+def _plain(kept: _Plain | _Int8) -> Tensor:
+    if not isinstance(kept, _Plain):
+        raise AssertionError("a cache in 8 bits holds codes")
+    return kept.x_LBKSH
 
 
 class _Int8:

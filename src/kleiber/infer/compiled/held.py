@@ -1,0 +1,192 @@
+"""How this engine holds a weight, and how it multiplies with it: one row at the speed of memory, many by matrix products.
+
+A product of one row with a weight is bound by the bytes of the weight. Written as multiply and sum it is compiled to one pass
+over them that unpacks codes on the way; libraries of matrix products reach less than half of that for one row. Many rows are
+theirs: in fp32, or with rows rounded to int8 where a weight has one scale a row.
+
+Legend: N rows, C columns of a weight, R its rows, G groups of a row, S columns of a group.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F  # noqa: N812 - the field's own name for it
+from torch import Tensor, nn
+
+from kleiber.models.stored import Form, LowRank, Quantized, dense_of
+
+__all__ = ["Codes", "Dense", "Factors", "Held", "held"]
+
+_NIBBLE, _LOW = 4, 15
+_MIDDLE = 128
+"""Code of a byte that int8 has at 0."""
+_MAX_INT8 = 127
+_LEAST_SCALE = 1e-30
+"""Of a row of zeros."""
+
+
+class Held(nn.Module):
+    """A weight [R, C] in this engine."""
+
+    computed_in: str
+    """What products with it are computed in, for `precision`."""
+
+    def one_row(self, x_C: Tensor) -> Tensor:
+        """Return the product with one row, [R]."""
+        raise NotImplementedError
+
+    def many_rows(self, x_NC: Tensor) -> Tensor:
+        """Return the products with many rows, [N, R]."""
+        raise NotImplementedError
+
+    def rows_at(self, numbers: Tensor) -> Tensor:
+        """Return rows of the weight, [..., C]."""
+        raise NotImplementedError
+
+
+def held(weight: Tensor, form: Form | None) -> Held:
+    """Return a weight as it is stored: in codes of 8 or 4 bits, in factors, or plain; masks are no form of holding.
+
+    Args:
+        weight: The module's, fp32 [R, C]; shared where it stays plain.
+        form: None is plain.
+    """
+    if isinstance(form, Quantized):
+        return Codes(form)
+    if isinstance(form, LowRank):
+        return Factors(form)
+    return Dense(weight)
+
+
+class Dense(Held):
+    """Plain numbers."""
+
+    computed_in = "fp32"
+    weight_RC: Tensor
+
+    def __init__(self, weight_RC: Tensor) -> None:
+        super().__init__()
+        self.register_buffer("weight_RC", weight_RC.detach())
+
+    def one_row(self, x_C: Tensor) -> Tensor:
+        """Return the product with one row, [R]."""
+        return (x_C * self.weight_RC).sum(-1)
+
+    def many_rows(self, x_NC: Tensor) -> Tensor:
+        """Return the products with many rows, [N, R]."""
+        return F.linear(x_NC, self.weight_RC)
+
+    def rows_at(self, numbers: Tensor) -> Tensor:
+        """Return rows of the weight, [..., C]."""
+        return self.weight_RC[numbers]
+
+
+class Codes(Held):
+    """Codes of a byte, or two of at most 4 bits in one: those of the first half of a group below those of the second.
+
+    A short last group is filled up with codes of 0.
+
+    Args:
+        form: Of 2 to 8 bits; odd groups of few bits take a byte a code.
+    """
+
+    codes_RGS: Tensor
+    """Of packed ones S is half a group."""
+    scale_RG: Tensor
+    zero_RG: Tensor
+
+    def __init__(self, form: Quantized) -> None:
+        super().__init__()
+        (R, C), G = form.codes_RC.shape, form.scale_RG.shape[1]
+        self.num_columns, self.is_packed = (
+            C,
+            form.num_bits <= _NIBBLE and (G == 1 or form.group_size % 2 == 0),
+        )
+        self.size = form.group_size + (self.is_packed and form.group_size % 2)
+        self.computed_in = "int4 weights" if self.is_packed else "int8 weights"
+        codes_RGS = form.zero_RG[:, :, None].repeat(1, 1, self.size)
+        codes_RGS.view(R, G * self.size)[:, :C] = form.codes_RC
+        middle = 0 if self.is_packed else _MIDDLE
+        codes = _packed(codes_RGS) if self.is_packed else (codes_RGS.int() - middle).to(torch.int8)
+        zero_RG = form.zero_RG.float() - middle
+        self.is_centred = not bool(zero_RG.any())
+        self.register_buffer("codes_RGS", codes)
+        self.register_buffer("scale_RG", form.scale_RG)
+        self.register_buffer("zero_RG", zero_RG)
+
+    def one_row(self, x_C: Tensor) -> Tensor:
+        """Return the product with one row, [R]."""
+        G = self.scale_RG.shape[1]
+        x_GS = F.pad(x_C, (0, G * self.size - self.num_columns)).view(G, self.size)
+        if self.is_packed:
+            half, codes_RGS = (
+                self.size // 2,
+                self.codes_RGS.int(),
+            )  # shifts of bytes are not compiled to vectors
+            low_RGS, high_RGS = (codes_RGS & _LOW).float(), (codes_RGS >> _NIBBLE).float()
+            products_RGS = low_RGS * x_GS[:, :half] + high_RGS * x_GS[:, half:]
+        else:
+            products_RGS = self.codes_RGS.float() * x_GS
+        # One sum over a whole row: sums of groups would leave vectors for single numbers once a group.
+        y_R = (
+            products_RGS.sum((1, 2)) * self.scale_RG[:, 0]
+            if G == 1
+            else ((products_RGS * self.scale_RG[..., None]).sum((1, 2)))
+        )
+        if not self.is_centred:
+            y_R = y_R - (self.zero_RG * self.scale_RG * x_GS.sum(-1)).sum(-1)
+        return y_R
+
+    def many_rows(self, x_NC: Tensor) -> Tensor:
+        """Return the products with many rows, [N, R]; with one scale a weight's row the rows are rounded to int8 each."""
+        if self.is_packed or not self.is_centred or self.scale_RG.shape[1] > 1:
+            return F.linear(x_NC, self._dense(slice(None)))
+        scale_N1 = (x_NC.abs().amax(1, keepdim=True) / _MAX_INT8).clamp(min=_LEAST_SCALE)
+        rounded_NC = (x_NC / scale_N1).round().to(torch.int8)
+        product_NR = torch._int_mm(rounded_NC, self.codes_RGS[:, 0].t())  # noqa: SLF001 - torch has no other name for it
+        return product_NR.float() * scale_N1 * self.scale_RG.t()
+
+    def rows_at(self, numbers: Tensor) -> Tensor:
+        """Return rows of the weight, [..., C]."""
+        return self._dense(numbers)
+
+    def _dense(self, rows: Tensor | slice) -> Tensor:
+        codes = self.codes_RGS[rows]
+        if self.is_packed:
+            codes = torch.cat((codes & _LOW, codes >> _NIBBLE), -1)
+        numbers = codes.float()
+        if not self.is_centred:
+            numbers = numbers - self.zero_RG[rows][..., None]
+        return (numbers * self.scale_RG[rows][..., None]).flatten(-2)[..., : self.num_columns]
+
+
+class Factors(Held):
+    """Two thin weights, one after the other."""
+
+    def __init__(self, form: LowRank) -> None:
+        super().__init__()
+        self.right, self.left = _factor(form.right_KC), _factor(form.left_RK)
+        self.computed_in = self.left.computed_in
+
+    def one_row(self, x_C: Tensor) -> Tensor:
+        """Return the product with one row, [R]."""
+        return self.left.one_row(self.right.one_row(x_C))
+
+    def many_rows(self, x_NC: Tensor) -> Tensor:
+        """Return the products with many rows, [N, R]."""
+        return self.left.many_rows(self.right.many_rows(x_NC))
+
+    def rows_at(self, numbers: Tensor) -> Tensor:
+        """Return rows of the weight, [..., C]."""
+        rows_NK = self.left.rows_at(numbers)
+        whole_KC = self.right.rows_at(torch.arange(rows_NK.shape[-1], device=numbers.device))
+        return rows_NK @ whole_KC
+
+
+def _factor(weight: Tensor | Quantized) -> Held:
+    return Codes(weight) if isinstance(weight, Quantized) else Dense(dense_of(weight))
+
+
+def _packed(codes_RGS: Tensor) -> Tensor:
+    first, second = codes_RGS.chunk(2, -1)
+    return first | (second << _NIBBLE)

@@ -1,0 +1,129 @@
+"""Programs that torch compiles ahead of time, kept in the cache folder: the next process opens in a fraction of a second.
+
+A program holds no weights: it is that of all models of the same sizes in the same precision.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import sys
+import tempfile
+import warnings
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import torch
+from torch import Tensor, nn
+
+from kleiber.errors import KleiberError, RecipeError
+from kleiber.models.family import title_of
+from kleiber.runs.cache import default_cache
+
+__all__ = ["Program", "compiled_program", "has_compiler"]
+
+Program: TypeAlias = Callable[..., Any]
+
+_COMPILERS = ("g++", "clang++", "c++")
+_CPU = Path("/proc/cpuinfo")
+
+
+def has_compiler() -> bool:
+    """Return whether this machine has a C++ compiler, which torch compiles with."""
+    return any(shutil.which(name) for name in (os.environ.get("CXX", ""), *_COMPILERS) if name)
+
+
+def compiled_program(
+    module: nn.Module,
+    inputs: tuple[Tensor, ...],
+    axes: tuple[Mapping[int, Any], ...],
+    key: Mapping[str, Any],
+    *,
+    num_threads: int,
+) -> Program:
+    """Return `module` as native code; its weights stay where they are.
+
+    Args:
+        module: In evaluation mode; what it computes follows from `key` but for the numbers in its tensors.
+        inputs: An example of each; strides of inputs are part of the program.
+        axes: Of each input, the axes of any length.
+        key: What the program depends on, in JSON.
+        num_threads: The program's own.
+
+    Raises:
+        RecipeError: There is no C++ compiler, or torch does not compile the module.
+        StorageError: The cache folder cannot be written.
+    """
+    if not has_compiler():
+        raise RecipeError(
+            "The engine compiled needs a C++ compiler.", got="no g++ or clang++", hint="apt install g++"
+        )
+    path = default_cache() / "compiled" / f"{_digest(key, num_threads)}.pt2"
+    if not path.is_file():
+        _compile(module, inputs, axes, path, num_threads)
+    return _opened(path, module)
+
+
+def _digest(key: Mapping[str, Any], num_threads: int) -> str:
+    """Return the name of a program: its key, and what the code is generated for."""
+    cpu = next((line for line in _cpu_lines() if line.startswith(("flags", "Features"))), "")
+    made_for = {
+        "key": key,
+        "threads": num_threads,
+        "torch": torch.__version__,
+        "python": sys.version_info[:2],
+        "cpu": cpu,
+    }
+    return hashlib.sha256(json.dumps(made_for, sort_keys=True).encode()).hexdigest()[:24]
+
+
+def _cpu_lines() -> list[str]:
+    return _CPU.read_text(encoding="utf-8").splitlines() if _CPU.is_file() else []
+
+
+def _compile(
+    module: nn.Module,
+    inputs: tuple[Tensor, ...],
+    axes: tuple[Mapping[int, Any], ...],
+    path: Path,
+    num_threads: int,
+) -> None:
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    before = torch.get_num_threads()
+    torch.set_num_threads(num_threads)  # is written into the code
+    try:
+        with tempfile.TemporaryDirectory(dir=path.parent) as folder, warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # torch's, of its own deprecations
+            with torch.no_grad():
+                exported = torch.export.export(module, inputs, dynamic_shapes=axes, strict=False)
+                written = torch._inductor.aoti_compile_and_package(  # noqa: SLF001 - its public name
+                    exported,
+                    package_path=str(Path(folder) / path.name),
+                    inductor_configs={"aot_inductor.package_constants_in_so": False},
+                )
+            Path(written).replace(path)
+    except KleiberError:
+        raise
+    except Exception as error:  # noqa: BLE001 - whatever a tracer or a compiler stumbles over in somebody's module
+        said = [line.strip() for line in str(error).splitlines() if line.strip()]
+        raise RecipeError(
+            f"{title_of(module)} cannot be compiled: {said[0] if said else type(error).__name__}",
+            hint="--engine torch   runs any module",
+        ) from None
+    finally:
+        torch.set_num_threads(before)
+
+
+def _opened(path: Path, module: nn.Module) -> Program:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the same
+        program: Any = torch._inductor.aoti_load_package(str(path))  # noqa: SLF001 - its public name
+    tensors = {**dict(module.named_parameters()), **dict(module.named_buffers())}
+    names = program.get_constant_fqns()
+    program.load_constants(
+        {name: tensors[name].detach() for name in names}, check_full_update=True, user_managed=True
+    )
+    return program  # type: ignore[no-any-return] # torch leaves it unannotated
