@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
@@ -19,7 +20,7 @@ from kleiber.data.prepared import NpyWriter, PreparedMeta
 from kleiber.data.sample_checks import left_out, num_in
 from kleiber.errors import DataError
 
-__all__ = ["Clip", "Mel", "log_mel", "mel_filters", "prepare_spectrograms"]
+__all__ = ["Clip", "Mel", "log_mel", "mel_filters", "noted_rate", "prepare_spectrograms"]
 
 _FLOOR = 1e-6
 """Power added to every band: digital silence has a logarithm too."""
@@ -27,6 +28,7 @@ _FLOOR = 1e-6
 _CHUNK = 64
 _COVERED_PERCENT = 95
 _FRAME_MULTIPLE = 8
+_NOTED_RATE = re.compile(r"Sound at ([\d,]+) Hz became")
 
 
 @dataclass(frozen=True)
@@ -91,10 +93,17 @@ def mel_filters(mel: Mel) -> npt.NDArray[np.float32]:
     return np.maximum(0, np.minimum(rising, falling)).astype(np.float32)
 
 
-def log_mel(clips_BL: npt.NDArray[np.float32], mel: Mel) -> npt.NDArray[np.float32]:
-    """Return ln(power in each mel band + 1e-6), [B, M, T] with T = L // hop + 1.
+def log_mel(
+    clips_BL: npt.NDArray[np.float32], mel: Mel, *, has_silence_around: bool = True
+) -> npt.NDArray[np.float32]:
+    """Return ln(power in each mel band + 1e-6), [B, M, T].
 
-    Frame t is a Hann window centred on sample t * hop; silence stands before the clip and after it.
+    Args:
+        clips_BL: Samples.
+        mel: How it is computed.
+        has_silence_around: T = L // hop + 1: frame t is a Hann window centred on sample t * hop, and silence stands before the
+            clip and after it. Else T = (L - num_bins) // hop + 1: the window is centred on sample t * hop + num_bins / 2, and
+            all that the Fourier transform sees is of the clip.
     """
     import torch  # noqa: PLC0415 - only sound needs it here
 
@@ -104,7 +113,7 @@ def log_mel(clips_BL: npt.NDArray[np.float32], mel: Mel) -> npt.NDArray[np.float
         hop_length=mel.hop,
         win_length=mel.window,
         window=torch.hann_window(mel.window),
-        center=True,
+        center=has_silence_around,
         pad_mode="constant",
         return_complex=True,
     )
@@ -112,6 +121,17 @@ def log_mel(clips_BL: npt.NDArray[np.float32], mel: Mel) -> npt.NDArray[np.float
     bands_BMT = torch.from_numpy(mel_filters(mel)).T @ power_BFT
     logs: npt.NDArray[np.float32] = torch.log(bands_BMT + _FLOOR).numpy()
     return logs
+
+
+def noted_rate(notes: Sequence[str]) -> int | None:
+    """Return the sample rate [Hz] of which the notes of data that was sound speak; None of other data.
+
+    Example:
+        >>> noted_rate(["Sound at 8,000 Hz became log-mel spectrograms of 40 bands."])
+        8000
+    """
+    found = next((match for note in notes if (match := _NOTED_RATE.match(note))), None)
+    return int(found[1].replace(",", "")) if found else None
 
 
 def prepare_spectrograms(

@@ -1,0 +1,93 @@
+"""Sound files as a model was trained on them.
+
+Shapes: L samples, M mel bands, T frames of the model.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from kleiber.data.audio_folder import AUDIO_SUFFIXES
+from kleiber.data.normalization import Normalization
+from kleiber.data.spectrograms import Mel, log_mel
+from kleiber.errors import DataError, MissingExtraError
+
+__all__ = ["SoundReader"]
+
+
+@dataclass(frozen=True)
+class SoundReader:
+    """Reads a sound file as one spectrogram; longer sounds lose the end, shorter ones end in silence."""
+
+    mel: Mel
+    num_frames: int
+    """T"""
+    normalization: Normalization
+
+    suffixes: frozenset[str] = AUDIO_SUFFIXES
+
+    def read(self, path: Path) -> Iterator[tuple[str, npt.NDArray[np.float32]]]:
+        """Yield the spectrogram, [1, M, T].
+
+        Raises:
+            DataError: It does not decode, is empty or not finite, or has another sample rate.
+            MissingExtraError: soundfile is not installed.
+        """
+        most = (self.num_frames - 1) * self.mel.hop
+        wave_L = next(self.pieces(path, most), np.zeros(0, np.float32))
+        if not len(wave_L):
+            raise DataError(f"'{path}' is empty: there is no sound to classify.", hint="a file with a sound")
+        padded_L = np.zeros(most, np.float32)
+        padded_L[: len(wave_L)] = wave_L
+        yield str(path), self.normalized(log_mel(padded_L[None], self.mel))
+
+    def normalized(self, frames_1MT: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+        """Return a spectrogram as it goes into the model, [1, M, T]."""
+        normalized_1MT: npt.NDArray[np.float32] = self.normalization.apply(frames_1MT[None])[0]
+        return normalized_1MT
+
+    def pieces(self, path: Path, num_samples: int) -> Iterator[npt.NDArray[np.float32]]:
+        """Yield the samples of a file a piece at a time, [L]; its channels are averaged.
+
+        Args:
+            path: A file that soundfile reads.
+            num_samples: Of a piece; the last may be shorter.
+
+        Raises:
+            DataError: It does not decode, is not finite, or has another sample rate.
+            MissingExtraError: soundfile is not installed.
+        """
+        soundfile = _soundfile()
+        try:
+            with soundfile.SoundFile(str(path)) as sound:
+                self._require_rate(path, sound.samplerate)
+                for channels in sound.blocks(num_samples, dtype="float32", always_2d=True):
+                    wave_L: npt.NDArray[np.float32] = channels.mean(1)
+                    if not np.isfinite(wave_L).all():
+                        raise DataError(f"'{path}' holds samples that are not finite.")
+                    yield wave_L
+        except (soundfile.LibsndfileError, OSError) as error:
+            reason = str(getattr(error, "error_string", error)).rstrip(".")
+            raise DataError(f"'{path}' cannot be decoded: {reason}.", hint="a WAV or FLAC file") from None
+
+    def _require_rate(self, path: Path, rate: int) -> None:
+        if rate != self.mel.sample_rate:
+            raise DataError(
+                f"'{path}' must have {self.mel.sample_rate:,} samples a second, as the run's sounds had.",
+                got=rate,
+                hint=f"sox {path} -r {self.mel.sample_rate} resampled.wav",
+            )
+
+
+def _soundfile() -> Any:
+    try:
+        import soundfile  # noqa: PLC0415 - an extra
+    except ImportError:
+        raise MissingExtraError.of("soundfile", "data", "Reading sound") from None
+    return soundfile
