@@ -84,11 +84,11 @@ def cached_forward(
         raise _refusal(module)
     num_tokens = tokens_BT.shape[1]
     cache.require_room(num_tokens)
-    positions_1T = (torch.arange(num_tokens) + cache.length)[None]
+    positions = torch.arange(num_tokens) + cache.length
     with attending_over(cache, module):
         said: Any = module.model(
             input_ids=tokens_BT,
-            position_ids=positions_1T,
+            position_ids=positions if positions.ndim > 1 else positions[None],
             use_cache=False,
             logits_to_keep=0 if kept_L is None else kept_L,
         )

@@ -119,16 +119,23 @@ class GPT(FamilyModule):
         return F.linear(x_BTW, self.embedding if self.spec.is_tied else self.head)
 
     def _rope(self, start: int | Tensor, num_tokens: int) -> tuple[Tensor, Tensor]:
-        """Return cosine and sine of the tokens from `start` on, laid out for every head, [T, J, H] each."""
+        """Return cosine and sine of the tokens from `start` on, laid out for every head, [T, J, H] each.
+
+        Of sequences that stand at different places, [B, 1], they are [B, T, J, H].
+        """
         J = self.spec.num_heads + self.spec.num_kv_heads
         cos, sin = self.get_buffer("cos"), self.get_buffer("sin")
         if isinstance(start, int):
             cos, sin = cos[start : start + num_tokens, None], sin[start : start + num_tokens, None]
+        elif isinstance(start, Tensor) and start.ndim > 1:
+            rows_BT = torch.arange(num_tokens, device=cos.device) + start
+            cos, sin = F.embedding(rows_BT, cos)[:, :, None], F.embedding(rows_BT, sin)[:, :, None]
         else:  # in a graph, where it is known with the tokens
             rows_T = torch.arange(num_tokens, device=cos.device) + start
             cos, sin = cos.index_select(0, rows_T)[:, None], sin.index_select(0, rows_T)[:, None]
         # Contiguous: one pass of memory instead of a short loop a head.
-        return cos.expand(-1, J, -1).contiguous(), sin.expand(-1, J, -1).contiguous()
+        laid_out = (*[-1] * (cos.ndim - 2), J, -1)
+        return cos.expand(laid_out).contiguous(), sin.expand(laid_out).contiguous()
 
     @torch.no_grad()
     def init_weights_(self, seed: int) -> Self:

@@ -1,0 +1,20 @@
+"""Many requests at once: continuous batching behind one interface."""
+
+from kleiber.infer.batching.backend import Backend, Job
+from kleiber.infer.batching.batched_text import BatchedText, BatchStats, QueueFullError
+from kleiber.infer.batching.handle import TextHandle
+from kleiber.infer.batching.pages import Pages
+from kleiber.infer.batching.slots import Slots
+from kleiber.infer.batching.speaker import Speaker
+
+__all__ = [
+    "Backend",
+    "BatchStats",
+    "BatchedText",
+    "Job",
+    "Pages",
+    "QueueFullError",
+    "Slots",
+    "Speaker",
+    "TextHandle",
+]

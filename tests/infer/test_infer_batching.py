@@ -1,0 +1,285 @@
+"""Texts that are written side by side are those that are written alone."""
+
+from __future__ import annotations
+
+import threading
+
+import numpy as np
+import pytest
+import torch
+from tokenizers import Tokenizer, models
+
+from kleiber.data.text_tokenizer import TextTokenizer
+from kleiber.errors import KleiberError, UsageError
+from kleiber.infer.batching import BatchedText, QueueFullError, Slots, Speaker
+from kleiber.infer.batching.slot_cache import SlotCache
+from kleiber.infer.decoding.cached_forward import cached_forward, cached_heads
+from kleiber.infer.generation.request import Request
+from kleiber.infer.generation.sampling import Sampling, draw
+from kleiber.models.gpt.module import build
+from kleiber.models.gpt.spec import GPTSpec
+
+VOCAB, CONTEXT = 60, 48
+GREEDY = Sampling(temperature=0)
+
+
+def speaker(end_ids=(0,)):
+    """Return a tokenizer of one letter a token."""
+    letters = {"<|endoftext|>": 0} | {chr(0x100 + index): index for index in range(1, VOCAB)}
+    return Speaker(TextTokenizer(Tokenizer(models.WordLevel(letters))), (), frozenset(end_ids), CONTEXT)
+
+
+def gpt(num_kv_heads=2):
+    """Return a small decoder whose logits differ."""
+    size = {"depth": 2, "width": 32, "num_heads": 4, "num_kv_heads": num_kv_heads, "head_dim": 8}
+    module = build(GPTSpec.from_dial(size, vocab_size=VOCAB, context=CONTEXT)).eval()
+    generator = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        for parameter in module.parameters():
+            if parameter.ndim > 1:
+                parameter.normal_(0, 0.3, generator=generator)
+    return module
+
+
+MODULE = gpt()
+
+
+def alone(prompt, request, *, sample=0, end_ids=(0,), module=MODULE):
+    """Return the tokens that a text has without a cache and without others."""
+    rng, tokens = np.random.default_rng((request.seed, sample)), list(prompt)
+    while len(tokens) < min(len(prompt) + request.max_tokens, CONTEXT + 1):
+        with torch.no_grad():
+            logits = module(torch.tensor([tokens]))[:, -1].numpy()
+        tokens.append(int(draw(logits, request.sampling, [tokens], np.array([rng.random()]))[0]))
+        if tokens[-1] in end_ids:
+            break
+    return tokens[len(prompt) :]
+
+
+def prompts(num, seed=0):
+    """Return prompts of different lengths."""
+    rng = np.random.default_rng(seed)
+    return [rng.integers(1, VOCAB, rng.integers(1, 30)).tolist() for _ in range(num)]
+
+
+def opened(max_running=3, **options):
+    """Return a batch over slots."""
+    return BatchedText(Slots(MODULE, max_running), speaker(), max_running=max_running, **options)
+
+
+def test_slots_of_different_lengths_read_as_each_would_alone():
+    cache = SlotCache(cached_heads(MODULE), 4)
+    tokens = {3: prompts(1, 1)[0], 0: prompts(1, 2)[0], 2: [5]}
+    with torch.no_grad():
+        for slot, prompt in tokens.items():
+            cache.choose([slot])
+            cached_forward(MODULE, torch.tensor([prompt]), cache)
+        cache.choose([0, 2, 3])
+        together = cached_forward(MODULE, torch.tensor([[7, 8]] * 3), cache)
+        for row, slot in enumerate((0, 2, 3)):
+            whole = MODULE(torch.tensor([[*tokens[slot], 7, 8]]))[0, -2:]
+            torch.testing.assert_close(together[row], whole, atol=1e-5, rtol=1e-5)
+    cache.choose([0, 2])
+    assert cache.length.tolist() == [[len(tokens[0]) + 2], [3]]
+
+
+@pytest.mark.parametrize("sampling", [GREEDY, Sampling(temperature=1.3, top_p=0.9, repetition_penalty=1.2)])
+def test_texts_of_a_batch_are_those_written_alone(sampling):
+    asked = [
+        (prompt, Request(max_tokens=3 + 4 * index, sampling=sampling, seed=index))
+        for index, prompt in enumerate(prompts(7))
+    ]
+    with opened() as batch:
+        handles = [batch.submit(prompt, request) for prompt, request in asked]
+        written = [[piece.token for piece in handle] for handle in handles]
+    assert written == [alone(prompt, request) for prompt, request in asked]
+
+
+def test_samples_of_a_prompt_differ_by_their_number():
+    request = Request(max_tokens=8, sampling=Sampling(temperature=2.0))
+    with opened() as batch:
+        written = [[piece.token for piece in batch.submit([4, 5], request, sample=one)] for one in range(2)]
+    assert written == [alone([4, 5], request, sample=one) for one in range(2)]
+    assert written[0] != written[1]
+
+
+def test_a_model_of_transformers_goes_too(tmp_path):
+    transformers = pytest.importorskip("transformers")
+    from kleiber.models import load  # noqa: PLC0415 - beside transformers
+    from kleiber.runs import DataShape  # noqa: PLC0415 - the same
+
+    config = transformers.LlamaConfig(
+        vocab_size=VOCAB, hidden_size=32, intermediate_size=48, num_hidden_layers=2, num_attention_heads=4,
+        num_key_value_heads=2, max_position_embeddings=CONTEXT, initializer_range=0.3,
+    )  # fmt: skip
+    torch.manual_seed(0)
+    transformers.LlamaForCausalLM(config).save_pretrained(tmp_path)
+    module, _ = load(tmp_path, DataShape(inputs="tokens", vocab_size=VOCAB, context=CONTEXT))
+    module = module.eval()
+    request = Request(max_tokens=6, sampling=GREEDY)
+    with BatchedText(Slots(module, 2), speaker(), max_running=2) as batch:
+        handles = [batch.submit(prompt, request) for prompt in prompts(3)]
+        written = [[piece.token for piece in handle] for handle in handles]
+    assert written == [alone(prompt, request, module=module) for prompt in prompts(3)]
+
+
+def test_a_long_prompt_is_read_in_parts_beside_others(monkeypatch):
+    monkeypatch.setattr("kleiber.infer.batching.slots._TOKENS_A_STEP", 4)
+    request = Request(max_tokens=5, sampling=GREEDY)
+    with opened() as batch:
+        handles = [batch.submit(prompt, request) for prompt in prompts(5)]
+        written = [[piece.token for piece in handle] for handle in handles]
+    assert written == [alone(prompt, request) for prompt in prompts(5)]
+
+
+def test_why_a_text_is_over():
+    (prompt,) = prompts(1)
+    whole = alone(prompt, Request(max_tokens=1000, sampling=GREEDY), end_ids=())
+    third = whole[2]
+    stop = chr(0x100 + third)
+    with BatchedText(Slots(MODULE, 2), speaker(end_ids=()), max_running=2) as batch:
+        *_, full = batch.submit(prompt, Request(max_tokens=1000, sampling=GREEDY))
+        assert (full.finish, len(prompt) + len(whole)) == ("length", CONTEXT + 1)
+        stopped = list(batch.submit(prompt, Request(max_tokens=9, sampling=GREEDY, stop=(stop,))))
+        assert (stopped[-1].finish, stopped[-1].token) == ("stop", third)
+        assert stop not in "".join(piece.text for piece in stopped)
+    with BatchedText(Slots(MODULE, 2), speaker(end_ids=[third]), max_running=2) as batch:
+        ended = list(batch.submit(prompt, Request(max_tokens=9, sampling=GREEDY)))
+        assert (ended[-1].finish, ended[-1].token) == ("end", third)
+
+
+def test_logprobs_are_the_models():
+    (prompt,) = prompts(1)
+    with opened() as batch:
+        first = next(iter(batch.submit(prompt, Request(max_tokens=1, num_logprobs=2))))
+    with torch.no_grad():
+        expected = MODULE(torch.tensor([prompt]))[0, -1].log_softmax(-1)
+    assert first.logprob == pytest.approx(float(expected[first.token]), abs=1e-5)
+    assert [token for token, _ in first.likeliest] == expected.topk(2).indices.tolist()
+
+
+class Held:
+    """A backend whose steps wait until they may."""
+
+    engine, precision, notes, context, cache_frac = "held", "fp32", (), CONTEXT, 0.5
+
+    def __init__(self):
+        self.may_step = threading.Semaphore(0)
+        self.error = None
+        self.running = []
+
+    def check(self, job):
+        """Refuse nothing."""
+
+    def admit(self, job):
+        """Take a text in."""
+        self.running.append(job)
+
+    def release(self, job):
+        """Forget a text."""
+        self.running.remove(job)
+
+    def step(self):
+        """Write token 5 of every text."""
+        self.may_step.acquire()
+        if self.error is not None:
+            error, self.error = self.error, None
+            raise error
+        return [(job, job.add(5, None)) for job in self.running]
+
+
+@pytest.fixture
+def held():
+    """Return such a backend and a batch of two with one place to wait."""
+    backend = Held()
+    batch = BatchedText(backend, speaker(), max_running=2, max_waiting=1)
+    yield backend, batch
+    backend.may_step.release(1000)
+    batch.close()
+
+
+def until(is_so):
+    """Wait until something is so."""
+    for _ in range(1000):
+        if is_so():
+            return
+        threading.Event().wait(0.005)
+    raise AssertionError("it never was")
+
+
+def test_a_full_queue_is_refused_and_who_waits_is_served_in_turn(held):
+    backend, batch = held
+    first = batch.submit([1], Request(max_tokens=2))
+    until(lambda: batch.stats().num_running == 1)
+    # The first step waits, and nobody is admitted meanwhile.
+    second = batch.submit([2], Request(max_tokens=9))
+    with pytest.raises(QueueFullError, match="1 requests wait already, beside 1 that are being written"):
+        batch.submit([3], Request())
+    backend.may_step.release(1000)
+    assert [piece.token for piece in first] == [5, 5]
+    assert len(list(second)) == 9
+    until(lambda: batch.stats().num_running == 0)
+    stats = batch.stats()
+    assert (stats.num_waiting, stats.num_finished, stats.num_cancelled) == (0, 2, 0)
+    assert (stats.num_tokens, stats.cache_frac) == (11, 0.5)
+
+
+def test_a_cancelled_text_leaves_its_place_and_its_reader(held):
+    backend, batch = held
+    handle = batch.submit([1], Request(max_tokens=100))
+    backend.may_step.release(3)
+    pieces = iter(handle)
+    assert next(pieces).token == 5
+    reader = threading.Thread(target=lambda: list(pieces))
+    reader.start()
+    handle.cancel()
+    reader.join(5)
+    assert not reader.is_alive()
+    backend.may_step.release(1000)
+    until(lambda: batch.stats().num_cancelled == 1)
+    assert (batch.stats().num_running, backend.running) == (0, [])
+
+
+@pytest.mark.parametrize(
+    ("error", "message"),
+    [
+        (KleiberError("not finite."), "not finite"),
+        (RuntimeError("out of luck"), "the engine held failed: out of luck"),
+    ],
+)
+def test_a_failure_reaches_those_who_wait_and_the_next_are_served(held, error, message):
+    backend, batch = held
+    backend.error = error
+    backend.may_step.release()
+    with pytest.raises(KleiberError, match=message):
+        list(batch.submit([1], Request(max_tokens=3)))
+    backend.may_step.release(1000)
+    assert len(list(batch.submit([1], Request(max_tokens=3)))) == 3
+
+
+def test_a_closed_batch_ends_its_texts_and_takes_no_more(held):
+    backend, batch = held
+    handle = batch.submit([1], Request(max_tokens=1000))
+    backend.may_step.release(2)
+    closing = threading.Thread(target=batch.close)
+    closing.start()
+    until(lambda: handle.is_cancelled)
+    backend.may_step.release(1000)
+    closing.join(5)
+    assert not closing.is_alive()
+    assert list(handle) == []
+    with pytest.raises(KleiberError, match="the batch is closed: it takes no more requests"):
+        batch.submit([1], Request())
+
+
+def test_requests_that_cannot_be_served_are_refused():
+    with opened() as batch:
+        with pytest.raises(UsageError, match="the prompt is empty"):
+            batch.submit([], Request())
+        with pytest.raises(UsageError, match="the prompt is 49 tokens long; the model reads at most 48"):
+            batch.submit([1] * 49, Request())
+        with pytest.raises(UsageError, match=r"a token of this model is from 0 to 59\. Got 60"):
+            batch.submit([60], Request())
+        with pytest.raises(UsageError, match=r"a request of a batch is one text\. Got 2"):
+            batch.submit([1], Request(num_samples=2))
+        assert [piece.finish for piece in batch.submit([1] * 48, Request())] == ["length"]
