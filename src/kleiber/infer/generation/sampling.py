@@ -171,9 +171,11 @@ def _is_in_top_p(probs_BV: Probabilities, top_p: float) -> npt.NDArray[np.bool_]
     likelier_BV = sorted_BV.cumsum(1) - sorted_BV
     num_kept_B1 = np.maximum((likelier_BV < top_p).sum(1, keepdims=True), 1)
     least_B1 = np.take_along_axis(sorted_BV, num_kept_B1 - 1, 1)
-    is_above_BV, is_least_BV = probs_BV > least_B1, probs_BV == least_B1
-    num_left_B1 = num_kept_B1 - is_above_BV.sum(1, keepdims=True)
-    is_in_BV: npt.NDArray[np.bool_] = is_above_BV | (is_least_BV & (is_least_BV.cumsum(1) <= num_left_B1))
+    is_in_BV: npt.NDArray[np.bool_] = probs_BV >= least_B1
+    if (is_in_BV.sum(1, keepdims=True) > num_kept_B1).any():  # as likely as the last, and too many
+        is_least_BV = probs_BV == least_B1
+        num_left_B1 = num_kept_B1 - (probs_BV > least_B1).sum(1, keepdims=True)
+        is_in_BV &= ~is_least_BV | (is_least_BV.cumsum(1) <= num_left_B1)
     return is_in_BV
 
 
