@@ -17,20 +17,21 @@ __all__ = ["random_batch"]
 Arrays = dict[str, npt.NDArray[Any]]
 
 
-def random_batch(shape: DataShape, task: TaskName, batch_size: int) -> Batch:
+def random_batch(shape: DataShape, task: TaskName, batch_size: int, *, seed: int = 0) -> Batch:
     """Return a batch with the roles, shapes and dtypes of a task's; no token is padding.
 
     Args:
         shape: Of a sample.
         task: What is asked.
         batch_size: Samples.
+        seed: The same seed gives the same samples.
 
     Example:
         >>> shape = DataShape(inputs="features", num_features=3, num_outputs=2)
         >>> sorted((role, array.shape) for role, array in random_batch(shape, "classification", 4).arrays.items())
         [('features', (4, 3)), ('labels', (4,))]
     """
-    generator = np.random.default_rng(0)
+    generator = np.random.default_rng(seed)
 
     def tokens(num_more: int = 0) -> npt.NDArray[np.int64]:
         size = (batch_size, (shape.context or 1) + num_more)

@@ -82,6 +82,7 @@ def _html(plan: CostPlan) -> bytes:
     panels = _panels(plan)
     page = environment.get_template("plan.html.j2").render(
         title=plan.model,
+        about="what one step takes",
         lead=_usage_line(plan),
         figures=_figures(plan),
         panels=panels,

@@ -132,7 +132,10 @@ class _Lowering:
         y = product(builder, place.input)
         if place.bias is not None:
             y = builder.one("Add", [y, place.bias])
+        name_of_output = place.output.name
         place.output.replace_all_uses_with(y, replace_graph_outputs=True)
+        if y.is_graph_output():  # which is asked for by its name
+            place.output.name, y.name = None, name_of_output
         self.computed_in.append(computed_in)
 
     def _linear(

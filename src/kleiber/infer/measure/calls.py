@@ -77,6 +77,10 @@ class TextCalls:
             each_s_N[index] = time.perf_counter() - start
         return TextTimes(first_s, each_s_N)
 
+    def once(self) -> None:
+        """Read a prompt and a token after it: what an engine cannot do it says here."""
+        self.times(1, num_new=1)
+
     def turn(self, batch: int) -> Turn:
         """Return what times the tokens of `batch` sequences after a prompt; whatever the number of calls, all of them."""
 
@@ -112,6 +116,10 @@ class SampleCalls:
             self.predictor(*arrays)
             times_s_N[index] = time.perf_counter() - start
         return times_s_N
+
+    def once(self) -> None:
+        """Answer one sample: what an engine cannot do it says here."""
+        self.times(1, 1)
 
     def turn(self, batch: int) -> Turn:
         """Return what times calls on `batch` samples."""

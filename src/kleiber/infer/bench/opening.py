@@ -1,0 +1,125 @@
+"""How a model is opened for a benchmark: here, and in a fresh process by what is written down of it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from kleiber.infer.engines import EngineName, open_predictor
+from kleiber.infer.measure import Opening, SampleCalls, TextCalls
+from kleiber.infer.precision import Precision, in_precision
+from kleiber.infer.text_model import open_text_model
+from kleiber.models import load
+from kleiber.models.file.named import name_module
+from kleiber.models.stored import read_activations, read_forms
+from kleiber.runs import DataShape
+
+__all__ = ["open_samples", "open_text", "opening_of"]
+
+_PACKAGES: dict[str, tuple[str, ...]] = {
+    "torch": ("torch",),
+    "compiled": ("torch._dynamo",),
+    "onnxruntime": ("torch", "onnxruntime", "onnxscript"),
+    "openvino": ("torch", "openvino", "onnxscript"),
+    "llamacpp": ("llama_cpp",),
+}
+"""What the engine itself is: imported before load time and memory are counted."""
+
+
+def opening_of(
+    folder: Path,
+    engine: str,
+    precision: Precision | None,
+    inputs_path: Path,
+    *,
+    num_threads: int,
+    num_new: int | None = None,
+    shape: DataShape | None = None,
+    code: tuple[str, str] | None = None,
+) -> Opening:
+    """Return how a model is opened behind an engine.
+
+    Args:
+        folder: Of a run or a model.
+        engine: Its name.
+        precision: None is as stored.
+        inputs_path: An `.npz` with the prompts of a language model [B, T], or with samples in the order of the module's arguments.
+        num_threads: Of the engine.
+        num_new: Tokens that follow a prompt; None is no language model.
+        shape: Of the data that a model of no family of ours reads.
+        code: Path and class of a module in a file, which the user has named.
+    """
+    arguments: dict[str, Any] = {
+        "folder": str(folder),
+        "engine": engine,
+        "precision": precision,
+        "inputs_path": str(inputs_path),
+        "num_threads": num_threads,
+    }
+    if num_new is None:
+        arguments |= {"shape": None if shape is None else shape.model_dump(mode="json"), "code": code}
+        name = "open_samples"
+    else:
+        arguments["num_new"] = num_new
+        name = "open_text"
+    return Opening(
+        function=f"{__name__}:{name}", arguments=arguments, packages=_PACKAGES.get(engine, ("torch",))
+    )
+
+
+def open_text(
+    folder: str,
+    engine: EngineName,
+    precision: Precision | None,
+    inputs_path: str,
+    *,
+    num_threads: int,
+    num_new: int,
+) -> TextCalls:
+    """Return a language model behind an engine, ready to be timed.
+
+    Raises:
+        UsageError: The engine does not run the model so.
+        MissingExtraError: The engine's package is not installed.
+    """
+    model = open_text_model(Path(folder), engine=engine, precision=precision, num_threads=num_threads)
+    with np.load(inputs_path, allow_pickle=False) as arrays:
+        return TextCalls(model.decoder, arrays["arr_0"], num_new)
+
+
+def open_samples(
+    folder: str,
+    engine: EngineName,
+    precision: Precision | None,
+    inputs_path: str,
+    *,
+    num_threads: int,
+    shape: dict[str, Any] | None = None,
+    code: Sequence[str] | None = None,
+) -> SampleCalls:
+    """Return a model that answers whole samples behind an engine, ready to be timed.
+
+    Raises:
+        UsageError: The engine does not run the model so.
+        MissingExtraError: The engine's package is not installed.
+    """
+    if code is not None:
+        name_module(*code)
+    path = Path(folder)
+    module, _ = load(path, None if shape is None else DataShape.model_validate(shape))
+    forms = in_precision(module, read_forms(path, module), precision)
+    with np.load(inputs_path, allow_pickle=False) as arrays:
+        inputs = [arrays[name] for name in arrays.files]
+    predictor = open_predictor(
+        engine,
+        module.eval(),
+        list(map(torch.from_numpy, inputs)),
+        forms=forms,
+        activations=read_activations(path),
+        num_threads=num_threads,
+    )
+    return SampleCalls(predictor, inputs)
