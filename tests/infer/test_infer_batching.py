@@ -10,14 +10,19 @@ import torch
 from tokenizers import Tokenizer, models
 
 from kleiber.data.text_tokenizer import TextTokenizer
-from kleiber.errors import KleiberError, UsageError
-from kleiber.infer.batching import BatchedText, QueueFullError, Slots, Speaker
+from kleiber.data.tokenizer import train_tokenizer
+from kleiber.errors import KleiberError, MissingExtraError, UsageError
+from kleiber.infer.batching import BatchedText, Pages, QueueFullError, Slots, Speaker, open_batched_text
 from kleiber.infer.batching.slot_cache import SlotCache
 from kleiber.infer.decoding.cached_forward import cached_forward, cached_heads
+from kleiber.infer.generation import generate
 from kleiber.infer.generation.request import Request
-from kleiber.infer.generation.sampling import Sampling, draw
+from kleiber.infer.generation.sampling import Sampling, draw, probabilities
+from kleiber.infer.text_model import open_text_model
+from kleiber.models import save
 from kleiber.models.gpt.module import build
 from kleiber.models.gpt.spec import GPTSpec
+from kleiber.models.stored import AS_COMPUTED
 
 VOCAB, CONTEXT = 60, 48
 GREEDY = Sampling(temperature=0)
@@ -64,7 +69,7 @@ def prompts(num, seed=0):
 
 def opened(max_running=3, **options):
     """Return a batch over slots."""
-    return BatchedText(Slots(MODULE, max_running), speaker(), max_running=max_running, **options)
+    return BatchedText(Slots(MODULE, max_running, 1), speaker(), max_running=max_running, **options)
 
 
 def test_slots_of_different_lengths_read_as_each_would_alone():
@@ -117,7 +122,7 @@ def test_a_model_of_transformers_goes_too(tmp_path):
     module, _ = load(tmp_path, DataShape(inputs="tokens", vocab_size=VOCAB, context=CONTEXT))
     module = module.eval()
     request = Request(max_tokens=6, sampling=GREEDY)
-    with BatchedText(Slots(module, 2), speaker(), max_running=2) as batch:
+    with BatchedText(Slots(module, 2, 1), speaker(), max_running=2) as batch:
         handles = [batch.submit(prompt, request) for prompt in prompts(3)]
         written = [[piece.token for piece in handle] for handle in handles]
     assert written == [alone(prompt, request, module=module) for prompt in prompts(3)]
@@ -137,13 +142,13 @@ def test_why_a_text_is_over():
     whole = alone(prompt, Request(max_tokens=1000, sampling=GREEDY), end_ids=())
     third = whole[2]
     stop = chr(0x100 + third)
-    with BatchedText(Slots(MODULE, 2), speaker(end_ids=()), max_running=2) as batch:
+    with BatchedText(Slots(MODULE, 2, 1), speaker(end_ids=()), max_running=2) as batch:
         *_, full = batch.submit(prompt, Request(max_tokens=1000, sampling=GREEDY))
         assert (full.finish, len(prompt) + len(whole)) == ("length", CONTEXT + 1)
         stopped = list(batch.submit(prompt, Request(max_tokens=9, sampling=GREEDY, stop=(stop,))))
         assert (stopped[-1].finish, stopped[-1].token) == ("stop", third)
         assert stop not in "".join(piece.text for piece in stopped)
-    with BatchedText(Slots(MODULE, 2), speaker(end_ids=[third]), max_running=2) as batch:
+    with BatchedText(Slots(MODULE, 2, 1), speaker(end_ids=[third]), max_running=2) as batch:
         ended = list(batch.submit(prompt, Request(max_tokens=9, sampling=GREEDY)))
         assert (ended[-1].finish, ended[-1].token) == ("end", third)
 
@@ -283,3 +288,107 @@ def test_requests_that_cannot_be_served_are_refused():
         with pytest.raises(UsageError, match=r"a request of a batch is one text\. Got 2"):
             batch.submit([1], Request(num_samples=2))
         assert [piece.finish for piece in batch.submit([1] * 48, Request())] == ["length"]
+
+
+@pytest.fixture(scope="module")
+def pages():
+    """Return a batch over pages of OpenVINO, whose texts end at no token."""
+    pytest.importorskip("openvino_genai")
+    backend = Pages(MODULE, {}, AS_COMPUTED, max_running=3, num_threads=1)
+    with BatchedText(backend, speaker(end_ids=()), max_running=3, max_waiting=1000) as batch:
+        yield batch
+
+
+@pytest.mark.parametrize("sampling", [GREEDY, Sampling(temperature=0, repetition_penalty=1.3)])
+def test_pages_write_what_each_text_would_be_alone(pages, sampling):
+    asked = [
+        (prompt, Request(max_tokens=3 + 8 * index, sampling=sampling, num_logprobs=0))
+        for index, prompt in enumerate(prompts(6))
+    ]
+    handles = [pages.submit(prompt, request) for prompt, request in asked]
+    for handle, (prompt, request) in zip(handles, asked, strict=True):
+        pieces = list(handle)
+        tokens = [piece.token for piece in pieces]
+        assert tokens == alone(prompt, request, end_ids=())
+        assert pieces[-1].finish == "length"
+        if sampling is GREEDY:
+            with torch.no_grad():
+                logprobs = MODULE(torch.tensor([[*prompt, *tokens[:-1]]]))[0].log_softmax(-1)
+            expected = logprobs[len(prompt) - 1 :].gather(1, torch.tensor(tokens)[:, None])[:, 0]
+            np.testing.assert_allclose([piece.logprob for piece in pieces], expected, atol=1e-4)
+
+
+def test_pages_draw_as_probable_as_tokens_are_and_the_same_of_a_seed(pages):
+    sampling, prompt, num = Sampling(temperature=1.2, top_k=20, top_p=0.9, min_p=0.02), [4, 9, 2], 600
+    handles = [
+        pages.submit(prompt, Request(max_tokens=1, sampling=sampling, seed=seed)) for seed in range(num)
+    ]
+    counts = np.bincount([next(iter(handle)).token for handle in handles], minlength=VOCAB)
+    with torch.no_grad():
+        probs = probabilities(MODULE(torch.tensor([prompt]))[:, -1].numpy(), sampling, [prompt])[0]
+    can_be = probs > 0
+    assert not counts[~can_be].any()
+    statistic = ((counts - num * probs)[can_be] ** 2 / (num * probs[can_be])).sum()
+    # Mean of chi-square and five of its standard deviations.
+    degrees = can_be.sum() - 1
+    assert statistic < degrees + 5 * np.sqrt(2 * degrees)
+    request = Request(max_tokens=8, sampling=Sampling(temperature=2.0), seed=7)
+    lone = [piece.token for piece in pages.submit([4, 5], request)]
+    handles = [pages.submit([4, 5], request, sample=sample) for sample in (1, 0, 2)]
+    written = [[piece.token for piece in handle] for handle in handles]
+    assert written[1] == lone
+    assert written[0] != lone
+
+
+def test_pages_stop_cancel_and_refuse(pages):
+    (prompt,) = prompts(1)
+    third = alone(prompt, Request(max_tokens=9, sampling=GREEDY), end_ids=())[2]
+    request = Request(max_tokens=20, sampling=GREEDY, stop=(chr(0x100 + third),))
+    assert [piece.token for piece in pages.submit(prompt, request)][-1] == third
+    before = pages.stats().num_cancelled
+    handle = pages.submit([3], Request(max_tokens=40, sampling=GREEDY))
+    next(iter(handle))
+    handle.cancel()
+    until(lambda: pages.stats().num_running == 0)
+    assert pages.stats().num_cancelled - before in (0, 1)  # it may have ended first
+    assert 0 < pages.stats().cache_frac <= 1
+    with pytest.raises(UsageError, match="tells the logprob of the drawn token alone"):
+        pages.submit(prompt, Request(num_logprobs=3))
+    assert pages.notes[-1].startswith("openvino draws tokens itself")
+
+
+def run_of(folder):
+    """Write a model with its tokenizer."""
+    backend = train_tokenizer(["low lower lowest " * 9], 262, source="text:x")
+    spec = GPTSpec.from_dial({"depth": 1, "width": 16}, vocab_size=262, context=CONTEXT)
+    save(build(spec), spec, folder / "model")
+    TextTokenizer(backend).write(folder / "model")
+    return folder
+
+
+def test_a_run_is_opened_for_many(tmp_path):
+    request = Request(max_tokens=4, sampling=GREEDY)
+    folder = run_of(tmp_path)
+    with open_batched_text(folder, engine="torch", max_running=2) as batch:
+        assert (batch.engine, batch.precision, batch.context) == ("torch", "fp32", CONTEXT)
+        text = batch.submit("low lower", request).text()
+    model = open_text_model(folder, engine="torch")
+    assert text == "".join(piece.text for piece in generate(model, "low lower", request))
+    with open_batched_text(folder) as batch:  # whatever is installed
+        assert batch.submit("low lower", request).text() == text
+
+
+def test_settings_that_no_batch_has_are_refused(tmp_path, monkeypatch):
+    with pytest.raises(
+        UsageError,
+        match=r"unknown engine 'llamacpp' for many requests at once\. Known: auto, openvino, torch",
+    ):
+        open_batched_text(tmp_path, engine="llamacpp")
+    with pytest.raises(UsageError, match=r"max_running must be 1 or more\. Got 0"):
+        open_batched_text(tmp_path, max_running=0)
+    folder = run_of(tmp_path)
+    monkeypatch.setattr("kleiber.infer.sessions.importlib.util.find_spec", lambda _: None)
+    with pytest.raises(
+        MissingExtraError, match="Continuous batching in OpenVINO needs the package 'openvino_genai'"
+    ):
+        open_batched_text(folder, engine="openvino")

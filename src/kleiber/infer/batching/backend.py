@@ -24,6 +24,8 @@ class Job:
     """Leaves logarithmic probabilities to whoever draws."""
     request: Request
     """With no more tokens than the context has room for."""
+    sample: int
+    """Of the prompt: with the seed it says what is drawn."""
 
     def add(self, token: int, said: tuple[float, tuple[tuple[int, float], ...]] | None) -> Piece:
         """Write a token on, and return what it adds.

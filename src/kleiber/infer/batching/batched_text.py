@@ -146,7 +146,7 @@ class BatchedText:
             tokenizer=self._speaker.tokenizer.backend,
             end_ids=self._speaker.end_ids,
         )
-        return Job(writing, fitting)
+        return Job(writing, fitting, sample)
 
     def _serve(self) -> None:
         """Write until it is closed; a failure ends the texts that are being written, and the next ones are tried again."""

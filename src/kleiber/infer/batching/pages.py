@@ -25,8 +25,9 @@ _PAGE_TOKENS = 32
 """Of a page on a CPU."""
 _TOKENS_A_STEP = 256
 """Of all texts: those who write wait no longer for a long prompt."""
-_SEEDS = 2**32
-_SAMPLED = "openvino draws tokens itself: the same seed gives another text than with other engines."
+_DRAWN = (
+    "openvino draws tokens itself: a seed gives the same text each time, and another than with other engines."
+)
 
 
 class Pages:
@@ -57,13 +58,13 @@ class Pages:
         max_running: int,
         num_threads: int,
     ) -> None:
-        require("openvino_genai", "genai", "Continuous batching in OpenVINO")
+        require("openvino_genai", "openvino", "Continuous batching in OpenVINO")
         require_cache_bits(activations.cache_bits)
         heads = cached_heads(module)
         lowered = paged_graph(module, forms, activations)
         bits = activations.cache_bits
         self.precision = lowered.precision if bits is None else f"{lowered.precision}, int{bits} cache"
-        self.notes = (*lowered.notes, _SAMPLED)
+        self.notes = (*lowered.notes, _DRAWN)
         self.context = heads.context
         num_pages = max_running * (math.ceil((heads.context + 1) / _PAGE_TOKENS) + 1)
         with tempfile.TemporaryDirectory() as folder:
@@ -96,11 +97,8 @@ class Pages:
         import openvino  # noqa: PLC0415 - of an extra
 
         tokens_1T = np.array([job.writing.tokens], np.int64)
-        config = _settings(job, self._num_submitted)
-        self._handles[job] = self._pipeline.add_request(
-            self._num_submitted, openvino.Tensor(tokens_1T), config
-        )
-        self._num_submitted += 1
+        number, self._num_submitted = self._num_submitted, self._num_submitted + 1
+        self._handles[job] = self._pipeline.add_request(number, openvino.Tensor(tokens_1T), _settings(job))
 
     def release(self, job: Job) -> None:
         """Forget a text; its pages go with the next step."""
@@ -145,7 +143,7 @@ def _pipeline(folder: str, max_running: int, num_pages: int, num_threads: int, c
         ) from None
 
 
-def _settings(job: Job, number: int) -> Any:
+def _settings(job: Job) -> Any:
     import openvino_genai  # noqa: PLC0415 - of an extra
 
     request, config = job.request, openvino_genai.GenerationConfig()
@@ -162,7 +160,7 @@ def _settings(job: Job, number: int) -> Any:
         config.temperature, config.top_p, config.min_p = sampling.temperature, sampling.top_p, sampling.min_p
         if sampling.top_k:
             config.top_k = sampling.top_k
-        config.rng_seed = (request.seed + number) % _SEEDS
+        config.rng_seed = int(np.random.SeedSequence((request.seed, job.sample)).generate_state(1)[0])
     return config
 
 

@@ -11,6 +11,7 @@ import torch
 from kleiber.infer.batching.backend import Job
 from kleiber.infer.batching.slot_cache import SlotCache
 from kleiber.infer.decoding.cached_forward import cached_forward, cached_heads
+from kleiber.infer.engines.torch_predictor import threads
 from kleiber.infer.generation.logprobs import logprobs
 from kleiber.infer.generation.request import Piece
 from kleiber.infer.generation.sampling import Logits, Sampling, draw
@@ -30,6 +31,8 @@ class Slots:
     Args:
         module: fp32, of the family gpt or hf.
         num_slots: Texts that are written at once.
+        num_threads: Of torch, during a step.
+        notes: What is done otherwise than asked, a sentence each.
 
     Raises:
         UsageError: The module does not go on from text.
@@ -37,13 +40,16 @@ class Slots:
 
     engine = "torch"
     precision = "fp32"
-    notes: tuple[str, ...] = ()
 
-    def __init__(self, module: FamilyModule, num_slots: int) -> None:
+    def __init__(
+        self, module: FamilyModule, num_slots: int, num_threads: int, *, notes: tuple[str, ...] = ()
+    ) -> None:
         heads = cached_heads(module)
         self.context = heads.context
+        self.notes = notes
         self._module = module
         self._cache = SlotCache(heads, num_slots)
+        self._num_threads = num_threads
         self._free = list(range(num_slots))[::-1]
         self._num_read: dict[int, int] = {}
         self._jobs: dict[int, Job] = {}
@@ -96,7 +102,8 @@ class Slots:
             rows.append(self._jobs[slot].writing.tokens[start : start + num_tokens])
             self._num_read[slot] += num_tokens
         last = torch.tensor([num_tokens - 1])
-        logits_BV = cached_forward(self._module, torch.tensor(rows), self._cache, last)[:, 0].numpy()
+        with threads(self._num_threads):
+            logits_BV = cached_forward(self._module, torch.tensor(rows), self._cache, last)[:, 0].numpy()
         ready = [
             row
             for row, slot in enumerate(slots)
