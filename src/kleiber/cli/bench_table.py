@@ -18,9 +18,10 @@ if TYPE_CHECKING:
 __all__ = ["as_csv", "as_markdown", "print_bench", "print_compared"]
 
 _KINDS = {"prefill": "prompt", "decode": "tokens", "forward": "samples"}
-_HEADERS = (
-    "", "batch", "p50", "p95", "p99", "a second", "gain", "of the limit", "predicted", "fastest",
-)  # fmt: skip
+_HEADERS = ("", "batch", "p50", "p95", "p99", "a second", "gain", "limit", "predicted", "")
+_BOUNDS = {"compute": "FLOP", "bandwidth": "byte"}
+"""What a call is bound by, as the column says it."""
+_PREDICTED = _HEADERS.index("predicted")
 _CSV = (
     "model", "engine", "precision", "computes_in", "kind", "batch", "num_tokens", "p50_s", "p50_low_s", "p50_high_s", "p95_s",
     "p99_s", "throughput_per_s", "throughput_low_per_s", "throughput_high_per_s", "gain", "gain_low", "gain_high", "flops",
@@ -89,7 +90,10 @@ def _tables(result: BenchResult) -> Iterator[tuple[str, Sequence[str], list[Sequ
                 continue
             tokens = calls[0][1].num_tokens
             title = f"{model.name}: {_KINDS[kind]}" + ("" if tokens is None else f", {tokens} of each")
-            yield title, _HEADERS, [_shown(row, call) for row, call in calls]
+            lines = [_shown(row, call) for row, call in calls]
+            # What nothing was predicted of needs no column.
+            shown = [at for at in range(len(_HEADERS)) if at != _PREDICTED or any(line[at] for line in lines)]
+            yield title, [_HEADERS[at] for at in shown], [[line[at] for at in shown] for line in lines]
         if rows:
             headers = ("", "computes in", "load", "peak memory", *_quality_headers(rows))
             yield f"{model.name}: memory and quality", headers, [_costs(row) for row in rows]
@@ -106,12 +110,9 @@ def _shown(row: BenchRow, call: BenchCall) -> Sequence[str]:
         format_seconds(call.p50_s.value),
         format_seconds(call.p95_s.value),
         format_seconds(call.p99_s.value),
-        (
-            f"{format_count(call.throughput_per_s.value)} ({format_count(call.throughput_per_s.low)} to "
-            f"{format_count(call.throughput_per_s.high)})"
-        ),
+        f"{format_count(call.throughput_per_s.value)} ±{_half_width(call.throughput_per_s):.0%}",
         _between(call.gain),
-        f"{call.limit_frac.value:.0%} of {call.bound}",
+        f"{call.limit_frac.value:.0%} {_BOUNDS[call.bound]}",
         predicted,
         "fastest" if call.is_fastest else "",
     )
@@ -143,7 +144,11 @@ def _sentences(result: BenchResult) -> Iterator[str]:
     settings = result.settings
     yield f"Gains are over {result.reference}, from the same {settings.num_rounds} rounds; {_machine(result)}."
     if any(row.quality for row in result.rows):
-        yield f"The fastest is the fastest of those that lose at most {settings.max_quality_loss:.2%} of the measure."
+        yield f"The fastest is that of those that lose at most {settings.max_quality_loss:.2%} of the measure."
+    yield (
+        "limit: the least time, by bytes that must be read or by operations, over the median; both rates were measured here in "
+        "the same rounds."
+    )
     yield _limits(result)
     yield from dict.fromkeys(
         (*result.says, *(f"{row.title}: {note}" for row in result.rows for note in row.notes))
@@ -190,8 +195,13 @@ def _spread(estimate: Estimate | None) -> tuple[float | None, ...]:
     return (None,) * 3 if estimate is None else (estimate.value, estimate.low, estimate.high)
 
 
+def _half_width(estimate: Estimate) -> float:
+    """Return the interval's larger side as a share of the value."""
+    return max(estimate.high - estimate.value, estimate.value - estimate.low) / estimate.value
+
+
 def _between(estimate: Estimate) -> str:
-    return f"{estimate.value:.2f} ({estimate.low:.2f} to {estimate.high:.2f})"
+    return f"{estimate.value:.2f} ({estimate.low:.2f}-{estimate.high:.2f})"
 
 
 def _line(cells: Sequence[str]) -> str:

@@ -72,17 +72,23 @@ def roofline(result: BenchResult) -> dict[str, Any]:
         legend=legend,
     )
     colour = alt.Color("engine:O", scale=alt.Scale(domain=engines), sort=engines, legend=legend)
-    labels = [one for one in roofs if one["text"]]
+    named = [one for one in roofs if one["text"]]
     chart = alt.layer(
         chart_of("roofs").mark_line(style="law").encode(x, y, alt.Detail("roof:N")),
-        chart_of("labels").mark_text(style="share-note", align="right", dy=-7).encode(x, y, text="text:N"),
+        chart_of("above").mark_text(style="share-note", align="right", dx=-6, dy=-8).encode(x, y, text="text:N"),
+        chart_of("below").mark_text(style="share-note", align="left", dx=10, dy=10).encode(x, y, text="text:N"),
         chart_of("points").mark_point(style="rung", filled=True).encode(
             x, y, colour, shape, tooltip=[alt.Tooltip(f"{key}:N", title=name) for key, name in _TOOLTIP.items()]
         ),
     )  # fmt: skip
     return finish(
         chart,
-        data={"points": points, "roofs": roofs, "labels": labels},
+        data={
+            "points": points,
+            "roofs": roofs,
+            "above": [one for one in named if not one["is_below"]],
+            "below": [one for one in named if one["is_below"]],
+        },
         height=_HEIGHT,
         title="FLOP a second",
         description="Operations a second of each call by operations for each byte that it reads, under the machine's limits",
@@ -123,16 +129,19 @@ def _roofs(result: BenchResult, points: list[dict[str, Any]]) -> Iterator[dict[s
     for size in dict.fromkeys((min(rates), max(rates))):
         text = f"{format_bytes(rates[size])}/s of {format_bytes(size)}"
         knee = highest / rates[size]
-        yield {"roof": text, "intensity": left, "rate": left * rates[size], "text": ""}
-        yield {"roof": text, "intensity": knee, "rate": highest, "text": ""}
-        # Names stand on the lines, a third of the way up, where no other line ends.
-        middle = left ** (2 / 3) * knee ** (1 / 3)
-        yield {"roof": text, "intensity": middle, "rate": middle * rates[size], "text": text}
+        # Names stand on the lines where no other line ends; that of the lower line under it.
+        named, is_below = left ** (5 / 6) * knee ** (1 / 6), size != min(rates)
+        for place, shown in ((left, ""), (named, text), (knee, "")):
+            yield _corner(text, place, place * rates[size], shown, is_below=is_below)
     for peak in best:
         rate = peak.flops_per_s.value
         text = f"{format_flops(rate)}/s in {peak.precision}"
-        yield {"roof": text, "intensity": rate / max(rates.values()), "rate": rate, "text": ""}
-        yield {"roof": text, "intensity": right, "rate": rate, "text": text}
+        for place, shown in ((rate / max(rates.values()), ""), (right, text)):
+            yield _corner(text, place, rate, shown, is_below=False)
+
+
+def _corner(roof: str, intensity: float, rate: float, text: str, *, is_below: bool) -> dict[str, Any]:
+    return {"roof": roof, "intensity": intensity, "rate": rate, "text": text, "is_below": is_below}
 
 
 def _best_peaks(result: BenchResult) -> tuple[ComputePeak, ...]:
