@@ -64,7 +64,7 @@ def character_tokenizer() -> TextTokenizer:
 def gpt_folder(folder: Path, **size: Any) -> Path:
     """Write a decoder of ours with its tokenizer."""
     spec = GPTSpec.from_dial(
-        {"depth": 2, "width": 32, "num_heads": 4, "num_kv_heads": 2, "head_dim": 16, "mlp_width": 64} | size,
+        {"depth": 1, "width": 32, "num_heads": 4, "num_kv_heads": 2, "head_dim": 16, "mlp_width": 64} | size,
         vocab_size=VOCAB,
         context=CONTEXT,
     )
@@ -80,7 +80,7 @@ def llama_folder(folder: Path, **changes: Any) -> Path:
         "model_type": "llama",
         "hidden_size": 64,
         "intermediate_size": 96,
-        "num_hidden_layers": 2,
+        "num_hidden_layers": 1,
         "num_attention_heads": 4,
         "num_key_value_heads": 2,
         "vocab_size": VOCAB,

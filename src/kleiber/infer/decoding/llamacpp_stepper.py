@@ -25,6 +25,8 @@ _MOST_TOKENS = 512
 """Of one call: what llama.cpp multiplies at once."""
 _F32 = 0
 """Of a cache, as ggml numbers types."""
+_NO_FUSED_ATTENTION = 0
+"""As llama.h numbers it."""
 _FILE_TYPES = {0: "fp32", 1: "f16", 2: "Q4_0", 3: "Q4_1", 7: "Q8_0"}
 """What a file says that most of its numbers are, as llama.h numbers it."""
 
@@ -98,7 +100,9 @@ def tokenize(path: Path, text: str) -> list[int]:
         RunFolderError: The file cannot be read.
     """
     library = _library()
-    vocab = library.llama_model_get_vocab(_vocabulary_of(path, path.stat().st_mtime_ns))
+    vocab = library.llama_model_get_vocab(
+        _vocabulary_of(path, path.stat().st_mtime_ns if path.is_file() else 0)
+    )
     raw = text.encode()
     room = len(raw) + 2
     tokens = (ctypes.c_int32 * room)()
@@ -135,6 +139,8 @@ class _Running:
         settings.no_perf = True
         if has_f32_cache:
             settings.type_k = settings.type_v = _F32
+            # Its fused attention rounds to fp16 on the way, whatever the cache holds.
+            settings.flash_attn_type = _NO_FUSED_ATTENTION
         self._context = library.llama_init_from_model(model, settings)
         if not self._context:
             raise KleiberError(f"llama.cpp has no memory for {batch} sequences of {context:,} tokens.")

@@ -10,7 +10,7 @@ from kleiber.errors import RecipeError
 from kleiber.infer.decoding.decoder import Stepper
 from kleiber.infer.decoding.llamacpp_stepper import LlamaCppStepper, tokenize
 from kleiber.infer.export.gguf import write_gguf
-from kleiber.infer.export.hf_format import transformers_model
+from kleiber.infer.export.hf_format import transformers_model, write_tokenizer
 from kleiber.infer.export.job import Accuracy, Job, Part, Written, package
 from kleiber.infer.export.steppers import TransformersText
 from kleiber.models.family import title_of
@@ -42,6 +42,7 @@ def write_gguf_format(job: Job, folder: Path) -> Written:
         floats="f16" if job.precision == "f16" else "fp32",
         name=Path(original.typed).resolve().name,
     )
+    write_tokenizer(original, folder)  # for programs that read texts by themselves
     has_llamacpp = importlib.util.find_spec("llama_cpp") is not None
     stepper: Stepper = (
         LlamaCppStepper(folder / _FILE, num_threads=job.num_threads)

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 
 from kleiber.infer.decoding.cached_forward import cached_heads
+from kleiber.infer.export.hf_format import write_tokenizer
 from kleiber.infer.export.job import Job
 from kleiber.infer.export.original import Original
 from kleiber.infer.export.signature import Axes, Signature, signature_of, write_signature
@@ -24,7 +25,6 @@ from kleiber.infer.export.text_graph import (
 )
 from kleiber.infer.lowering import Lowered, export, lower
 from kleiber.infer.lowering.lower import Target
-from kleiber.models.seen_data import seen_by
 from kleiber.runs.files import write_text
 
 __all__ = ["Graph", "decode_graph", "forward_graph", "write_text_files"]
@@ -69,9 +69,8 @@ def decode_graph(job: Job, target: Target) -> Graph:
 
 
 def write_text_files(original: Original, folder: Path) -> None:
-    """Write what other programs want beside a graph: the tokenizer, and of a language model its config."""
-    if original.tokenizer is not None:
-        original.tokenizer.write(folder, context=seen_by(original.spec).context)
+    """Write what other programs want beside a graph: the tokenizer, and of a language model its config and what ends texts."""
+    write_tokenizer(original, folder)
     if original.writes_text:
         write_text(folder / "config.json", json.dumps(original.config(), indent=2) + "\n")
 

@@ -28,7 +28,7 @@ from kleiber.models.padding import is_token
 from kleiber.models.seen_data import seen_by
 from kleiber.runs.files import write_text
 
-__all__ = ["special_ids", "transformers_model", "write_hf"]
+__all__ = ["special_ids", "transformers_model", "write_hf", "write_tokenizer"]
 
 _OWN_KEYS = (HFSpec.config_key, BLOCK_KEY, "kleiber")
 """Of a config, that are of no use outside of Kleiber."""
@@ -56,11 +56,7 @@ def write_hf(job: Job, folder: Path) -> Written:
         weights = {name: one.half() if one.is_floating_point() else one for name, one in weights.items()}
     own = {key: value for key, value in config.items() if key not in _OWN_KEYS}
     write_model(folder, weights, own | _said_of(original) | {"dtype": "float16" if is_half else "float32"})
-    if original.tokenizer is not None:
-        original.tokenizer.write(folder, context=seen_by(original.spec).context)
-    if original.writes_text:
-        ids = {f"{role}_token_id": number for role, number in special_ids(original).items()}
-        write_text(folder / "generation_config.json", json.dumps(ids, indent=2) + "\n")
+    write_tokenizer(original, folder)
     model = transformers_model(folder, architecture)
     return Written(
         parts=(Part("model.safetensors", f"the weights of a {architecture}"),),
@@ -70,6 +66,15 @@ def write_hf(job: Job, folder: Path) -> Written:
         stepper=TransformersText(model) if original.writes_text else None,
         predict=None if original.writes_text else _predict(original, model),
     )
+
+
+def write_tokenizer(original: Original, folder: Path) -> None:
+    """Write the tokenizer, and of a language model the tokens that end its texts."""
+    if original.tokenizer is not None:
+        original.tokenizer.write(folder, context=seen_by(original.spec).context)
+    if original.writes_text:
+        ids = {f"{role}_token_id": number for role, number in special_ids(original).items()}
+        write_text(folder / "generation_config.json", json.dumps(ids, indent=2) + "\n")
 
 
 def special_ids(original: Original) -> dict[str, int]:
