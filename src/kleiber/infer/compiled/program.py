@@ -20,6 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from kleiber.errors import KleiberError, RecipeError
+from kleiber.infer.machine import cpu_flags
 from kleiber.models.family import title_of
 from kleiber.runs.cache import default_cache
 
@@ -28,7 +29,6 @@ __all__ = ["Program", "compiled_program", "has_compiler"]
 Program: TypeAlias = Callable[..., Any]
 
 _COMPILERS = ("g++", "clang++", "c++")
-_CPU = Path("/proc/cpuinfo")
 
 
 def has_compiler() -> bool:
@@ -69,19 +69,14 @@ def compiled_program(
 
 def _digest(key: Mapping[str, Any], num_threads: int) -> str:
     """Return the name of a program: its key, and what the code is generated for."""
-    cpu = next((line for line in _cpu_lines() if line.startswith(("flags", "Features"))), "")
     made_for = {
         "key": key,
         "threads": num_threads,
         "torch": torch.__version__,
         "python": sys.version_info[:2],
-        "cpu": cpu,
+        "cpu": cpu_flags(),
     }
     return hashlib.sha256(json.dumps(made_for, sort_keys=True).encode()).hexdigest()[:24]
-
-
-def _cpu_lines() -> list[str]:
-    return _CPU.read_text(encoding="utf-8").splitlines() if _CPU.is_file() else []
 
 
 def _compile(
