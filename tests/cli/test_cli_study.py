@@ -1,4 +1,4 @@
-"""`ladder`, `train`, `generate` and `report`, on runs of seconds."""
+"""`ladder`, `train` and `report`, on runs of seconds."""
 
 from __future__ import annotations
 
@@ -228,42 +228,6 @@ def test_ctrl_c_leaves_a_checkpoint(place):
     run = RunFolder(place / "stopped")
     assert run.read_record().status == "interrupted"
     assert list(run.checkpoints_path.iterdir())
-
-
-def test_generate_continues_the_prompt(at):
-    arguments = ["generate", "run", "--prompt", "bana", "--max-tokens", "8", "--seed", "3"]
-    shown, document = at(*arguments).stdout, at(*arguments, "--json").document
-    assert set(document) == {"run", "prompt", "text", "num_tokens", "tokens_per_s"}
-    assert shown == f"bana{document['text']}\n"
-    assert document["num_tokens"] <= 8
-    assert document["tokens_per_s"] > 0
-    assert at(*arguments[:-1], "4", "--json").document["text"] != document["text"]
-
-
-@pytest.mark.parametrize(
-    ("arguments", "text"),
-    [
-        (["run"], "error: Missing option '--prompt'.\n  try: kleiber generate runs/demo/target --prompt"),
-        (["run", "--prompt", ""], "error: the prompt is empty: "),
-        (["run", "--prompt", "a", "--max-tokens", "0"], "error: --max-tokens must be a whole number from 1 to 1000000. Got '0'."),
-        (["run", "--prompt", "a", "--temperature", "-1"], "error: --temperature must be from 0 to 100. Got '-1'."),
-        (["run", "--prompt", "a", "--top-k", "x"], "error: --top-k must be a whole number from 0 to "),
-        (["run", "--prompt", "a", "--top-p", "1.1"], "error: --top-p must be from 0 to 1. Got '1.1'."),
-        (["run", "--prompt", "a", "--top-p", "0"], "error: top_p must be above 0 and at most 1. Got 0.0."),
-        (["run", "--prompt", "a", "--seed", "-1"], "error: --seed must be a whole number from 0 to "),
-        (["text", "--prompt", "a"], "error: text"),
-    ],
-)  # fmt: skip
-def test_generate_refuses(at, arguments, text):
-    ran = at("generate", *arguments)
-    assert (ran.code, ran.stdout, ran.stderr[: len(text)]) == (2, "", text)
-
-
-def test_a_small_top_p_takes_the_likeliest_token(at):
-    command = ["generate", "run", "--prompt", "bana", "--max-tokens", "8", "--json"]
-    greedy = at(*command, "--temperature", "0").document["text"]
-    assert at(*command, "--top-p", "1e-6").document["text"] == greedy
-    assert at(*command, "--temperature", "5", "--seed", "3").document["text"] != greedy
 
 
 def test_report_writes_one_file(at, place):

@@ -35,6 +35,15 @@ def test_a_known_beginning_is_not_read_again() -> None:
     assert stepper_of(model).steps[-1] == [[0]]
 
 
+def test_what_was_forgotten_is_read_again_and_nothing_else() -> None:
+    model = table_model(TABLE)
+    reader = Reader(model.decoder)
+    reader.read(np.array([[1, 2, 3, 4, 5]]))
+    reader.rewind(3)
+    reader.read(np.array([[1, 2, 3, 4, 5]]))
+    assert stepper_of(model).steps[-1] == [[4, 5]]
+
+
 def test_sequences_side_by_side_share_what_all_of_them_share() -> None:
     model = table_model(TABLE)
     reader = Reader(model.decoder)

@@ -5,7 +5,7 @@ from collections import Counter
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from transformers import (
     LogitsProcessorList,
@@ -85,6 +85,9 @@ def test_the_penalty_divides_what_is_positive_and_multiplies_what_is_not() -> No
     weights=st.lists(st.floats(0, 1), min_size=1, max_size=9).filter(lambda found: sum(found) > 1e-3),
     uniform=st.one_of(st.floats(0, 1, exclude_max=True), st.just(np.nextafter(1.0, 0.0))),
 )
+@example(weights=[0.0, 0.5, 0.0, 0.5], uniform=0.0)
+@example(weights=[0.5, 0.0, 0.5, 0.0], uniform=0.5)
+@example(weights=[0.3, 0.3, 0.3, 0.1, 0.0], uniform=1 - 2**-53)
 def test_pick_inverts_the_sum_and_never_draws_the_impossible(weights: list[float], uniform: float) -> None:
     token = int(pick(np.array([weights]), np.array([uniform]))[0])
     assert weights[token] > 0

@@ -1,9 +1,28 @@
-"""Running a trained model: engines, sampling, streaming text."""
+"""Running a trained model: engines, and what they write."""
 
-from kleiber.infer.engine import Engine
-from kleiber.infer.generation.sampling import Sampling, draw, pick
-from kleiber.infer.generation.text import TextStream
-from kleiber.infer.one_text import generate
-from kleiber.infer.torch_engine import TorchEngine
+from kleiber.infer.generation import (
+    Piece,
+    Request,
+    Sampling,
+    Speculation,
+    TextGenerator,
+    TextStream,
+    draw,
+    generate,
+    pick,
+)
+from kleiber.infer.text_model import TextModel, open_text_model
 
-__all__ = ["Engine", "Sampling", "TextStream", "TorchEngine", "draw", "generate", "pick"]
+__all__ = [
+    "Piece",
+    "Request",
+    "Sampling",
+    "Speculation",
+    "TextGenerator",
+    "TextModel",
+    "TextStream",
+    "draw",
+    "generate",
+    "open_text_model",
+    "pick",
+]

@@ -17,7 +17,7 @@ from kleiber.compress.speed import Measuring
 from kleiber.data import open_data
 from kleiber.errors import ConventionError, RecipeError
 from kleiber.fleet import Job, JobEvent, LocalExecutor
-from kleiber.infer import TorchEngine, generate
+from kleiber.infer import Request, Sampling, TextGenerator, open_text_model
 from kleiber.models import resolve_spec
 from kleiber.runs import DataMeta, LedgerEntry, Predicted, Recipe, Record, Row, RunFolder, write_ledger
 from kleiber.runs.files import write_text
@@ -217,9 +217,10 @@ def _compress(folder: Path, seed: int) -> Receipt:
 
 def _generate(folder: Path) -> list[Sample]:
     """Return what the target writes, after storing it."""
-    engine = TorchEngine.load(folder)
+    generator = TextGenerator(open_text_model(folder, engine="torch"))
+    request = Request(max_tokens=80, sampling=Sampling(temperature=0.7))
     samples = [
-        Sample(prompt, "".join(generate(engine, prompt, max_tokens=80, temperature=0.7, seed=0)))
+        Sample(prompt, "".join(piece.text for piece in generator.generate([prompt], request)))
         for prompt in PROMPTS
     ]
     lines = (json.dumps({"prompt": sample.prompt, "text": sample.text}) + "\n" for sample in samples)

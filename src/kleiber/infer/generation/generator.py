@@ -6,7 +6,7 @@ Legend: B texts side by side, T tokens of each, V vocabulary.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 import numpy as np
 
@@ -23,9 +23,7 @@ from kleiber.infer.generation.speculation import (
     speculate,
 )
 from kleiber.infer.generation.writing import Writing, recent
-
-if TYPE_CHECKING:
-    from kleiber.infer.text_model import TextModel
+from kleiber.infer.text_model import TextModel
 
 __all__ = ["TextGenerator", "generate"]
 

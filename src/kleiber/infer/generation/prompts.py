@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 from kleiber.errors import UsageError
-
-if TYPE_CHECKING:
-    from kleiber.infer.text_model import TextModel
+from kleiber.infer.text_model import TextModel
 
 __all__ = ["Prompt", "prompt_tokens"]
 

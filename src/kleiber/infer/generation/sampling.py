@@ -141,10 +141,9 @@ def pick(probs_BV: Probabilities, uniform_B: Probabilities) -> npt.NDArray[np.in
         [0, 2, 2]
     """
     cumulative_BV = probs_BV.cumsum(1)
-    total_B = cumulative_BV[:, -1]
-    # Rounding may bring u * total up to the total, which no sum passes.
-    passed_B = np.minimum(uniform_B * total_B, np.nextafter(total_B, 0.0))
-    tokens_B: npt.NDArray[np.int64] = (cumulative_BV <= passed_B[:, None]).sum(1)
+    # Below 1 is at most 1 - 2**-53: times the total that is rounded to less than the total, which some sum passes.
+    passed_B1 = (uniform_B * cumulative_BV[:, -1])[:, None]
+    tokens_B: npt.NDArray[np.int64] = (cumulative_BV <= passed_B1).sum(1)
     return tokens_B
 
 

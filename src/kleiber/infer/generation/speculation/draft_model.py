@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -11,9 +10,7 @@ from kleiber.errors import UsageError
 from kleiber.infer.generation.reader import Reader
 from kleiber.infer.generation.sampling import Probabilities, Sampling, pick, probabilities
 from kleiber.infer.generation.speculation.drafter import Draft
-
-if TYPE_CHECKING:
-    from kleiber.infer.text_model import TextModel
+from kleiber.infer.text_model import TextModel
 
 __all__ = ["DraftModel"]
 
