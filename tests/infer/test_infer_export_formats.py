@@ -342,14 +342,32 @@ def test_what_a_format_cannot_hold(tmp_path: Path) -> None:
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.parametrize("precision", ["int8", "int4"])
+def test_an_mlp_that_blocks_do_not_divide_is_filled_up_with_zeros(precision: str, tmp_path: Path) -> None:
+    gguf = pytest.importorskip("gguf")
+    original = open_original(gpt_folder(tmp_path / "model", mlp_width=40))
+    receipt = export_model(original, "gguf", tmp_path / "out", precision=precision, num_threads=1)
+    assert "F32" not in receipt.precision
+    found = receipt.agreement
+    # llama.cpp rounds what goes into products to 8 bits too.
+    assert found.difference_frac < (1e-5 if receipt.checked_with.startswith("transformers") else 0.03)
+    assert receipt.notes[0] == (
+        "The MLP is 64 wide in the file and 40 in the model: zeros fill it up to whole blocks of 32 columns."
+    )
+    reader = gguf.GGUFReader(tmp_path / "out" / "model.gguf")
+    assert reader.get_field("qwen3.feed_forward_length").contents() == 64
+    plain = export_model(original, "gguf", tmp_path / "plain", num_threads=1)
+    assert plain.precision == "F32"
+    reader = gguf.GGUFReader(tmp_path / "plain" / "model.gguf")
+    assert reader.get_field("qwen3.feed_forward_length").contents() == 40
+
+
 def test_columns_that_blocks_do_not_divide_stay_numbers(tmp_path: Path) -> None:
     pytest.importorskip("gguf")
-    original = open_original(gpt_folder(tmp_path / "model", mlp_width=40))
+    original = open_original(gpt_folder(tmp_path / "model", width=48, head_dim=12))
     receipt = export_model(original, "gguf", tmp_path / "out", precision="int8", num_threads=1)
-    assert receipt.precision == "Q8_0, F32"
-    assert receipt.notes[0].startswith(
-        "Written as F32, because 32 does not divide their columns: model.layers.0.mlp.down_proj"
-    )
+    assert receipt.precision == "F32, Q8_0"
+    assert receipt.notes[0].startswith("Written as F32, because 32 does not divide their columns: ")
 
 
 def test_a_folder_of_ours_is_its_own_original(tmp_path: Path) -> None:

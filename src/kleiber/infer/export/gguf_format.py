@@ -9,7 +9,7 @@ from typing import Any
 from kleiber.errors import RecipeError
 from kleiber.infer.decoding.decoder import Stepper
 from kleiber.infer.decoding.llamacpp_stepper import LlamaCppStepper, tokenize
-from kleiber.infer.export.gguf import write_gguf
+from kleiber.infer.export.gguf import GgufFile, write_gguf
 from kleiber.infer.export.hf_format import transformers_model, write_tokenizer
 from kleiber.infer.export.job import Accuracy, Job, Part, Written, package
 from kleiber.infer.export.steppers import TransformersText
@@ -47,7 +47,7 @@ def write_gguf_format(job: Job, folder: Path) -> Written:
     stepper: Stepper = (
         LlamaCppStepper(folder / _FILE, num_threads=job.num_threads)
         if has_llamacpp
-        else TransformersText(_by_transformers(job, folder))
+        else TransformersText(_by_transformers(job, file, folder))
     )
     accuracies: dict[str, Accuracy] = {"F32": "fp32", "F16": "f16", "F16, F32": "f16"}
     return Written(
@@ -60,9 +60,9 @@ def write_gguf_format(job: Job, folder: Path) -> Written:
     )
 
 
-def _by_transformers(job: Job, folder: Path) -> Any:
+def _by_transformers(job: Job, file: GgufFile, folder: Path) -> Any:
     """Return the model of the file as transformers reads it, which takes no size of heads from it: the config says that."""
-    config = job.original.config()
+    config = job.original.config() | {"intermediate_size": file.mlp_width}
     return transformers_model(folder, config["architectures"][0], config=config, gguf_file=_FILE)
 
 

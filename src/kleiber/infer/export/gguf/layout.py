@@ -6,25 +6,27 @@ Legend: R rows, N heads, H features of a head.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from kleiber.errors import RecipeError
+from kleiber.infer.export.gguf.filling import whole_blocks
 
 __all__ = ["KINDS", "Layout", "layout_of", "name_of"]
 
 KINDS = {"Qwen3ForCausalLM": "qwen3", "LlamaForCausalLM": "llama"}
 """The kind of GGUF that holds an architecture of transformers."""
 
+_MLP_WIDTH = "feed_forward_length"
 _SIZES = {
     "context_length": "max_position_embeddings",
     "embedding_length": "hidden_size",
     "block_count": "num_hidden_layers",
-    "feed_forward_length": "intermediate_size",
+    _MLP_WIDTH: "intermediate_size",
     "attention.head_count": "num_attention_heads",
     "attention.head_count_kv": "num_key_value_heads",
     "vocab_size": "vocab_size",
@@ -68,6 +70,28 @@ class Layout:
     """By key without the kind in front."""
     num_heads: int
     num_kv_heads: int
+
+    @property
+    def mlp_width(self) -> int:
+        """Features between gate and down projection."""
+        return int(self.sizes[_MLP_WIDTH])
+
+    def in_blocks(self) -> Layout:
+        """Return the layout with an MLP that blocks divide."""
+        return replace(self, sizes={**self.sizes, _MLP_WIDTH: whole_blocks(self.mlp_width)})
+
+    def shape(self, name: str, shape: Sequence[int]) -> tuple[int, int]:
+        """Return rows and columns that a matrix has in the file: those of the MLP may be more than in the model.
+
+        Args:
+            name: As transformers has it.
+            shape: Of the model's.
+        """
+        rows, columns = shape
+        part = match[2] if (match := _BLOCK.fullmatch(name)) else ""
+        if part in ("mlp.gate_proj", "mlp.up_proj"):
+            return self.mlp_width, columns
+        return rows, self.mlp_width if part == "mlp.down_proj" else columns
 
     def order(self, name: str, num_rows: int) -> npt.NDArray[np.intp] | None:
         """Return the order in which a weight's rows are written; None of one that stays as it is.

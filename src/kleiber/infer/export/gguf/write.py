@@ -18,6 +18,7 @@ from torch import Tensor
 from kleiber.data.text_tokenizer import TextTokenizer
 from kleiber.errors import RecipeError
 from kleiber.infer.export.gguf.blocks import BLOCK, blocks_of
+from kleiber.infer.export.gguf.filling import filled, filled_form
 from kleiber.infer.export.gguf.layout import Layout, layout_of, name_of
 from kleiber.infer.export.gguf.vocabulary import Vocabulary, vocabulary_of
 from kleiber.infer.sessions import require
@@ -32,6 +33,10 @@ __all__ = ["FLOATS", "GgufFile", "require_gguf", "write_gguf"]
 
 FLOATS: dict[Literal["fp32", "f16"], str] = {"fp32": "F32", "f16": "F16"}
 """How matrices are written that are stored as plain numbers, by the precision that is asked for."""
+_FILLED = (
+    "The MLP is {:,} wide in the file and {:,} in the model: "
+    f"zeros fill it up to whole blocks of {BLOCK} columns."
+)
 _NAMED = 3
 
 
@@ -41,6 +46,8 @@ class GgufFile:
 
     kind: str
     """`qwen3` or `llama`."""
+    mlp_width: int
+    """Features between gate and down projection; zeros may fill it up to whole blocks."""
     precision: str
     """How matrices are stored, the most numbers first: `F32`, `Q4_0, Q8_0`."""
     notes: tuple[str, ...]
@@ -82,11 +89,18 @@ def write_gguf(
         config, weights = read_config(Path(place)), read_weights(Path(place))
     layout = layout_of(config, title_of(module))
     vocabulary = vocabulary_of(tokenizer, int(config["vocab_size"]))
-    writing = _Writing(layout, _stored(module, forms or {}), FLOATS[floats])
+    stored = _stored(module, forms or {})
+    mlp_width = layout.mlp_width
+    notes: tuple[str, ...] = ()
+    if any(isinstance(form, Quantized) for form in stored.values()):
+        layout = layout.in_blocks()
+    if layout.mlp_width != mlp_width:
+        notes = (_FILLED.format(layout.mlp_width, mlp_width),)
+    writing = _Writing(layout, stored, FLOATS[floats])
     tensors = list(writing.tensors(weights))
     with storage_errors(path):
         _write(path, layout, vocabulary, tensors, name=name, tokenizer_json=tokenizer.backend.to_str())
-    return GgufFile(layout.kind, writing.precision(), writing.notes())
+    return GgufFile(layout.kind, layout.mlp_width, writing.precision(), (*notes, *writing.notes()))
 
 
 def require_gguf() -> None:
@@ -143,10 +157,13 @@ class _Writing:
 
     def _array(self, name: str, weight: Tensor) -> tuple[str, npt.NDArray[Any]]:
         """Return how a weight is stored, and the numbers or bytes of it."""
-        values = weight.float().numpy()
         if weight.ndim == 1:
-            return "F32", values
-        order, form = self.layout.order(name, len(values)), self.stored.get(name)
+            return "F32", weight.float().numpy()
+        form, shape = self.stored.get(name), self.layout.shape(name, weight.shape)
+        if shape != tuple(weight.shape):
+            weight = filled(weight, *shape)
+            form = filled_form(form, *shape) if isinstance(form, Quantized) else form
+        values, order = weight.float().numpy(), self.layout.order(name, shape[0])
         if isinstance(form, Quantized):
             kind, array = self._codes(name, form, values)
         else:
