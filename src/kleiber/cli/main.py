@@ -11,9 +11,12 @@ import typer
 from typer.core import TyperGroup
 
 from kleiber.cli import (
+    bench,
     calibrate,
+    classify,
     compress,
     demo,
+    export,
     fit,
     forecast,
     generate,
@@ -24,6 +27,7 @@ from kleiber.cli import (
     train,
     verify,
 )
+from kleiber.cli import eval as evaluation
 from kleiber.errors import Interrupted, KleiberError, UsageError
 
 __all__ = ["app", "main", "run"]
@@ -39,7 +43,11 @@ COMMANDS: dict[str, tuple[str, Callable[..., None] | typer.Typer, str]] = {
     "verify": ("Parameter scale", verify.verify, verify.EXAMPLE),
     "train": ("Training methods", train.train, train.EXAMPLE),
     "compress": ("Inference efficiency", compress.compress, compress.EXAMPLE),
+    "bench": ("Inference efficiency", bench.bench, bench.EXAMPLE),
+    "eval": ("Inference efficiency", evaluation.evaluate, evaluation.EXAMPLE),
+    "export": ("Inference efficiency", export.export, export.EXAMPLE),
     "generate": ("Inference efficiency", generate.generate, generate.EXAMPLE),
+    "classify": ("Inference efficiency", classify.classify, classify.EXAMPLE),
     "report": ("Trust", report.report, report.EXAMPLE),
 }
 """Name: panel of the help, what runs, an example that works."""
