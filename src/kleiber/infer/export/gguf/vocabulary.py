@@ -14,7 +14,7 @@ from typing import Any, Literal
 from kleiber.data.text_tokenizer import TextTokenizer
 from kleiber.errors import RecipeError
 
-__all__ = ["PRE_TOKENIZERS", "Vocabulary", "vocabulary_of"]
+__all__ = ["CONTROL", "PRE_TOKENIZERS", "ROLES", "SPACE", "USER_DEFINED", "Vocabulary", "vocabulary_of"]
 
 PRE_TOKENIZERS: dict[str, str | None] = {
     "gpt-2": None,
@@ -26,9 +26,9 @@ which is built into byte-level pre-tokenizers."""
 
 _IGNORES_MERGES = "llama-bpe"
 """Whose words are looked up whole before anything is joined."""
-_NORMAL, _UNKNOWN, _CONTROL, _USER_DEFINED, _UNUSED, _BYTE = 1, 2, 3, 4, 5, 6
+_NORMAL, _UNKNOWN, CONTROL, USER_DEFINED, _UNUSED, _BYTE = 1, 2, 3, 4, 5, 6
 """Types of tokens, as ggml numbers them."""
-_SPACE = "\u2581"
+SPACE = "\u2581"
 """What sentencepiece writes for a space."""
 _HINT = "--format onnx   leaves the tokenizer beside the model as tokenizer.json"
 
@@ -56,7 +56,7 @@ class Vocabulary:
     """Whether a space is put before a text."""
 
 
-_ROLES = {
+ROLES = {
     "bos_token": "bos",
     "eos_token": "eos",
     "unk_token": "unknown",
@@ -87,7 +87,7 @@ def vocabulary_of(tokenizer: TextTokenizer, num_rows: int) -> Vocabulary:
         "types": types,
         "special_ids": {
             theirs: tokenizer.backend.get_vocab()[tokenizer.special[ours]]
-            for ours, theirs in _ROLES.items()
+            for ours, theirs in ROLES.items()
             if ours in tokenizer.special
         },
         **_frame(tokenizer),
@@ -118,7 +118,7 @@ def _tokens(raw: Mapping[str, Any], num_rows: int) -> tuple[tuple[str, ...], tup
         if model.get("byte_fallback") and len(text) == 6 and text.startswith("<0x"):
             types[number] = _BYTE
     for text, one in added.items():
-        tokens[one["id"]], types[one["id"]] = text, _CONTROL if one["special"] else _USER_DEFINED
+        tokens[one["id"]], types[one["id"]] = text, CONTROL if one["special"] else USER_DEFINED
     if (unknown := model.get("unk_token")) is not None:
         types[model["vocab"][unknown]] = _UNKNOWN
     return tuple(tokens), tuple(types)
@@ -175,8 +175,8 @@ def _merges(
 def _spaces(raw: Mapping[str, Any], tokenizer: TextTokenizer) -> bool:
     """Return whether a space is put before a text, of a tokenizer that writes spaces as sentencepiece does."""
     steps = _steps(raw["normalizer"], "normalizers")
-    replaces = {"type": "Replace", "pattern": {"String": " "}, "content": _SPACE}
-    prepends = {"type": "Prepend", "prepend": _SPACE}
+    replaces = {"type": "Replace", "pattern": {"String": " "}, "content": SPACE}
+    prepends = {"type": "Prepend", "prepend": SPACE}
     if raw["pre_tokenizer"] is not None or steps not in ([replaces], [prepends, replaces]):
         raise _refusal(tokenizer, "it treats spaces otherwise than sentencepiece")
     return len(steps) == 2
