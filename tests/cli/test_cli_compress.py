@@ -201,7 +201,7 @@ def test_the_same_two_steps_on_different_layers_are_taken(cli, original):
 
 def test_generate_and_report_take_the_folder(cli, compressed, tmp_path):
     folder, _ = compressed
-    ran = cli("generate", folder, "--prompt", "def ", "--max-tokens", "4", "--json")
+    ran = cli("generate", folder, "--prompt", "def ", "--max-tokens", "4", "--engine", "torch", "--json")
     assert ran.code == 0
     assert ran.document["num_tokens"] == 4
     assert cli("report", folder, "-o", "page.html").code == 0
