@@ -18,12 +18,21 @@ from kleiber.models.file.spec import FileSpec
 from kleiber.models.seen_data import seen_by
 from kleiber.runs.bench_result import BenchLeftOut, BenchSettings, CallKind
 
-__all__ = ["AUTO", "STORED", "Candidate", "PromptShape", "open_candidates", "prompt_shape", "require_known"]
+__all__ = [
+    "AUTO",
+    "STORED",
+    "TEXT_ALONE",
+    "Candidate",
+    "PromptShape",
+    "open_candidates",
+    "prompt_shape",
+    "require_known",
+]
 
 AUTO, STORED = "auto", "stored"
 _USUAL_PROMPT, _USUAL_NEW = 512, 128
-_TEXT_ALONE = ("llamacpp",)
-"""Engines that run nothing but language models."""
+TEXT_ALONE = ("compiled", "llamacpp", AUTO)
+"""Engines that run nothing but language models; `auto` is measured on text alone."""
 
 
 @dataclass(frozen=True)
@@ -154,7 +163,7 @@ def _asked(models: Sequence[Benched], settings: BenchSettings) -> Iterator[tuple
             prompt_shape(model.document.context or 1, settings)  # what does not fit is no engine's fault
         for precision in settings.precisions:
             for engine in settings.engines or ENGINES:
-                if model.writes_text or engine in settings.engines or engine not in _TEXT_ALONE:
+                if model.writes_text or engine in settings.engines or engine not in TEXT_ALONE:
                     yield model, precision, engine
 
 
@@ -167,6 +176,10 @@ def _first_line(error: Exception) -> str:
 
 
 def _open(model: Benched, engine: str, precision: str, settings: BenchSettings, place: Path) -> Candidate:
+    if engine in TEXT_ALONE and not model.writes_text:
+        raise UsageError(
+            f"the engine {engine} is for language models.", got=model.name, hint="--engine torch,openvino"
+        )
     held: Precision | None = None if precision == STORED else next(p for p in PRECISIONS if p == precision)
     prompt = prompt_shape(model.document.context or 1, settings) if model.writes_text else None
     inputs_path = place / f"{model.name.replace('/', '_')}.npz"

@@ -11,9 +11,10 @@ from torch import nn
 
 from kleiber.data import Split
 from kleiber.errors import DataError, RecipeError, UsageError, nearest
+from kleiber.infer.bench.candidates import TEXT_ALONE
 from kleiber.infer.bench.decoder_module import DecoderModule
 from kleiber.infer.bench.model import Benched, open_benched
-from kleiber.infer.engines import ENGINES, EngineName, PredictorModule, open_predictor
+from kleiber.infer.engines import ENGINES, PredictorModule, open_predictor
 from kleiber.infer.precision import PRECISIONS, Precision
 from kleiber.infer.text_model import AskedEngine, open_text_model
 from kleiber.runs import Document, Estimate, Recipe
@@ -125,18 +126,17 @@ def _answering(
     if model.writes_text:
         text = open_text_model(model.folder, engine=engine, precision=precision, num_threads=num_threads)
         return DecoderModule(text.decoder), text.decoder.engine, text.decoder.precision
-    if engine == "auto":
+    if engine in TEXT_ALONE:
         raise UsageError(
-            "--engine auto measures how fast a language model writes.",
+            f"the engine {engine} is for language models.",
             got=str(model.document.path),
             hint="--engine openvino",
         )
     held, forms = model.held(precision)
     if engine == "torch":  # which takes modules with several outputs too
         return held, "torch", "fp32"
-    asked: EngineName = engine
     predictor = open_predictor(
-        asked,
+        next(one for one in ENGINES if one == engine),
         held,
         list(map(torch.from_numpy, model.inputs)),
         forms=forms,

@@ -90,7 +90,7 @@ def run_rounds(
     places: dict[str, tuple[int, int]] = {}
     for place, candidate in enumerate(candidates):
         for batch in settings.batches:
-            name = f"{candidate.title}, batch {batch}"
+            name = f"{place}: {candidate.title}, batch {batch}"
             on_turn(f"{name}: warm-up")
             turns[name] = _turn(candidate.work, batch, settings.block_s)
             places[name] = (place, batch)
