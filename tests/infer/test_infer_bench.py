@@ -6,6 +6,7 @@ import pytest
 import torch
 from benching import SPEC, brief, tiny_model
 
+from kleiber.cost.measured_call import Limits, WorkingSet
 from kleiber.errors import MissingExtraError, UsageError
 from kleiber.infer.bench import add_to_ledgers, bench, compared
 from kleiber.infer.bench.bench import _names
@@ -101,9 +102,9 @@ def test_tokens_that_do_not_fit_are_refused(tiny: Path) -> None:
 
 
 def test_unknown_names_are_refused(tiny: Path) -> None:
-    with pytest.raises(UsageError, match="unknown engine 'opnvino'. Did you mean 'openvino'"):
+    with pytest.raises(UsageError, match=r"unknown engine 'opnvino'\. Did you mean 'openvino'"):
         bench([tiny], brief(engines=("opnvino",)))
-    with pytest.raises(UsageError, match="unknown precision 'int9'. Did you mean 'int"):
+    with pytest.raises(UsageError, match=r"unknown precision 'int9'\. Did you mean 'int"):
         bench([tiny], brief(precisions=("int9",)))
     with pytest.raises(UsageError, match="a benchmark needs a model"):
         bench([], brief())
@@ -268,8 +269,6 @@ def engine_call(depth: int, flops: float, read_bytes: float, time_s: float = 0.0
 
 
 def test_engine_times_predict_other_sizes_by_layers_reading_and_products() -> None:
-    from kleiber.cost.measured_call import Limits, WorkingSet
-
     limits = Limits(
         peak_flops_per_s={"fp32": 1e11}, bandwidth=(WorkingSet(num_bytes=1, bytes_per_s=1e10),), call_s=1e-6
     )
@@ -289,8 +288,6 @@ def test_engine_times_predict_other_sizes_by_layers_reading_and_products() -> No
 
 
 def test_a_size_is_not_predicted_by_its_own_measurement() -> None:
-    from kleiber.cost.measured_call import Limits, WorkingSet
-
     limits = Limits(
         peak_flops_per_s={"fp32": 1e11}, bandwidth=(WorkingSet(num_bytes=1, bytes_per_s=1e10),), call_s=1e-6
     )
