@@ -87,6 +87,13 @@ def _text_pieces(name: str, stream: BinaryIO) -> Iterator[tuple[str, str]]:
 
 def _raw(stream: BinaryIO, num_samples: int) -> Iterator[npt.NDArray[np.float32]]:
     """Yield samples [L] between -1 and 1; an odd byte at the end is half of a sample and left out."""
+    is_first = True
     while arrived := stream.read(2 * num_samples):
+        if is_first and arrived.startswith(b"RIFF"):
+            raise DataError(
+                "standard input is a WAV file, and sound on standard input is samples alone: 16 bits, one channel.",
+                hint="sox sound.wav -t raw -b 16 -e signed -c 1 - | kleiber classify RUN - --stream",
+            )
+        is_first = False
         whole = arrived[: len(arrived) // 2 * 2]
         yield np.frombuffer(whole, "<i2").astype(np.float32) / np.float32(_FULL_SCALE)
