@@ -73,6 +73,17 @@ def test_it_continues_the_prompt(at):
     assert at(*arguments[:-1], "4", "--json").document["texts"] != document["texts"]
 
 
+def test_the_precision_is_asked(at):
+    document = at(*MODEL, "--prompt", "bana", "--precision", "fp32", "--json").document
+    assert document["precision"] == "fp32"
+    rounded = at(
+        *MODEL, "--prompt", "bana", "--temperature", "0", "--logprobs", "0", "--precision", "int4", "--json"
+    )
+    whole = at(*MODEL, "--prompt", "bana", "--temperature", "0", "--logprobs", "0", "--json")
+    first = [ran.document["texts"][0]["tokens"][0]["logprob"] for ran in (rounded, whole)]
+    assert first[0] != first[1]
+
+
 def test_prompts_come_from_files_and_stdin(at, monkeypatch):
     typed = at(*MODEL, "--prompt", "bana", "--json").document["texts"]
     assert at(*MODEL, "--prompt-file", "prompt.txt", "--json").document["texts"] == typed
@@ -169,7 +180,7 @@ ONE = "error: a prompt is typed with --prompt, or read with --prompt-file; one o
         (["model", "--prompt", "a", "--draft", "other"], "error: other cannot draft for model: their tokenizers are not the same."),
         (["model", "--prompt", "a", "--prompt", "b", "--draft", "lookup"], "error: a draft helps one text at a time. Got '2 texts'."),
         (["model", "--prompt", "a", "--engine", "tensorrt"], "error: unknown engine 'tensorrt'."),
-        (["model", "--prompt", "a", "--precision", "int3"], "error: "),
+        (["model", "--prompt", "a", "--precision", "int3"], "error: unknown precision 'int3'."),
         (["translation", "--prompt", "a", "--top-k", "5"], "error: --top-k has no effect on a model that writes a text from a text"),
         (["translation", "--prompt", "a", "--draft", "lookup"], "error: --draft has no effect on a model that writes"),
         (["translation", "--prompt", "a", "--stop", "x"], "error: --stop has no effect on a model that writes"),

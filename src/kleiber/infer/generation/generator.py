@@ -47,8 +47,9 @@ class TextGenerator:
 
     Args:
         model: Nobody else reads with its decoder meanwhile.
-        draft: A smaller model, or `lookup`, which drafts from the text itself; what is written is spread as without, and is used
-            only while that is measured to be faster. Greedy text and what `lookup` drafts are the same token for token.
+        draft: A smaller model, or `lookup`, which drafts from the text itself; used only while that is measured to be faster.
+            Texts are spread as without it. With `lookup`, and where the likeliest token is taken, they are the same token for
+            token, as far as the engine rounds alike whether it reads tokens one by one or together.
 
     Raises:
         UsageError: The draft has other tokens than the model.
