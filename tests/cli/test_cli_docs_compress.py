@@ -16,8 +16,8 @@ from typed_blocks import skeleton, steps_of
 from kleiber.cli.main import COMMANDS
 from kleiber.compress import order, parse_step, speed
 from kleiber.compress.gate import Gate
+from kleiber.compress.speed import Measuring
 from kleiber.compress.steps import STEPS
-from kleiber.infer.engines import ENGINES
 from kleiber.runs import Recipe, RecoverRecipe
 from kleiber.runs.receipt import Receipt
 from kleiber.train import train
@@ -110,7 +110,7 @@ def test_every_field_of_a_receipt():
 
 
 def test_engines():
-    assert [quoted(row[0])[0] for row in rows("Engines")] == list(ENGINES)
+    assert [quoted(row[0])[0] for row in rows("Engines")] == list(Measuring().engines)
     for row in rows("Engines"):
         assert "".join(quoted(row[2])) == speed._PACKAGES[quoted(row[0])[0]][0]
 

@@ -16,8 +16,8 @@ from torch import Tensor
 from kleiber.compress.subject import Subject
 from kleiber.compress.uses import inputs_of, run_batch
 from kleiber.data import Batch, Split
-from kleiber.errors import KleiberError
-from kleiber.infer.engines import ENGINES, EngineName
+from kleiber.errors import KleiberError, UsageError
+from kleiber.infer.engines import EngineName
 from kleiber.infer.measure import EngineFigures, Opening, measure, staged_decode, staged_forward
 from kleiber.infer.sessions import require
 from kleiber.runs import Document, Estimate
@@ -27,6 +27,7 @@ __all__ = ["Measuring", "Speeds", "first_batch", "measured_speeds", "require_eng
 
 _PACKAGES: dict[EngineName, tuple[str, tuple[str, ...]]] = {
     "torch": ("", ()),
+    "compiled": ("", ()),
     "onnxruntime": ("onnx", ("onnxruntime", "onnxscript")),
     "openvino": ("openvino", ("openvino", "onnxscript")),
 }
@@ -39,7 +40,7 @@ _SAMPLES = 32
 class Measuring(Document):
     """How engines are timed."""
 
-    engines: tuple[EngineName, ...] = ENGINES
+    engines: tuple[EngineName, ...] = ("torch", "onnxruntime", "openvino")
     """Those that are not installed, or refuse the model, are listed with the reason."""
     num_threads: int | None = Field(default=None, ge=1)
     """None is torch's number."""
@@ -68,8 +69,14 @@ def require_engine(engine: EngineName) -> None:
     """Refuse an engine that was asked for by name and is not installed.
 
     Raises:
+        UsageError: No receipt measures it.
         MissingExtraError: It is not.
     """
+    if engine not in _PACKAGES:
+        raise UsageError(
+            f"{engine} is not measured in receipts: it runs files of its own.",
+            hint=f"--engine {next(iter(_PACKAGES))}",
+        )
     extra, packages = _PACKAGES[engine]
     for package in packages:
         require(package, extra, f"The engine {engine}")

@@ -86,7 +86,7 @@ def open_text_model(
     given = _Given(module.eval(), spec, tokenizer, forms, read_activations(model_path), threads)
     choice = None
     if engine == "auto":
-        openers = {name: partial(_decoder, name, given) for name in ENGINES}
+        openers: dict[str, Callable[[], Decoder]] = {name: partial(_decoder, name, given) for name in ENGINES}
         request = Request().fitted(heads.context)
         decoder, choice = chosen(
             openers, request, given.identity(), num_threads=threads, on_progress=on_progress

@@ -18,8 +18,6 @@ from kleiber.models.stored import Form, LowRank, Quantized, dense_of
 __all__ = ["Codes", "Dense", "Factors", "Held", "held"]
 
 _NIBBLE, _LOW = 4, 15
-_MIDDLE = 128
-"""Code of a byte that int8 has at 0."""
 _MAX_INT8 = 127
 _LEAST_SCALE = 1e-30
 """Of a row of zeros."""
@@ -106,7 +104,7 @@ class Codes(Held):
         self.computed_in = "int4 weights" if self.is_packed else "int8 weights"
         codes_RGS = form.zero_RG[:, :, None].repeat(1, 1, self.size)
         codes_RGS.view(R, G * self.size)[:, :C] = form.codes_RC
-        middle = 0 if self.is_packed else _MIDDLE
+        middle = 0 if self.is_packed else 2 ** (form.num_bits - 1)  # near 0, so that little cancels
         codes = _packed(codes_RGS) if self.is_packed else (codes_RGS.int() - middle).to(torch.int8)
         zero_RG = form.zero_RG.float() - middle
         self.is_centred = not bool(zero_RG.any())

@@ -44,9 +44,15 @@ class Hollow(nn.Module):
         self.module: FamilyModule = copy.deepcopy(module, shared | empty)
 
     @property
-    def computed_in(self) -> list[str]:
-        """What the product with each weight is computed in."""
-        return [one.computed_in for one in self.modules_held()]
+    def precision(self) -> str:
+        """What its products compute in, the most frequent first."""
+        kinds = [one.computed_in for one in self.weights()]
+        ordered = sorted(set(kinds), key=kinds.count, reverse=True)
+        return ", ".join(kind for kind in ordered if kind != "fp32") or "fp32"
+
+    def weights(self) -> list[Held]:
+        """Return the weights that are held apart, by name."""
+        return [one for one in self.held.values() if isinstance(one, Held)]
 
     @contextmanager
     def using(self, *, is_one_row: bool) -> Iterator[FamilyModule]:
@@ -61,10 +67,6 @@ class Hollow(nn.Module):
         weights = {id(params[name]): keyed[key] for name, key in self._name_of.items()}
         with _Products(weights, is_one_row=is_one_row):
             yield self.module
-
-    def modules_held(self) -> list[Held]:
-        """Return the weights that are held apart, by name."""
-        return [one for one in self.held.values() if isinstance(one, Held)]
 
 
 class _Products(TorchFunctionMode):

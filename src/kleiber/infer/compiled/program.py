@@ -20,11 +20,13 @@ import torch
 from torch import Tensor, nn
 
 from kleiber.errors import KleiberError, RecipeError
+from kleiber.infer.compiled.products import Hollow
 from kleiber.infer.machine import cpu_flags
-from kleiber.models.family import title_of
+from kleiber.infer.threads import threads
+from kleiber.models.family import FamilyModule, title_of
 from kleiber.runs.cache import default_cache
 
-__all__ = ["Program", "compiled_program", "has_compiler"]
+__all__ = ["Program", "compiled_program", "has_compiler", "program_key"]
 
 Program: TypeAlias = Callable[..., Any]
 
@@ -39,7 +41,7 @@ def has_compiler() -> bool:
 def compiled_program(
     module: nn.Module,
     inputs: tuple[Tensor, ...],
-    axes: tuple[Mapping[int, Any], ...],
+    axes: tuple[Any, ...],
     key: Mapping[str, Any],
     *,
     num_threads: int,
@@ -49,7 +51,7 @@ def compiled_program(
     Args:
         module: In evaluation mode; what it computes follows from `key` but for the numbers in its tensors.
         inputs: An example of each; strides of inputs are part of the program.
-        axes: Of each input, the axes of any length.
+        axes: Of each argument, the axes of any length, as `torch.export` is told them.
         key: What the program depends on, in JSON.
         num_threads: The program's own.
 
@@ -67,6 +69,26 @@ def compiled_program(
     return _opened(path, module)
 
 
+def program_key(what: str, module: FamilyModule, hollow: Hollow) -> dict[str, Any]:
+    """Return what the code of a program follows from: the model's spec, and how each tensor is held.
+
+    Args:
+        what: The program.
+        module: The model.
+        hollow: Its code, with its weights apart.
+    """
+    tensors = {**dict(hollow.named_parameters()), **dict(hollow.named_buffers())}
+    laid_out = [(name, str(one.dtype), list(one.shape)) for name, one in sorted(tensors.items())]
+    spec: Any = module.spec
+    return {
+        "program": what,
+        "spec": spec.model_dump(mode="json", exclude={"path"}),
+        "config": str(getattr(module, "config", None)),  # of a model of transformers; its spec names a folder
+        "tensors": laid_out,
+        "held": [(one.computed_in, getattr(one, "is_centred", None)) for one in hollow.weights()],
+    }
+
+
 def _digest(key: Mapping[str, Any], num_threads: int) -> str:
     """Return the name of a program: its key, and what the code is generated for."""
     made_for = {
@@ -82,15 +104,18 @@ def _digest(key: Mapping[str, Any], num_threads: int) -> str:
 def _compile(
     module: nn.Module,
     inputs: tuple[Tensor, ...],
-    axes: tuple[Mapping[int, Any], ...],
+    axes: tuple[Any, ...],
     path: Path,
     num_threads: int,
 ) -> None:
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    before = torch.get_num_threads()
-    torch.set_num_threads(num_threads)  # is written into the code
     try:
-        with tempfile.TemporaryDirectory(dir=path.parent) as folder, warnings.catch_warnings():
+        # The number of threads is written into the code.
+        with (
+            threads(num_threads),
+            tempfile.TemporaryDirectory(dir=path.parent) as folder,
+            warnings.catch_warnings(),
+        ):
             warnings.simplefilter("ignore")  # torch's, of its own deprecations
             with torch.no_grad():
                 exported = torch.export.export(module, inputs, dynamic_shapes=axes, strict=False)
@@ -108,8 +133,6 @@ def _compile(
             f"{title_of(module)} cannot be compiled: {said[0] if said else type(error).__name__}",
             hint="--engine torch   runs any module",
         ) from None
-    finally:
-        torch.set_num_threads(before)
 
 
 def _opened(path: Path, module: nn.Module) -> Program:

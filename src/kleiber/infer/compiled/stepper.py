@@ -6,19 +6,16 @@ a head, V vocabulary.
 
 from __future__ import annotations
 
-import hashlib
-from typing import Any
-
 import numpy as np
 import numpy.typing as npt
 import torch
 
 from kleiber.infer.compiled.one_token import OneToken
 from kleiber.infer.compiled.products import Hollow, multiplied
-from kleiber.infer.compiled.program import Program, compiled_program
+from kleiber.infer.compiled.program import Program, compiled_program, program_key
 from kleiber.infer.decoding.cached_forward import cached_forward, cached_heads
 from kleiber.infer.decoding.decoder import Tokens
-from kleiber.infer.engines.torch_predictor import threads
+from kleiber.infer.threads import threads
 from kleiber.models.family import FamilyModule
 from kleiber.models.gpt.cache import KVCache
 from kleiber.models.stored import Forms
@@ -52,9 +49,7 @@ class CompiledStepper:
         self._heads = cached_heads(module)
         self._num_threads = num_threads
         self._hollow = Hollow(module.eval(), forms, multiplied(module, lambda: self._example_of(module)))
-        kinds = self._hollow.computed_in
-        ordered = sorted(set(kinds), key=kinds.count, reverse=True)
-        self.precision = ", ".join(kind for kind in ordered if kind != "fp32") or "fp32"
+        self.precision = self._hollow.precision
         self._cache = KVCache(self._heads, 1)
         self._program = self._compiled(module)
 
@@ -106,16 +101,6 @@ class CompiledStepper:
             step,
             (torch.zeros(1, 1, dtype=torch.long), keys, values),
             ({}, {3: past}, {3: past}),
-            self._key(module, step),
+            program_key("one token", module, self._hollow),
             num_threads=self._num_threads,
         )
-
-    def _key(self, module: FamilyModule, step: OneToken) -> dict[str, Any]:
-        """Return what the code of the step follows from: the model's spec, and how each tensor is held."""
-        tensors = {**dict(step.named_parameters()), **dict(step.named_buffers())}
-        laid_out = [(name, str(one.dtype), list(one.shape)) for name, one in sorted(tensors.items())]
-        traits = [(one.computed_in, getattr(one, "is_centred", None)) for one in self._hollow.modules_held()]
-        config = getattr(module, "config", None)  # of a model of transformers; its spec names a folder
-        spec: Any = module.spec
-        said = f"{spec.model_dump_json()}{config}{laid_out}{traits}"
-        return {"step": "one token", "hash": hashlib.sha256(said.encode()).hexdigest()}

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from kleiber.errors import RecipeError, UsageError, nearest
+from kleiber.infer.compiled.predictor import CompiledPredictor
 from kleiber.infer.engines.onnxruntime_predictor import OnnxRuntimePredictor
 from kleiber.infer.engines.openvino_predictor import OpenVinoPredictor
 from kleiber.infer.engines.torch_predictor import TorchPredictor
@@ -36,7 +37,8 @@ def open_predictor(
     """Return `module` behind an engine.
 
     Args:
-        engine: `torch` computes in fp32 with the weights that the forms stand for; `onnxruntime` and `openvino` as `lower` says.
+        engine: `torch` computes in fp32 with the weights that the forms stand for; `compiled` with the codes themselves;
+            `onnxruntime` and `openvino` as `lower` says.
         module: fp32, returns one tensor; its weights are those that `forms` stand for.
         inputs: What it takes, in the order of its arguments; of int8 convolutions a batch of real samples.
         forms: How weights are stored, by the name of the parameter.
@@ -53,6 +55,10 @@ def open_predictor(
     threads = num_threads or torch.get_num_threads()
     if engine == "torch":
         return TorchPredictor(module, threads)
+    if engine == "compiled":
+        return CompiledPredictor(module, inputs, forms or {}, num_threads=threads)
+    if engine == "llamacpp":
+        raise UsageError("llamacpp runs nothing but language models.", hint="--engine openvino")
     model = export(module, inputs)
     if len(model.graph.outputs) != 1:
         raise RecipeError(

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import numpy.typing as npt
 import torch
 from torch import nn
 
-__all__ = ["TorchPredictor", "threads"]
+from kleiber.infer.threads import threads
+
+__all__ = ["TorchPredictor"]
 
 
 class TorchPredictor:
@@ -39,18 +39,3 @@ class TorchPredictor:
         if was_training:
             self._module.train()
         return output
-
-
-@contextmanager
-def threads(num: int) -> Iterator[None]:
-    """Run with so many threads of torch."""
-    # torch's number is the process's: another engine in it may ask for another.
-    before = torch.get_num_threads()
-    if num == before:
-        yield
-        return
-    torch.set_num_threads(num)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)

@@ -13,10 +13,9 @@ import torch
 
 from kleiber.infer.decoding import Decoder, StepModel, open_decoder, step_model
 from kleiber.infer.decoding.cached_forward import Heads
-from kleiber.infer.engines import EngineName
+from kleiber.infer.engines import EngineName, open_predictor
 from kleiber.infer.engines.onnxruntime_predictor import OnnxRuntimePredictor
 from kleiber.infer.engines.openvino_predictor import OpenVinoPredictor
-from kleiber.infer.engines.torch_predictor import TorchPredictor
 from kleiber.infer.lowering import export, lower, to_bytes
 from kleiber.infer.measure.opening import Opening
 from kleiber.infer.measure.work import DecodeWork, ForwardWork
@@ -25,12 +24,14 @@ from kleiber.models import Spec, load, save
 from kleiber.models.family import FamilyModule
 from kleiber.models.file.named import name_module
 from kleiber.models.file.spec import FileSpec
-from kleiber.models.stored import AS_COMPUTED, Activations, Forms
+from kleiber.models.stored import AS_COMPUTED, Activations, Forms, read_forms, write_forms
 
 __all__ = ["open_decode", "open_forward", "staged_decode", "staged_forward"]
 
 Arrays = Sequence[npt.NDArray[Any]]
 
+_OF_MODULES = ("torch", "compiled")
+"""Engines that run modules; the others run graphs."""
 _INPUTS = "inputs.npz"
 _MODEL = "model.onnx"
 
@@ -49,7 +50,7 @@ def staged_forward(
     """Write a model for an engine; return how whole inputs are run through it.
 
     Args:
-        engine: `torch`, `onnxruntime` or `openvino`.
+        engine: Any but llamacpp.
         folder: Is made; of this model and engine alone.
         module: fp32; its weights are those that `forms` stand for.
         spec: Of the module.
@@ -66,12 +67,16 @@ def staged_forward(
     folder.mkdir(parents=True, exist_ok=True)
     np.savez(folder / _INPUTS, *inputs)
     said: dict[str, Any] = {"precision": "fp32", "notes": []}
-    if engine == "torch":
+    if engine in _OF_MODULES:
         save(module, spec, folder)
+        if engine == "compiled":
+            write_forms(folder, module, forms or {})
         if isinstance(
             spec, FileSpec
         ):  # whose code a fresh process runs for this one, which the user told of it
             said["code"] = (spec.path, spec.name)
+    elif engine not in ("onnxruntime", "openvino"):
+        raise AssertionError(f"{engine} runs nothing but language models")
     else:
         samples = tuple(map(torch.from_numpy, inputs))
         lowered = lower(
@@ -98,8 +103,11 @@ def open_forward(
     """Return what `staged_forward` wrote, ready to be timed."""
     if code is not None:
         name_module(*code)
-    path, predictor = Path(folder), _predictor(engine, Path(folder), num_threads, precision, notes)
-    return ForwardWork(predictor, _read(path))
+    inputs = _read(Path(folder))
+    predictor = _predictor(
+        engine, Path(folder), inputs, num_threads=num_threads, precision=precision, notes=notes
+    )
+    return ForwardWork(predictor, inputs)
 
 
 def staged_decode(
@@ -116,7 +124,7 @@ def staged_decode(
     """Write a language model for an engine; return how it reads token by token.
 
     Args:
-        engine: `torch`, `onnxruntime` or `openvino`.
+        engine: Any but llamacpp.
         folder: Is made; of this model and engine alone.
         module: fp32, of the family gpt or hf; its weights are those that `forms` stand for.
         spec: Of the module.
@@ -134,8 +142,10 @@ def staged_decode(
     folder.mkdir(parents=True, exist_ok=True)
     np.savez(folder / _INPUTS, tokens_BT)
     cache_bits = activations.cache_bits
-    if engine == "torch":
+    if engine in _OF_MODULES:
         save(module, spec, folder)
+        if engine == "compiled":
+            write_forms(folder, module, forms or {})
         return _opening("open_decode", engine, folder, num_threads, {"step": None, "cache_bits": cache_bits})
     step = step_model(engine, module, forms=forms, activations=activations)
     (folder / _MODEL).write_bytes(step.model)
@@ -151,8 +161,8 @@ def open_decode(
     decoder: Decoder
     if step is None:
         module, _ = load(path)
-        held = Activations(cache_bits=cache_bits)
-        decoder = open_decoder(engine, module.eval(), activations=held, num_threads=num_threads)
+        held, forms = Activations(cache_bits=cache_bits), read_forms(path, module)
+        decoder = open_decoder(engine, module.eval(), forms=forms, activations=held, num_threads=num_threads)
     else:
         model = StepModel(
             engine=engine,
@@ -177,11 +187,18 @@ def _opening(
 
 
 def _predictor(
-    engine: EngineName, folder: Path, num_threads: int, precision: str, notes: Sequence[str]
+    engine: EngineName,
+    folder: Path,
+    inputs: Arrays,
+    *,
+    num_threads: int,
+    precision: str,
+    notes: Sequence[str],
 ) -> Predictor:
-    if engine == "torch":
+    if engine in _OF_MODULES:
         module, _ = load(folder)
-        return TorchPredictor(module.eval(), num_threads)
+        samples, forms = tuple(map(torch.from_numpy, inputs)), read_forms(folder, module)
+        return open_predictor(engine, module.eval(), samples, forms=forms, num_threads=num_threads)
     opened = OnnxRuntimePredictor if engine == "onnxruntime" else OpenVinoPredictor
     model = (folder / _MODEL).read_bytes()
     return opened(model, precision=precision, notes=tuple(notes), num_threads=num_threads)

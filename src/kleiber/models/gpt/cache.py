@@ -178,7 +178,7 @@ class _Plain:
 
 def _plain(kept: _Plain | _Int8) -> Tensor:
     if not isinstance(kept, _Plain):
-        raise AssertionError("a cache in 8 bits holds codes")
+        raise TypeError("a cache in 8 bits holds codes")
     return kept.x_LBKSH
 
 
