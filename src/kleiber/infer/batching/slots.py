@@ -11,10 +11,10 @@ import torch
 from kleiber.infer.batching.backend import Job
 from kleiber.infer.batching.slot_cache import SlotCache
 from kleiber.infer.decoding.cached_forward import cached_forward, cached_heads
-from kleiber.infer.engines.torch_predictor import threads
 from kleiber.infer.generation.logprobs import logprobs
 from kleiber.infer.generation.request import Piece
 from kleiber.infer.generation.sampling import Logits, Sampling, draw
+from kleiber.infer.threads import threads
 from kleiber.models.family import FamilyModule
 
 __all__ = ["Slots"]
