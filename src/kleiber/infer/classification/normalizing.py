@@ -22,7 +22,7 @@ def normalization_of(meta: DataMeta, role: str) -> Normalization:
         RunFolderError: The record does not say.
 
     Example:
-        >>> from kleiber.runs import InputScale
+        >>> from kleiber.runs.record import InputScale
         >>> meta = DataMeta.model_construct(input_scales={"features": InputScale(offset=(1,), scale=(2,))})
         >>> normalization_of(meta, "features").apply(np.array([[5.0]])).tolist()
         [[2.0]]
