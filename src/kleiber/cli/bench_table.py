@@ -21,7 +21,6 @@ _KINDS = {"prefill": "prompt", "decode": "tokens", "forward": "samples"}
 _HEADERS = ("", "batch", "p50", "p95", "p99", "a second", "gain", "limit", "predicted", "")
 _BOUNDS = {"compute": "FLOP", "bandwidth": "byte"}
 """What a call is bound by, as the column says it."""
-_PREDICTED = _HEADERS.index("predicted")
 _CSV = (
     "model", "engine", "precision", "computes_in", "kind", "batch", "num_tokens", "p50_s", "p50_low_s", "p50_high_s", "p95_s",
     "p99_s", "throughput_per_s", "throughput_low_per_s", "throughput_high_per_s", "gain", "gain_low", "gain_high", "flops",
@@ -91,12 +90,19 @@ def _tables(result: BenchResult) -> Iterator[tuple[str, Sequence[str], list[Sequ
             tokens = calls[0][1].num_tokens
             title = f"{model.name}: {_KINDS[kind]}" + ("" if tokens is None else f", {tokens} of each")
             lines = [_shown(row, call) for row, call in calls]
-            # What nothing was predicted of needs no column.
-            shown = [at for at in range(len(_HEADERS)) if at != _PREDICTED or any(line[at] for line in lines)]
-            yield title, [_HEADERS[at] for at in shown], [[line[at] for at in shown] for line in lines]
+            yield title, *_without_blank(_HEADERS, lines)
         if rows:
             headers = ("", "computes in", "load", "peak memory", *_quality_headers(rows))
-            yield f"{model.name}: memory and quality", headers, [_costs(row) for row in rows]
+            lines = [_costs(row, len(headers)) for row in rows]
+            yield f"{model.name}: memory and quality", *_without_blank(headers, lines)
+
+
+def _without_blank(
+    headers: Sequence[str], lines: Sequence[Sequence[str]]
+) -> tuple[Sequence[str], list[Sequence[str]]]:
+    """Return a table without the columns of what was not asked for or is not known of any row."""
+    kept = [at for at in range(len(headers)) if any(line[at] for line in lines)]
+    return [headers[at] for at in kept], [[line[at] for at in kept] for line in lines]
 
 
 def _shown(row: BenchRow, call: BenchCall) -> Sequence[str]:
@@ -125,7 +131,7 @@ def _quality_headers(rows: Sequence[BenchRow]) -> tuple[str, ...]:
     return (next(one.name for one in measured.quality if one.is_main), "lost", "")
 
 
-def _costs(row: BenchRow) -> Sequence[str]:
+def _costs(row: BenchRow, num_columns: int) -> Sequence[str]:
     cells = [
         row.title,
         row.computes_in,
@@ -134,7 +140,7 @@ def _costs(row: BenchRow) -> Sequence[str]:
     ]
     main = next((one for one in row.quality if one.is_main), None)
     if main is None or row.quality_loss is None:
-        return cells
+        return [*cells, *[""] * (num_columns - len(cells))]
     loss = row.quality_loss
     lost = f"{loss.value:+.2%} ({loss.low:+.2%} to {loss.high:+.2%})"
     return [*cells, format_measure(main.after.value), lost, "passes" if row.passes else "MISSED"]
