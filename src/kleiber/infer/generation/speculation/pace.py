@@ -22,7 +22,7 @@ _FIRST_RATE = 0.5
 """Part of drafted tokens that is taken to be kept before any was judged."""
 _FIRST_WAIT, _LAST_WAIT = 128, 2048
 """Rounds without drafts after which one is tried again; twice as many each time that it is no gain."""
-_PLAIN_EVERY = 64
+_PLAIN_EVERY = 24
 """Rounds with drafts after which one without is measured again."""
 
 
