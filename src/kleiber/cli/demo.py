@@ -76,12 +76,14 @@ class _Story:
         self.bar.start()
 
     def _print(self, event: DemoEvent) -> None:
+        from kleiber.cli.bench_table import print_bench
         from kleiber.cli.fit import print_law
         from kleiber.cli.forecast import print_forecasts
         from kleiber.cli.ladder import print_ladder_plan
         from kleiber.cli.ledger_table import print_ledger
         from kleiber.cli.receipt_table import print_receipt
         from kleiber.fleet import Done
+        from kleiber.runs.bench_result import BenchResult
         from kleiber.runs.receipt import Receipt
         from kleiber.scaling import Forecast, Law
         from kleiber.study.demo import Prepared, Sample, Verified
@@ -106,6 +108,8 @@ class _Story:
                 print_forecasts(self.out, [event])
             case Verified(entries):
                 print_ledger(self.out, entries)
+            case BenchResult():
+                print_bench(self.out, event)
             case Receipt():
                 print_receipt(self.out, event)
             case Sample():

@@ -159,15 +159,16 @@ def _llamacpp(given: _Given) -> Decoder:
 
 
 def _of_gguf(path: Path, engine: AskedEngine, precision: Precision | None, num_threads: int) -> TextModel:
-    """Return what a `.gguf` file holds, with the tokenizer that stands beside it."""
+    """Return what a `.gguf` file holds."""
     if engine not in ("auto", "llamacpp") or precision is not None:
         raise UsageError(
             f"{path} is read by llama.cpp alone, in the precision that it is stored in.",
             got={"engine": engine, "precision": precision},
             hint="--engine llamacpp",
         )
-    stepper = LlamaCppStepper(path, num_threads)
-    tokenizer = open_tokenizer(str(path.parent))
+    from kleiber.infer.export.gguf import read_tokenizer  # noqa: PLC0415 - export stands on the engines
+
+    stepper, tokenizer = LlamaCppStepper(path, num_threads), read_tokenizer(path)
     return TextModel(
         decoder=Decoder(stepper, stepper.context),
         tokenizer=tokenizer,

@@ -1,4 +1,4 @@
-"""The whole loop on real text: plan, ladder, fit, forecast, train, verify, compress, generate."""
+"""The whole loop on real text: plan, ladder, fit, forecast, train, verify, compress, bench, generate."""
 
 from __future__ import annotations
 
@@ -18,9 +18,13 @@ from kleiber.data import open_data
 from kleiber.errors import ConventionError, RecipeError
 from kleiber.fleet import Job, JobEvent, LocalExecutor
 from kleiber.infer import Request, Sampling, TextGenerator, open_text_model
+from kleiber.infer.bench import add_to_ledgers, bench
+from kleiber.infer.compiled.program import has_compiler
 from kleiber.models import resolve_spec
 from kleiber.runs import DataMeta, LedgerEntry, Predicted, Recipe, Record, Row, RunFolder, write_ledger
+from kleiber.runs.bench_result import BenchResult, BenchSettings
 from kleiber.runs.files import write_text
+from kleiber.runs.machine import num_cores
 from kleiber.runs.receipt import Receipt
 from kleiber.scaling import Forecast, Law, fit, forecast, verify
 from kleiber.study.demo_design import BUDGET_S, demo_designs, fit_to_machine
@@ -43,6 +47,9 @@ MEASURING = Measuring(engines=("torch", "onnxruntime"), num_rounds=7, max_batch=
 """How both are timed: half a minute, not three."""
 COMPRESSED = "target-small"
 """Folder of the compressed target."""
+BENCH_FILE = "bench.json"
+BENCH_ROUNDS, BENCH_SAMPLES = 5, 64
+"""Turns of each model and engine, and sequences that quality is measured on."""
 
 
 @dataclass(frozen=True)
@@ -67,7 +74,9 @@ class Sample:
     text: str
 
 
-DemoEvent: TypeAlias = str | Prepared | LadderPlan | JobEvent | Law | Forecast | Verified | Receipt | Sample
+DemoEvent: TypeAlias = (
+    str | Prepared | LadderPlan | JobEvent | Law | Forecast | Verified | Receipt | BenchResult | Sample
+)
 """What happens, in order; a `str` says what begins."""
 
 
@@ -109,6 +118,8 @@ def run_demo(
     tell(Verified(entries))
     tell("Compressing the target")
     tell(_compress(folder, seed))
+    tell("Benchmarking both beside this machine's limits")
+    tell(_bench(folder, seed))
     for sample in _generate(folder / "target"):
         tell(sample)
     return entries
@@ -122,7 +133,7 @@ def _forget(folder: Path) -> None:
     if (folder / COMPRESSED).exists():
         forget(folder / COMPRESSED)
         shutil.rmtree(folder / COMPRESSED)
-    for name in ("plan.json", "law.json", "forecast.json", "report.html"):
+    for name in ("plan.json", "law.json", "forecast.json", BENCH_FILE, "report.html"):
         (folder / name).unlink(missing_ok=True)
 
 
@@ -213,6 +224,27 @@ def _compress(folder: Path, seed: int) -> Receipt:
     asked = Asked(gate=GATE, measuring=MEASURING, seed=seed)
     steps = [parse_step(step) for step in STEPS]
     return compress(folder / "target", steps, folder / COMPRESSED, asked=asked)
+
+
+def _bench(folder: Path, seed: int) -> BenchResult:
+    """Return the benchmark in `folder`, or measure both models on every engine that is here and needs no export."""
+    path = folder / BENCH_FILE
+    result = BenchResult.read(path) if path.is_file() else _measured(folder, seed)
+    result.write(path)
+    add_to_ledgers(result)
+    return result
+
+
+def _measured(folder: Path, seed: int) -> BenchResult:
+    settings = BenchSettings(
+        engines=("torch", "compiled") if has_compiler() else ("torch",),
+        num_rounds=BENCH_ROUNDS,
+        num_threads=num_cores(),
+        quality_samples=BENCH_SAMPLES,
+        has_memory=False,
+        seed=seed,
+    )
+    return bench([folder / "target", folder / COMPRESSED], settings)
 
 
 def _generate(folder: Path) -> list[Sample]:
