@@ -237,8 +237,10 @@ def _write(
         writer.add_file_type(_FILE_TYPES[most])
         writer.add_quantization_version(gguf.GGML_QUANT_VERSION)
         for key, value in layout.sizes.items():
-            add = writer.add_float32 if isinstance(value, float) else writer.add_uint32
-            add(f"{layout.kind}.{key}", value)
+            if isinstance(value, float):
+                writer.add_float32(f"{layout.kind}.{key}", value)
+            else:
+                writer.add_uint32(f"{layout.kind}.{key}", value)
         _add_vocabulary(writer, vocabulary)
         writer.add_string("tokenizer.huggingface.json", tokenizer_json)
         for one in tensors:
