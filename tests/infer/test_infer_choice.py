@@ -78,6 +78,30 @@ def test_other_sizes_work_and_threads_are_measured_anew(cache):
     assert len(opened) == 9
 
 
+def test_a_machine_that_slows_down_does_not_change_the_order():
+    slowed = {"factor": 1}
+
+    def opener(engine, seconds):
+        def make():
+            slowed["factor"] *= 2
+            fake = Fake(engine, 0)
+            fake.prefill = lambda _: time.sleep(seconds * slowed["factor"])
+            return fake
+
+        return make
+
+    openers = {
+        "quick": opener("quick", 0.002),
+        "slow": opener("slow", 0.003),
+        "slower": opener("slower", 0.004),
+    }
+    request = Request(num_prompt=1, num_new=0)
+    _, choice = chosen(openers, request, {}, num_threads=1)
+    assert choice.engine == choice.times[0].engine == "quick"
+    assert [one.engine for one in choice.times] == ["quick", "slow", "slower"]
+    assert choice.times[1].seconds / choice.times[0].seconds == pytest.approx(1.5, rel=0.25)
+
+
 def test_one_alone_says_so():
     _, choice = chosen({"quick": lambda: Fake("quick", 0)}, REQUEST, {}, num_threads=1)
     assert choice.says().endswith("no other engine here runs the model.")

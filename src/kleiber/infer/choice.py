@@ -54,7 +54,7 @@ class EngineTime(Document):
     precision: str
     """What it computes in."""
     seconds: float
-    """Of the request, the median of the turns that it shared with the fastest until then."""
+    """Of the request: the ratio that it had to the fastest of its turns, times what the fastest of all took at last."""
 
 
 class Choice(Document):
@@ -167,10 +167,17 @@ def _opened(engine: str, opener: Callable[[], Decoder], request: Request) -> _Op
 
 def _faster(best: _Opened | None, challenger: _Opened, times: dict[str, EngineTime]) -> _Opened:
     pair = [one for one in (best, challenger) if one is not None]
-    seconds = in_turns({one.engine: one.work for one in pair}, _ROUNDS)
-    for one in pair:
-        median_s = float(np.median(seconds[one.engine]))
-        times[one.engine] = EngineTime(engine=one.engine, precision=one.decoder.precision, seconds=median_s)
+    taken = in_turns({one.engine: one.work for one in pair}, _ROUNDS)
+    medians_s = {engine: float(np.median(times_s)) for engine, times_s in taken.items()}
+    if best is not None:  # the machine may be slower now than in the turns before
+        drift = medians_s[best.engine] / times[best.engine].seconds
+        for engine, one in times.items():
+            times[engine] = one.model_copy(update={"seconds": one.seconds * drift})
+    times[challenger.engine] = EngineTime(
+        engine=challenger.engine,
+        precision=challenger.decoder.precision,
+        seconds=medians_s[challenger.engine],
+    )
     return min(pair, key=lambda one: times[one.engine].seconds)
 
 

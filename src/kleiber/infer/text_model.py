@@ -23,8 +23,9 @@ from kleiber.infer.decoding.llamacpp_stepper import LlamaCppStepper
 from kleiber.infer.engines import ENGINES, EngineName
 from kleiber.infer.precision import Precision, in_precision
 from kleiber.infer.sessions import require
-from kleiber.models import Spec, load
+from kleiber.models import Spec, is_ours, load
 from kleiber.models.family import FamilyModule
+from kleiber.models.hf.spec import HFSpec
 from kleiber.models.stored import Activations, Forms, Quantized, read_activations, read_forms
 from kleiber.runs import RunFolder
 
@@ -79,7 +80,8 @@ def open_text_model(
     if folder.suffix == ".gguf":
         return _of_gguf(folder, engine, precision, threads)
     model_path = RunFolder(folder).find_model()
-    module, spec = load(model_path)
+    shape = None if is_ours(model_path) else HFSpec.usual_shape({"path": str(model_path)})
+    module, spec = load(model_path, shape)
     heads = cached_heads(module)  # refuses what writes no text
     tokenizer = open_tokenizer(str(model_path))
     forms = in_precision(module, read_forms(model_path, module), precision)
