@@ -48,6 +48,7 @@ def row(engine: str, precision: str, *calls: BenchCall) -> BenchRow:
 @pytest.fixture
 def result() -> BenchResult:
     return BenchResult(
+        started_at="2026-01-01T00:00:00Z",
         created_at="2026-01-01T00:00:00Z",
         settings=BenchSettings(num_threads=2),
         machine=BenchMachine(

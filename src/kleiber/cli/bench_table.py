@@ -169,7 +169,7 @@ def _limits(result: BenchResult) -> str:
     rates = result.machine.memory_rates
     read = ", ".join(
         f"{format_bytes(one.bytes_per_s.value)}/s of {format_bytes(one.working_set_bytes)}"
-        for one in (rates[0], rates[-1])
+        for one in dict.fromkeys((rates[0], rates[-1]))
     )
     best: dict[str, ComputePeak] = {}
     for peak in result.machine.compute_peaks:

@@ -190,6 +190,8 @@ class BenchResult(Document):
     """One benchmark: `bench.json`."""
 
     version: Literal[1] = 1
+    started_at: str
+    """Before anything was measured: when what was predicted was."""
     created_at: str
     settings: BenchSettings
     machine: BenchMachine

@@ -24,7 +24,7 @@ from kleiber.infer.bench.rounds import Meters, run_rounds
 from kleiber.infer.engines import ENGINES
 from kleiber.infer.measure import Fresh, fresh_process
 from kleiber.infer.precision import PRECISIONS, Precision
-from kleiber.runs import Recipe
+from kleiber.runs import Recipe, now
 from kleiber.runs.bench_result import BenchResult, BenchSettings, CallKind
 
 __all__ = ["OnProgress", "bench"]
@@ -80,6 +80,7 @@ def bench(
         )
         costs = _costs(candidates, settings)
         predictions = _predictions(candidates, costs, settings)
+        started_at = now()
         meters = _meters(candidates, costs, settings)
         num_turns = len(candidates) * len(settings.batches) * (settings.num_rounds + 1)
         num_turns += (len(meters.reads) + len(meters.peaks)) * settings.num_rounds
@@ -91,9 +92,18 @@ def bench(
         )
         fresh = _fresh(candidates, settings, on_progress)
         qualities = _qualities(candidates, settings, on_progress)
-    result = assembled(
-        Measured(models, candidates, left_out, costs, predictions, rounds, fresh, qualities), settings
+    measured = Measured(
+        started_at=started_at,
+        models=models,
+        candidates=candidates,
+        left_out=left_out,
+        costs=costs,
+        predictions=predictions,
+        rounds=rounds,
+        fresh=fresh,
+        qualities=qualities,
     )
+    result = assembled(measured, settings)
     _keep_times(candidates, costs, result)
     return result
 

@@ -23,7 +23,7 @@ def latency_entries(result: BenchResult, model: str) -> tuple[LedgerEntry, ...]:
             unit="s",
             predicted=call.predicted_s,
             measured=call.p50_s.value,
-            predicted_at=result.created_at,
+            predicted_at=result.started_at,
             measured_at=result.created_at,
             method=call.predicted_by,
             subject=_subject(row, call),

@@ -45,6 +45,7 @@ CallKey = tuple[int, CallKind, int]
 class Measured:
     """All that a benchmark found."""
 
+    started_at: str
     models: tuple[Benched, ...]
     candidates: tuple[Candidate, ...]
     left_out: tuple[BenchLeftOut, ...]
@@ -62,6 +63,7 @@ def assembled(measured: Measured, settings: BenchSettings) -> BenchResult:
     reference = _reference(candidates)
     fastest = _fastest(measured)
     return BenchResult(
+        started_at=measured.started_at,
         created_at=now(),
         settings=settings,
         machine=_machine(measured.rounds, settings),
