@@ -35,7 +35,7 @@ def working_sets(num_bytes: Iterable[float]) -> tuple[int, ...]:
 
     Example:
         >>> working_sets([100e6, 101e6, 4096])
-        (4096, 95890666)
+        (4096, 94906265)
     """
     places = {round(_STEPS_AN_OCTAVE * np.log2(max(one, 4096))) for one in num_bytes}
     return tuple(int(2 ** (place / _STEPS_AN_OCTAVE)) for place in sorted(places))
