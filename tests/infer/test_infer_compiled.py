@@ -107,10 +107,10 @@ def test_a_hollow_module_keeps_no_numbers_of_its_own_and_says_the_same():
     hollow = Hollow(module, {}, multiplied(module, lambda: module(tokens)))
     assert hollow.module.embedding.numel() == 0
     assert hollow.module.final_norm is module.final_norm
-    with hollow.using(is_one_row=False) as used:
+    with hollow.using(rows="many") as used:
         assert torch.equal(used(tokens), module(tokens))
-    with hollow.using(is_one_row=True) as used:
-        assert torch.allclose(used(tokens[:, :1]), module(tokens[:, :1]), atol=1e-5)
+    with hollow.using(rows="few") as used:
+        assert torch.allclose(used(tokens), module(tokens), atol=1e-5)
 
 
 @needs_compiler
@@ -121,7 +121,7 @@ def test_it_decodes_as_the_module_does_and_opens_at_once_the_second_time(tmp_pat
     forms = {name: form for name, form in in_precision(module, {}, "int4").items() if name != "embedding"}
     tokens = np.random.default_rng(0).integers(0, VOCAB, (2, CONTEXT))
     expected = module(torch.from_numpy(tokens)).numpy()
-    decoder = open_decoder("compiled", module, forms=forms, num_threads=1)
+    decoder = open_decoder("compiled", module, forms=forms, num_threads=1, reads_drafts=True)
     assert decoder.precision == "int4 weights"
     said = [decoder.prefill(tokens[:1, :1])] + [decoder.decode(tokens[:1, at]) for at in range(1, CONTEXT)]
     assert np.abs(np.stack(said, 1) - expected[:1]).max() < 1e-4
@@ -130,15 +130,15 @@ def test_it_decodes_as_the_module_does_and_opens_at_once_the_second_time(tmp_pat
     assert np.abs(decoder.decode(tokens[:1, 9]) - expected[:1, 9]).max() < 1e-4
     both = [decoder.prefill(tokens[:, :3])] + [decoder.decode(tokens[:, at]) for at in range(3, 6)]
     assert np.abs(np.stack(both, 1) - expected[:, 2:6]).max() < 1e-4
-    (program,) = (tmp_path / "compiled").glob("*.pt2")
-    written = program.stat().st_mtime_ns
+    programs = list((tmp_path / "compiled").glob("*.pt2"))
+    assert len(programs) == 2
     # Another model of the same sizes shares the program, with numbers of its own.
     other = gpt()
     other.load_state_dict(module.state_dict())
     with torch.no_grad():
         other.final_norm.mul_(2)
     again = open_decoder("compiled", other, forms=forms, num_threads=1)
-    assert program.stat().st_mtime_ns == written
+    assert list((tmp_path / "compiled").glob("*.pt2")) == programs
     again.prefill(tokens[:1, :1])
     assert np.abs(again.decode(tokens[:1, 1]) - 2 * expected[:1, 1]).max() < 1e-3
 

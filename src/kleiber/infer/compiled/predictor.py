@@ -76,7 +76,7 @@ class _Whole(nn.Module):
         self.hollow = hollow
 
     def forward(self, *inputs: Tensor) -> Tensor:
-        with self.hollow.using(is_one_row=False) as module:
+        with self.hollow.using(rows="many") as module:
             output: Tensor = module(*inputs)
         return output
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, Literal, TypeAlias
 
 import torch
 import torch.nn.functional as F  # noqa: N812 - the field's own name for it
@@ -20,7 +20,9 @@ from kleiber.infer.compiled.held import Held, held
 from kleiber.models.family import FamilyModule
 from kleiber.models.stored import Forms
 
-__all__ = ["Hollow", "multiplied"]
+__all__ = ["Hollow", "Rows", "multiplied"]
+
+Rows: TypeAlias = Literal["few", "many"]
 
 
 class Hollow(nn.Module):
@@ -55,25 +57,25 @@ class Hollow(nn.Module):
         return [one for one in self.held.values() if isinstance(one, Held)]
 
     @contextmanager
-    def using(self, *, is_one_row: bool) -> Iterator[FamilyModule]:
+    def using(self, *, rows: Rows) -> Iterator[FamilyModule]:
         """Run the module's code with the weights that are held.
 
         Args:
-            is_one_row: Whether all products are of one row alone.
+            rows: What products are of: a few rows, in a program that is compiled, or many.
         """
         # Looked up anew: whoever traces puts other tensors in their place.
         params = dict(self.module.named_parameters())
         keyed: Mapping[str, Any] = dict(self.held.named_children())
         weights = {id(params[name]): keyed[key] for name, key in self._name_of.items()}
-        with _Products(weights, is_one_row=is_one_row):
+        with _Products(weights, rows):
             yield self.module
 
 
 class _Products(TorchFunctionMode):
-    def __init__(self, weights: Mapping[int, Held], *, is_one_row: bool) -> None:
+    def __init__(self, weights: Mapping[int, Held], rows: Rows) -> None:
         super().__init__()
         self._weights = weights
-        self._is_one_row = is_one_row
+        self._rows = rows
 
     def __torch_function__(
         self, func: Any, _types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
@@ -87,10 +89,12 @@ class _Products(TorchFunctionMode):
         return func(*args, **kwargs)
 
     def _linear(self, x: Tensor, weight: Held, bias: Tensor | None) -> Tensor:
-        if self._is_one_row:
-            y = weight.one_row(x.flatten()).view(*x.shape[:-1], -1)
+        x_NC = x.flatten(0, -2)
+        if self._rows == "few":  # passes over the same weight, of which a compiler makes one
+            y_NR = torch.stack([weight.one_row(x_C) for x_C in x_NC.unbind()])
         else:
-            y = weight.many_rows(x.flatten(0, -2)).view(*x.shape[:-1], -1)
+            y_NR = weight.many_rows(x_NC)
+        y = y_NR.view(*x.shape[:-1], -1)
         return y if bias is None else y + bias
 
 
