@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: demo test check bench bench-cost bench-training bench-compress docs format clean
+.PHONY: demo test check bench bench-cost bench-training bench-compress bench-infer docs format clean
 
 demo: $(STAMP)
 	$(BIN)/kleiber demo
@@ -53,6 +53,17 @@ ifdef DATA
 	cd build/compress && $(abspath $(BIN))/python $(abspath bench/compress/vision.py)
 else
 	@echo "make bench-compress DATA=folder   wants the texts and models of public data"
+endif
+
+# Every engine beside transformers, llama.cpp (where llama-cpp-python is installed) and this machine's limits; with DATA=folder trained models too:
+# an hour, more where bench-compress has trained none. Nothing else may run beside it.
+bench-infer: $(STAMP)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev,bench]'
+	mkdir -p build/infer
+	cd build/infer && $(abspath $(BIN))/python $(abspath bench/infer/language.py)
+ifdef DATA
+	mkdir -p build/compress && ln -sfn $(abspath $(DATA)) build/compress/data
+	cd build/compress && $(abspath $(BIN))/python $(abspath bench/infer/trained.py)
 endif
 
 docs: $(STAMP)

@@ -19,7 +19,7 @@ __all__ = ["EXAMPLE", "classify"]
 
 EXAMPLE = "kleiber classify runs/digits sample.npy"
 _COMMAND = "kleiber classify runs/digits sample.npy"
-_ENGINES = ("torch", "onnxruntime", "openvino")
+_ENGINES = ("torch", "compiled", "onnxruntime", "openvino")
 
 
 def classify(

@@ -11,7 +11,7 @@ import json
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 import numpy as np
 from pydantic import Field
@@ -20,18 +20,21 @@ from kleiber.errors import KleiberError, UsageError
 from kleiber.infer.decoding import Decoder
 from kleiber.infer.machine import cpu_flags
 from kleiber.infer.measure.turns import in_turns
+from kleiber.infer.predictor import InEngine
 from kleiber.runs import Document, now
 from kleiber.runs.cache import default_cache
 from kleiber.units import format_seconds
 
-__all__ = ["Choice", "EngineTime", "Request", "chosen"]
+__all__ = ["Choice", "EngineTime", "SampleRequest", "TextRequest", "chosen", "request_time"]
+
+E = TypeVar("E", bound=InEngine)
 
 _PACKAGES = ("torch", "onnxruntime", "openvino", "llama-cpp-python", "kleiber")
 _ROUNDS = 5
 
 
-class Request(Document):
-    """What engines are compared on."""
+class TextRequest(Document):
+    """What engines that write are compared on."""
 
     num_prompt: int = Field(default=128, ge=1)
     """Tokens that are read first."""
@@ -39,12 +42,28 @@ class Request(Document):
     """Tokens that are written after them."""
     batch: int = Field(default=1, ge=1)
 
-    def fitted(self, context: int) -> Request:
+    @property
+    def says(self) -> str:
+        """What is done, in words."""
+        return f"{self.num_prompt} tokens read and {self.num_new} written"
+
+    def fitted(self, context: int) -> TextRequest:
         """Return the request as far as a context holds it."""
         num_prompt = min(self.num_prompt, max(1, context // 2))
         return self.model_copy(
             update={"num_prompt": num_prompt, "num_new": min(self.num_new, context - num_prompt)}
         )
+
+
+class SampleRequest(Document):
+    """What engines that answer whole inputs are compared on."""
+
+    batch: int = Field(default=1, ge=1)
+
+    @property
+    def says(self) -> str:
+        """What is done, in words."""
+        return f"a batch of {self.batch}"
 
 
 class EngineTime(Document):
@@ -61,7 +80,7 @@ class Choice(Document):
     """Which engine was chosen, and by how much."""
 
     engine: str
-    request: Request
+    request: TextRequest | SampleRequest
     num_threads: int
     times: tuple[EngineTime, ...]
     """The fastest first."""
@@ -74,11 +93,10 @@ class Choice(Document):
 
         Example:
             >>> times = tuple(EngineTime(engine=name, precision="fp32", seconds=s) for name, s in (("b", 0.1), ("a", 0.25)))
-            >>> Choice(engine="b", request=Request(), num_threads=2, times=times, measured_at="2026-01-01").says()
+            >>> Choice(engine="b", request=TextRequest(), num_threads=2, times=times, measured_at="2026-01-01").says()
             'b: 128 tokens read and 64 written in 100 ms, 2.50 times as fast as a, the next of 2 engines measured here.'
         """
-        best, request = self.times[0], self.request
-        work = f"{request.num_prompt} tokens read and {request.num_new} written"
+        best, work = self.times[0], self.request.says
         if len(self.times) == 1:
             return f"{self.engine}: {work} in {format_seconds(best.seconds)}; no other engine here runs the model."
         second = self.times[1]
@@ -89,26 +107,28 @@ class Choice(Document):
 
 
 @dataclass(frozen=True)
-class _Opened:
+class _Opened(Generic[E]):
+    model: E
     engine: str
-    decoder: Decoder
     work: Callable[[], float]
 
 
 def chosen(
-    openers: Mapping[str, Callable[[], Decoder]],
-    request: Request,
+    openers: Mapping[str, Callable[[], E]],
+    timed: Callable[[E], Callable[[], float]],
+    request: TextRequest | SampleRequest,
     identity: Mapping[str, Any],
     *,
     num_threads: int,
     on_progress: Callable[[str], None] | None = None,
-) -> tuple[Decoder, Choice]:
-    """Return the fastest decoder and how it was found; what was measured before is only opened.
+) -> tuple[E, Choice]:
+    """Return the model behind the fastest engine, and how that was found; what was measured before is only opened.
 
     Two are open at a time: each new one takes turns with the fastest so far, and the slower one is closed.
 
     Args:
         openers: By the name of the engine; one that raises is left out, with the reason.
+        timed: From an opened model to what does the request and returns its seconds.
         request: What they are compared on.
         identity: What speed follows from, in JSON: sizes and precision of the model, not its numbers.
         num_threads: Of each engine.
@@ -122,14 +142,16 @@ def chosen(
         known = Choice.read(path)
         if known.engine in openers:
             return openers[known.engine](), known
-    best: _Opened | None = None
+    best: _Opened[E] | None = None
     times: dict[str, EngineTime] = {}
     left_out: dict[str, str] = {}
     for engine, opener in openers.items():
         if on_progress is not None:
             on_progress(f"measuring the engine {engine}, once for models of these sizes on this machine")
         try:
-            challenger = _opened(engine, opener, request)
+            model = opener()
+            challenger = _Opened(model, engine, timed(model))
+            challenger.work()  # what is made at the first call; what an engine cannot do it says here
         except KleiberError as error:
             left_out[engine] = error.message
             continue
@@ -146,11 +168,11 @@ def chosen(
     )
     path.parent.mkdir(parents=True, exist_ok=True)
     choice.write(path)
-    return best.decoder, choice
+    return best.model, choice
 
 
-def _opened(engine: str, opener: Callable[[], Decoder], request: Request) -> _Opened:
-    decoder = opener()
+def request_time(decoder: Decoder, request: TextRequest) -> Callable[[], float]:
+    """Return what does a request and returns its seconds."""
     tokens_BT = np.zeros((request.batch, request.num_prompt), np.int64)
     token_B = tokens_BT[:, 0].copy()
 
@@ -161,11 +183,10 @@ def _opened(engine: str, opener: Callable[[], Decoder], request: Request) -> _Op
             decoder.decode(token_B)
         return time.perf_counter() - start
 
-    work()  # what is made at the first call; what an engine cannot do it says here
-    return _Opened(engine, decoder, work)
+    return work
 
 
-def _faster(best: _Opened | None, challenger: _Opened, times: dict[str, EngineTime]) -> _Opened:
+def _faster(best: _Opened[E] | None, challenger: _Opened[E], times: dict[str, EngineTime]) -> _Opened[E]:
     pair = [one for one in (best, challenger) if one is not None]
     taken = in_turns({one.engine: one.work for one in pair}, _ROUNDS)
     medians_s = {engine: float(np.median(times_s)) for engine, times_s in taken.items()}
@@ -175,16 +196,16 @@ def _faster(best: _Opened | None, challenger: _Opened, times: dict[str, EngineTi
             times[engine] = one.model_copy(update={"seconds": one.seconds * drift})
     times[challenger.engine] = EngineTime(
         engine=challenger.engine,
-        precision=challenger.decoder.precision,
+        precision=challenger.model.precision,
         seconds=medians_s[challenger.engine],
     )
     return min(pair, key=lambda one: times[one.engine].seconds)
 
 
-def _digest(identity: Mapping[str, Any], request: Request, num_threads: int) -> str:
+def _digest(identity: Mapping[str, Any], request: TextRequest | SampleRequest, num_threads: int) -> str:
     measured_on = {
         "model": identity,
-        "request": request.model_dump(),
+        "request": [type(request).__name__, request.model_dump()],
         "threads": num_threads,
         "cpu": cpu_flags(),
         "versions": {name: _version(name) for name in _PACKAGES},

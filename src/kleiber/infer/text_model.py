@@ -16,17 +16,18 @@ from kleiber.data import END_OF_TEXT
 from kleiber.data.given_tokenizer import open_tokenizer
 from kleiber.data.text_tokenizer import TextTokenizer
 from kleiber.errors import UsageError, nearest
-from kleiber.infer.choice import Choice, Request, chosen
+from kleiber.infer.choice import Choice, TextRequest, chosen, request_time
 from kleiber.infer.decoding import Decoder, open_decoder
 from kleiber.infer.decoding.cached_forward import cached_heads
 from kleiber.infer.decoding.llamacpp_stepper import LlamaCppStepper
 from kleiber.infer.engines import ENGINES, EngineName
+from kleiber.infer.identity import identity_of
 from kleiber.infer.precision import Precision, in_precision
 from kleiber.infer.sessions import require
 from kleiber.models import Spec, is_ours, load
 from kleiber.models.family import FamilyModule
 from kleiber.models.hf.spec import HFSpec
-from kleiber.models.stored import Activations, Forms, Quantized, read_activations, read_forms
+from kleiber.models.stored import Activations, Forms, read_activations, read_forms
 from kleiber.runs import RunFolder
 
 __all__ = ["AskedEngine", "TextModel", "open_text_model"]
@@ -91,9 +92,14 @@ def open_text_model(
     choice = None
     if engine == "auto":
         openers: dict[str, Callable[[], Decoder]] = {name: partial(_decoder, name, given) for name in ENGINES}
-        request = Request().fitted(heads.context)
+        request = TextRequest().fitted(heads.context)
         decoder, choice = chosen(
-            openers, request, given.identity(), num_threads=threads, on_progress=on_progress
+            openers,
+            partial(request_time, request=request),
+            request,
+            identity_of(given.module, forms, given.activations),
+            num_threads=threads,
+            on_progress=on_progress,
         )
     else:
         decoder = _decoder(engine, given)
@@ -118,23 +124,6 @@ class _Given:
     activations: Activations
     num_threads: int
     reads_drafts: bool
-
-    def identity(self) -> dict[str, Any]:
-        """Return what its speed follows from: sizes and precision, not the numbers."""
-        config = getattr(self.module, "config", None)  # of a model of transformers; its spec names a folder
-        sizes = {name: list(one.shape) for name, one in self.module.named_parameters()}
-        bits = {
-            name: [one.num_bits, one.group_size]
-            for name, one in self.forms.items()
-            if isinstance(one, Quantized)
-        }
-        kinds = {name: type(one).__name__ for name, one in self.forms.items()}
-        spec = self.spec.model_dump(mode="json", exclude={"path"})
-        return {"spec": spec, "config": str(config), "sizes": sizes, "bits": bits, "kinds": kinds} | {
-            "cache_bits": self.activations.cache_bits,
-            "has_dynamic_inputs": self.activations.has_dynamic_inputs,
-            "input_ranges": len(self.activations.input_ranges),
-        }
 
 
 def _decoder(engine: EngineName, given: _Given) -> Decoder:

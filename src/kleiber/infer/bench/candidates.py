@@ -31,8 +31,8 @@ __all__ = [
 
 AUTO, STORED = "auto", "stored"
 _USUAL_PROMPT, _USUAL_NEW = 512, 128
-TEXT_ALONE = ("compiled", "llamacpp", AUTO)
-"""Engines that run nothing but language models; `auto` is measured on text alone."""
+TEXT_ALONE = ("llamacpp",)
+"""Engines that run nothing but language models."""
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
@@ -15,6 +16,7 @@ from kleiber.infer.bench.candidates import TEXT_ALONE
 from kleiber.infer.bench.decoder_module import DecoderModule
 from kleiber.infer.bench.model import Benched, open_benched
 from kleiber.infer.engines import ENGINES, PredictorModule, open_predictor
+from kleiber.infer.fastest_predictor import fastest_predictor
 from kleiber.infer.precision import PRECISIONS, Precision
 from kleiber.infer.text_model import AskedEngine, open_text_model
 from kleiber.runs import Document, Estimate, Recipe
@@ -63,7 +65,7 @@ def evaluate(
 
     Args:
         source: A run folder, or a folder with a model.
-        engine: That answers; `auto` is for language models.
+        engine: That answers; `auto` is the fastest here.
         precision: Of the weights; None is as stored.
         split: `val` or `test`.
         recipe: Task and data, where it is no run or others are meant.
@@ -135,12 +137,10 @@ def _answering(
     held, forms = model.held(precision)
     if engine == "torch":  # which takes modules with several outputs too
         return held, "torch", "fp32"
-    predictor = open_predictor(
-        next(one for one in ENGINES if one == engine),
-        held,
-        list(map(torch.from_numpy, model.inputs)),
-        forms=forms,
-        activations=model.activations,
-        num_threads=num_threads,
-    )
+    inputs = list(map(torch.from_numpy, model.inputs))
+    given: dict[str, Any] = {"forms": forms, "activations": model.activations, "num_threads": num_threads}
+    if engine == "auto":
+        predictor, _ = fastest_predictor(held, inputs, **given)
+    else:
+        predictor = open_predictor(engine, held, inputs, **given)
     return PredictorModule(predictor), predictor.engine, predictor.precision

@@ -9,10 +9,11 @@ from typing import Any
 import numpy as np
 import torch
 
-from kleiber.infer.engines import EngineName, open_predictor
+from kleiber.infer.engines import open_predictor
+from kleiber.infer.fastest_predictor import fastest_predictor
 from kleiber.infer.measure import Opening, SampleCalls, TextCalls
 from kleiber.infer.precision import Precision, in_precision
-from kleiber.infer.text_model import open_text_model
+from kleiber.infer.text_model import AskedEngine, open_text_model
 from kleiber.models import load
 from kleiber.models.file.named import name_module
 from kleiber.models.stored import read_activations, read_forms
@@ -73,7 +74,7 @@ def opening_of(
 
 def open_text(
     folder: str,
-    engine: EngineName,
+    engine: AskedEngine,
     precision: Precision | None,
     inputs_path: str,
     *,
@@ -93,7 +94,7 @@ def open_text(
 
 def open_samples(
     folder: str,
-    engine: EngineName,
+    engine: AskedEngine,
     precision: Precision | None,
     inputs_path: str,
     *,
@@ -114,12 +115,14 @@ def open_samples(
     forms = in_precision(module, read_forms(path, module), precision)
     with np.load(inputs_path, allow_pickle=False) as arrays:
         inputs = [arrays[name] for name in arrays.files]
-    predictor = open_predictor(
-        engine,
-        module.eval(),
-        list(map(torch.from_numpy, inputs)),
-        forms=forms,
-        activations=read_activations(path),
-        num_threads=num_threads,
-    )
+    samples = list(map(torch.from_numpy, inputs))
+    given: dict[str, Any] = {
+        "forms": forms,
+        "activations": read_activations(path),
+        "num_threads": num_threads,
+    }
+    if engine == "auto":
+        predictor, _ = fastest_predictor(module.eval(), samples, **given)
+    else:
+        predictor = open_predictor(engine, module.eval(), samples, **given)
     return SampleCalls(predictor, inputs)
