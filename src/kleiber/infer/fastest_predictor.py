@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -49,7 +50,7 @@ def fastest_predictor(
         UsageError: No engine runs the model.
     """
     threads, asked = num_threads or torch.get_num_threads(), request or SampleRequest()
-    given = {"forms": forms, "activations": activations, "num_threads": threads}
+    given: dict[str, Any] = {"forms": forms, "activations": activations, "num_threads": threads}
     openers: dict[str, Callable[[], Predictor]] = {
         name: partial(open_predictor, name, module, inputs, **given)
         for name in ENGINES

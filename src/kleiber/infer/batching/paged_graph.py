@@ -109,6 +109,8 @@ def _stepping(module: FamilyModule) -> FamilyModule:
 class _Joined:
     """Attention over old and new keys and values, joined."""
 
+    rotates = False
+
     def __init__(self, positions_BT: Tensor, past: list[Tensor]) -> None:
         self.length = positions_BT[:, :1]
         self.present: list[Tensor] = []

@@ -24,6 +24,8 @@ class SlotCache:
         num_slots: Sequences that it has room for.
     """
 
+    rotates = False
+
     def __init__(self, heads: Heads, num_slots: int) -> None:
         shape = (heads.depth, num_slots, heads.num_kv_heads, heads.context, heads.head_dim)
         self._keys, self._values = torch.zeros(shape), torch.zeros(shape)

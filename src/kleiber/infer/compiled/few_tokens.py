@@ -39,6 +39,8 @@ class FewTokens(nn.Module):
 class _Past:
     """Attention over what was read before and over the new tokens, in two parts that share a softmax: nothing is copied."""
 
+    rotates = False
+
     def __init__(self, keys_LBKPH: Tensor, values_LBKPH: Tensor) -> None:
         self._keys, self._values = keys_LBKPH, values_LBKPH
         self.length: Any = keys_LBKPH.shape[3]

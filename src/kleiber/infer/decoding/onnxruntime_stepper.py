@@ -40,6 +40,7 @@ class OnnxRuntimeStepper:
         self._heads = heads
         self._session = session_of(model, num_threads)
         self._buffers: list[Any] = []
+        self._bound: Any = None
         self._num_read = 0
 
     def start(self, batch: int) -> None:
@@ -52,6 +53,11 @@ class OnnxRuntimeStepper:
         if not self._buffers or tuple(self._buffers[0].shape()) != shape:
             zeros = [np.zeros(shape, np.float32) for _ in range(2 * self._heads.depth)]
             self._buffers = [onnxruntime.OrtValue.ortvalue_from_numpy(one) for one in zeros]
+            # Bound once: a small model's token takes little longer than binding all of them does.
+            self._bound = self._session.io_binding()
+            for index, buffer in enumerate(self._buffers):
+                self._bound.bind_ortvalue_input(past_name(index), buffer)
+                self._bound.bind_ortvalue_output(present_name(index), buffer)
 
     def step(self, tokens_BT: Tokens, num_kept: int) -> npt.NDArray[np.float32]:
         """Read more tokens of each sequence; return the logits after each of the last `num_kept`, [B, L, V]."""
@@ -70,14 +76,11 @@ class OnnxRuntimeStepper:
     def _run(self, tokens_BT: Tokens, num_kept: int) -> npt.NDArray[np.float32]:
         B, T = tokens_BT.shape
         self._num_read += T
-        bound = self._session.io_binding()
+        bound = self._bound
         bound.bind_cpu_input("tokens", np.ascontiguousarray(tokens_BT))
         bound.bind_cpu_input("kept", np.arange(T - num_kept, T))
         bound.bind_cpu_input("last", np.full(B, self._num_read - 1, np.int32))
-        bound.bind_output("logits")
-        for index, buffer in enumerate(self._buffers):
-            bound.bind_ortvalue_input(past_name(index), buffer)
-            bound.bind_ortvalue_output(present_name(index), buffer)
+        bound.bind_output("logits")  # anew: its memory is as large as the last answer was
         self._session.run_with_iobinding(bound)
-        logits_BLV: npt.NDArray[np.float32] = bound.get_outputs()[0].numpy()
+        logits_BLV: npt.NDArray[np.float32] = bound.get_outputs()[-1].numpy()
         return logits_BLV

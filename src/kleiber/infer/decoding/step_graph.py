@@ -20,6 +20,8 @@ from torch import Tensor
 from kleiber.infer.decoding.cached_forward import cached_forward, cached_heads
 from kleiber.infer.lowering.export import export
 from kleiber.models.family import FamilyModule
+from kleiber.models.gpt.module import GPT
+from kleiber.models.gpt.rotary import half_tables
 
 __all__ = ["buffer_graph", "growing_graph", "past_name", "present_name"]
 
@@ -115,10 +117,12 @@ def _graph(
 
 def _step_module(module: FamilyModule, kind: type[_Buffers | _Growing]) -> FamilyModule:
     """Return the module with the same parameters, by the same names, called as a step."""
+    is_own = kind is _Buffers and isinstance(module, GPT)
+    tables = half_tables(module.get_buffer("cos"), module.get_buffer("sin")) if is_own else None
 
     def forward(self: FamilyModule, *inputs: Tensor) -> tuple[Tensor, ...]:
         tokens_BT, kept_L, *past = inputs
-        cache = kind(tokens_BT, past)
+        cache = kind(tokens_BT, past) if tables is None else _Buffers(tokens_BT, past, tables)
         logits_BLV = cached_forward(self, tokens_BT, cache, kept_L)
         return logits_BLV, *cache.present
 
@@ -129,6 +133,8 @@ def _step_module(module: FamilyModule, kind: type[_Buffers | _Growing]) -> Famil
 
 class _InGraph:
     """What both caches share: there is room, and what is kept comes out at the end."""
+
+    rotates = False
 
     def __init__(self) -> None:
         self.present: list[Tensor] = []
@@ -141,10 +147,17 @@ class _InGraph:
 
 
 class _Buffers(_InGraph):
-    """Attention of ONNX Runtime over buffers of fixed room: `com.microsoft.GroupQueryAttention`."""
+    """Attention of ONNX Runtime over buffers of fixed room: `com.microsoft.GroupQueryAttention`.
 
-    def __init__(self, tokens_BT: Tensor, kept: list[Tensor]) -> None:
+    It turns the heads of a `gpt` too, in place of a dozen small operations a block; models of transformers turn their own.
+    """
+
+    def __init__(
+        self, tokens_BT: Tensor, kept: list[Tensor], rotations: tuple[Tensor, Tensor] | None = None
+    ) -> None:
         super().__init__()
+        self._rotations = rotations
+        self.rotates = rotations is not None
         self._last_B, *self._past = kept
         self._num_read_1 = self._last_B[:1] + 1
         self.length = self._num_read_1.long() - tokens_BT.shape[1]
@@ -163,8 +176,9 @@ class _Buffers(_InGraph):
                 values_BKSH,
                 self._last_B,
                 self._num_read_1,
+                *(self._rotations or ()),
             ),
-            {"num_heads": N, "kv_num_heads": K},
+            {"num_heads": N, "kv_num_heads": K, "do_rotary": int(self.rotates)},
             dtypes=(q_BTNH.dtype,) * 3,
             shapes=((B, T, N * H), tuple(keys_BKSH.shape), tuple(values_BKSH.shape)),
             version=1,

@@ -106,6 +106,8 @@ def _as_graph(module: FamilyModule) -> FamilyModule:
 class _Growing:
     """Attention over old and new keys and values, joined, as a mask says."""
 
+    rotates = False
+
     def __init__(self, mask_BS: Tensor, positions_BT: Tensor, past: list[Tensor]) -> None:
         self.present: list[Tensor] = []
         self.length = positions_BT

@@ -46,6 +46,11 @@ class Cache(Protocol):
     """What a decoder asks of the place where its keys and values are."""
 
     @property
+    def rotates(self) -> bool:
+        """Whether it turns queries and keys by their positions itself."""
+        ...
+
+    @property
     def length(self) -> int | Tensor:
         """Tokens that were read before; in a graph they come with its inputs. Of sequences of different lengths it is [B, 1]."""
         ...
@@ -77,6 +82,8 @@ class KVCache:
     Raises:
         UsageError: Bits that no cache has.
     """
+
+    rotates = False
 
     def __init__(
         self,

@@ -56,8 +56,17 @@ class Block(nn.Module):
         qkv = F.linear(F.rms_norm(x_BTW, (W,), self.attn_norm, spec.norm_eps), self.qkv)
         qkv_BTJH = qkv.view(B, T, spec.num_heads + 2 * spec.num_kv_heads, spec.head_dim)
         qk, v_BTKH = torch.split(qkv_BTJH, [spec.num_heads + spec.num_kv_heads, spec.num_kv_heads], 2)
-        qk = norm_and_rotate(qk, self.q_norm, self.k_norm, rope, num_heads=spec.num_heads, eps=spec.norm_eps)
-        q_BTNH, k_BTKH = torch.split(qk, [spec.num_heads, spec.num_kv_heads], 2)
+        heads = [spec.num_heads, spec.num_kv_heads]
+        if cache is not None and cache[0].rotates:
+            q_BTNH, k_BTKH = (
+                F.rms_norm(one, (spec.head_dim,), gain, spec.norm_eps)
+                for one, gain in zip(torch.split(qk, heads, 2), (self.q_norm, self.k_norm), strict=True)
+            )
+        else:
+            qk = norm_and_rotate(
+                qk, self.q_norm, self.k_norm, rope, num_heads=spec.num_heads, eps=spec.norm_eps
+            )
+            q_BTNH, k_BTKH = torch.split(qk, heads, 2)
         y = self._attend(q_BTNH, k_BTKH, v_BTKH, cache).transpose(1, 2).reshape(B, T, spec.attn_width)
         x_BTW = x_BTW + F.linear(y, self.attn_out)
         if spec.is_mixture:

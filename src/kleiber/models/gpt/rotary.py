@@ -13,7 +13,7 @@ from torch import Tensor
 
 from kleiber.models.gpt.spec import GPTSpec
 
-__all__ = ["norm_and_rotate", "rotations"]
+__all__ = ["half_tables", "norm_and_rotate", "rotations"]
 
 
 def rotations(spec: GPTSpec, device: torch.device | str) -> tuple[Tensor, Tensor]:
@@ -30,6 +30,12 @@ def rotations(spec: GPTSpec, device: torch.device | str) -> tuple[Tensor, Tensor
     angles = torch.outer(positions, 1.0 / spec.rope_theta**exponents)
     cos, sin = angles.cos(), angles.sin()
     return torch.cat((cos, cos), -1), torch.cat((-sin, sin), -1)
+
+
+def half_tables(cos: Tensor, sin: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the cosine and the sine of each token's angles, [context, H/2] each, as others hold them, from `rotations`."""
+    H = cos.shape[1]
+    return cos[:, : H // 2].contiguous(), sin[:, H // 2 :].contiguous()
 
 
 def norm_and_rotate(
