@@ -13,11 +13,15 @@ from kleiber.models import build, save
 from kleiber.models.resnet.spec import ResNetSpec
 
 HERE = Path(__file__).parent
-ONE_EPOCH, EIGHT_EPOCHS = "recover:frac=0.334,lr=0.02", "recover:tokens=392000,lr=0.05"
+ONE_EPOCH, TWO_EPOCHS = "recover:frac=0.334,lr=0.02", "recover:tokens=98000,lr=0.05"
+SOFT, TWELVE_EPOCHS = "temperature=4,teacher_weight=0.7", "recover:tokens=588000,lr=0.05"
 LINES = (
     *(f"shrink:macs=0.5,importance={one}" for one in ("activation", "contribution")),
     f"shrink:macs=0.5,importance=activation {ONE_EPOCH}",
-    f"shrink:macs=0.5,importance=activation {EIGHT_EPOCHS}",
+    f"shrink:macs=0.5 {TWO_EPOCHS}",
+    f"shrink:macs=0.5 {TWO_EPOCHS},{SOFT}",
+    f"shrink:macs=0.5,width=12 {TWO_EPOCHS},{SOFT}",
+    f"shrink:macs=0.5 {TWELVE_EPOCHS},{SOFT}",
     "quantize:bits=8,inputs=static",
     f"shrink:macs=0.5,importance=activation {ONE_EPOCH} quantize:bits=8,inputs=static",
 )
