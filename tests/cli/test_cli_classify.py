@@ -99,7 +99,7 @@ def test_a_stream_is_answered_piece_by_piece(cli, reviews, standard_input, tmp_p
         (["x.npy", "--top", "0"], "--top must be a whole number from 1 to"),
         (
             ["x.npy", "--engine", "tensorrt"],
-            "--engine must be one of torch, onnxruntime, openvino. Got 'tensorrt'",
+            "--engine must be one of torch, compiled, onnxruntime, openvino. Got 'tensorrt'",
         ),
         (["none.npy"], "'none.npy' is no file."),
         (["a.npy", "b.npy", "--stream"], "--stream reads one file, or standard input."),

@@ -132,7 +132,7 @@ def test_whole_inputs_are_compared_too(cache):
     assert model.engine == "quick"
     assert (
         choice.says()
-        == "quick: a batch of 3 in 1.00 ms, 4.00 times as fast as slow, the next of 2 engines measured here."
+        == "quick: a batch of 3 in 1 ms, 4.00 times as fast as slow, the next of 2 engines measured here."
     )
     (path,) = (cache / "engines").glob("*.json")
     assert Choice.read(path) == choice

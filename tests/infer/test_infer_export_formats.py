@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import importlib.util
 import json
 from dataclasses import replace
 from hashlib import sha256
@@ -10,7 +11,7 @@ import pytest
 import torch
 from exporting import CONTEXT, VOCAB, gpt_folder, llama_folder, original_of, perturbed
 
-from kleiber.errors import GateError, RecipeError, UsageError
+from kleiber.errors import GateError, MissingExtraError, RecipeError, UsageError
 from kleiber.infer.export import Original, export_model, open_original
 from kleiber.infer.export.run import FORMATS
 from kleiber.models import build, load
@@ -128,6 +129,20 @@ def test_openvino_keeps_what_it_read_and_takes_what_its_pipelines_give(
     assert [one.name for one in graph.inputs] == ["input_ids", "attention_mask", "position_ids", "beam_idx"]
     assert [one.name for one in graph.outputs] == ["logits"]
     assert receipt.checked_with.startswith("openvino ")
+
+
+def test_without_accelerate_nobody_reads_gguf_back(
+    gpt: Original, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("gguf")
+    real = importlib.util.find_spec
+    absent = {"accelerate", "llama_cpp"}
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name in absent else real(name))
+    with pytest.raises(
+        MissingExtraError, match=r"Reading GGUF back without llama-cpp-python needs the package 'accelerate'"
+    ):
+        export_model(gpt, "gguf", tmp_path / "out", num_threads=1)
+    assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ import json
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, Literal, TypeVar
 
 import numpy as np
 from pydantic import Field
@@ -36,6 +36,7 @@ _ROUNDS = 5
 class TextRequest(Document):
     """What engines that write are compared on."""
 
+    kind: Literal["text"] = "text"
     num_prompt: int = Field(default=128, ge=1)
     """Tokens that are read first."""
     num_new: int = Field(default=64, ge=0)
@@ -58,6 +59,7 @@ class TextRequest(Document):
 class SampleRequest(Document):
     """What engines that answer whole inputs are compared on."""
 
+    kind: Literal["samples"] = "samples"
     batch: int = Field(default=1, ge=1)
 
     @property
@@ -80,7 +82,7 @@ class Choice(Document):
     """Which engine was chosen, and by how much."""
 
     engine: str
-    request: TextRequest | SampleRequest
+    request: TextRequest | SampleRequest = Field(discriminator="kind")
     num_threads: int
     times: tuple[EngineTime, ...]
     """The fastest first."""
@@ -205,7 +207,7 @@ def _faster(best: _Opened[E] | None, challenger: _Opened[E], times: dict[str, En
 def _digest(identity: Mapping[str, Any], request: TextRequest | SampleRequest, num_threads: int) -> str:
     measured_on = {
         "model": identity,
-        "request": [type(request).__name__, request.model_dump()],
+        "request": request.model_dump(),
         "threads": num_threads,
         "cpu": cpu_flags(),
         "versions": {name: _version(name) for name in _PACKAGES},

@@ -13,6 +13,7 @@ from kleiber.infer.export.gguf import GgufFile, write_gguf
 from kleiber.infer.export.hf_format import transformers_model, write_tokenizer
 from kleiber.infer.export.job import Accuracy, Job, Part, Written, package
 from kleiber.infer.export.steppers import TransformersText
+from kleiber.infer.sessions import require
 from kleiber.models.family import title_of
 
 __all__ = ["write_gguf_format"]
@@ -61,7 +62,12 @@ def write_gguf_format(job: Job, folder: Path) -> Written:
 
 
 def _by_transformers(job: Job, file: GgufFile, folder: Path) -> Any:
-    """Return the model of the file as transformers reads it, which takes no size of heads from it: the config says that."""
+    """Return the model of the file as transformers reads it, which takes no size of heads from it: the config says that.
+
+    Raises:
+        MissingExtraError: transformers reads GGUF with accelerate alone.
+    """
+    require("accelerate", "gguf", "Reading GGUF back without llama-cpp-python")
     config = job.original.config() | {"intermediate_size": file.mlp_width}
     return transformers_model(folder, config["architectures"][0], config=config, gguf_file=_FILE)
 
