@@ -39,11 +39,11 @@ def main() -> None:
         run("-m", "kleiber", "train", HERE / f"{name}.yaml", "-o", f"runs/{name}")
     stories = Path("originals/stories260k")
     if not (stories / "own_samples.txt").exists():
-        run(HERE / "stories260k.py", "data/models/stories260K", stories)
+        run(HERE / "stories260k.py", "data/models/stories260K", stories, "--stories", 10_000)
     points = HERE / "points.py"
     run(points, "runs/gpt-novels-6m", "points/gpt-novels-6m", "--sets", *SETS, "--lines", *LINES)
     run(points, "runs/gpt-novels-1m", "points/gpt-novels-1m", "--sets", *SETS)
-    of_stories = ("--recipe", HERE / "stories260k.yaml", "--recover", "recover:steps=150,lr=0.002")
+    of_stories = ("--recipe", HERE / "stories260k.yaml", "--recover", "recover:steps=500,lr=0.003")
     run(points, stories, "points/stories260k", *of_stories, "--sets", *SETS)
 
 

@@ -20,12 +20,15 @@ from kleiber.compress.attempt import Bench
 from kleiber.compress.speed import first_batch
 from kleiber.compress.steps import parse_step
 from kleiber.compress.uses import inputs_of
-from kleiber.infer.engines import ENGINES, PredictorModule, open_predictor
+from kleiber.infer.engines import PredictorModule, open_predictor
 from kleiber.infer.measure import ForwardWork, measure
 from kleiber.infer.predictor import Predictor
 from kleiber.models.stored import stored_bytes
 from kleiber.runs import read_recipe
 from kleiber.tasks.quality import quality_changes
+
+
+ENGINES = ("torch", "compiled", "onnxruntime", "openvino")
 
 
 def main() -> None:
@@ -37,6 +40,7 @@ def main() -> None:
     parser.add_argument(
         "--steps", nargs="*", default=["quantize:bits=8", "quantize:bits=4,group_size=32,method=gptq"]
     )
+    parser.add_argument("--peers", nargs="*", default=list(PEERS), choices=PEERS)
     parser.add_argument("--recipe", type=Path)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--rounds", type=int, default=15)
@@ -62,7 +66,7 @@ def main() -> None:
     for line in given.steps:
         attempt = bench.done([parse_step(step) for step in line.split()])
         after = attempt.subject
-        for engine in ("onnxruntime", "openvino"):
+        for engine in ENGINES[1:]:
             found = open_predictor(
                 engine,
                 after.module,
@@ -74,9 +78,9 @@ def main() -> None:
             predictors[f"ours {line}, {engine}"] = (found, stored_bytes(attempt.model))
     with tempfile.TemporaryDirectory() as place:
         plain = with_linears(subject.module, subject.spec, Path(place))
-        for name, make in PEERS.items():
+        for name in given.peers:
             try:
-                peer = make(plain, known, given.threads)
+                peer = PEERS[name](plain, known, given.threads)
             except Exception as error:  # noqa: BLE001 - another tool's own: the table says that it cannot
                 print(f"{name}: {type(error).__name__}: {str(error).splitlines()[0][:120]}")
                 continue

@@ -21,6 +21,13 @@ def test_ratios_of_layers_are_typed_as_they_are_shown(by_layer: dict[str, float]
     assert parse_step(typed_step(step)) == step
 
 
+@pytest.mark.parametrize("name", ["nan", "null", "1.5", "true", ".inf"])
+def test_a_layer_may_be_called_what_reads_as_a_number(name: str) -> None:
+    step = parse_step(f"quantize:bits=8,keep={name}+head")
+    assert isinstance(step, Quantize)
+    assert step.keep == (name, "head")
+
+
 def test_a_list_is_divided_by_plus() -> None:
     step = parse_step("quantize:bits=4,group_size=32,keep=head+blocks.0.*")
     assert isinstance(step, Quantize)

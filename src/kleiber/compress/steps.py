@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TypeAlias, get_origin
+from typing import Any, TypeAlias, get_args, get_origin
 
 from kleiber.compress.factorize import Factorize
 from kleiber.compress.prune import Prune
@@ -54,18 +54,17 @@ def parse_step(text: str) -> AnyStep:
                 got=text,
                 hint=_HINT,
             )
-        settings[key] = _value(value, is_by_layer=_is_by_layer(STEPS[name], key))
+        field = STEPS[name].model_fields.get(key)
+        settings[key] = _value(value, None if field is None else field.annotation)
     return STEPS[name].of(settings, name, RecipeError)
 
 
-def _is_by_layer(step: type[AnyStep], key: str) -> bool:
-    field = step.model_fields.get(key)
-    return field is not None and get_origin(field.annotation) is dict
-
-
-def _value(text: str, *, is_by_layer: bool) -> object:
+def _value(text: str, annotation: Any) -> object:
+    """Return what was typed, as the setting takes it: names stay texts, though one may be spelt as a number is."""
     pieces = text.split("+")
-    if not is_by_layer:
+    if get_origin(annotation) is tuple and get_args(annotation)[0] is str:
+        return tuple(pieces)
+    if get_origin(annotation) is not dict:
         return [parse_scalar(one) for one in pieces] if "+" in text[1:] else parse_scalar(text)
     pairs = [one.rpartition(":") for one in pieces]
     if wrong := [one for one, (layer, _, _) in zip(pieces, pairs, strict=True) if not layer]:
