@@ -157,6 +157,16 @@ def test_whole_inputs_of_any_batch_and_length(tmp_path, monkeypatch):
     assert predictor(tokens[:3, :4]).shape == (3, 3)
 
 
+def test_a_context_of_a_few_tokens_needs_no_program():
+    module = build(GPTSpec.from_dial({"depth": 1, "width": 32}, vocab_size=VOCAB, context=4), seed=0).eval()
+    tokens = np.array([[3, 1, 4, 1]])
+    decoder = open_decoder("compiled", module, num_threads=1)
+    said = [decoder.prefill(tokens[:, :1])] + [decoder.decode(tokens[:, at]) for at in range(1, 4)]
+    with torch.no_grad():
+        expected = module(torch.from_numpy(tokens)).numpy()
+    assert np.abs(np.stack(said, 1) - expected).max() < 1e-5
+
+
 def test_without_a_compiler_it_says_so(monkeypatch):
     monkeypatch.setenv("PATH", os.devnull)
     monkeypatch.delenv("CXX", raising=False)

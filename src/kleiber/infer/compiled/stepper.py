@@ -61,7 +61,9 @@ class CompiledStepper:
         self._hollow = Hollow(module.eval(), forms, multiplied(module, lambda: self._example_of(module)))
         self.precision = self._hollow.precision
         self._cache = KVCache(self._heads, 1)
-        sizes = (1, NUM_DRAFTED) if reads_drafts else (1,)
+        sizes: tuple[int, ...] = (1, NUM_DRAFTED) if reads_drafts else (1,)
+        if self._heads.context <= _EXAMPLE_PAST + 1:
+            sizes = ()  # a context of a few tokens leaves no program anything to be quick at
         self._programs = {num_tokens: self._compiled(module, num_tokens) for num_tokens in sizes}
 
     def start(self, batch: int) -> None:
