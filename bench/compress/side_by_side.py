@@ -27,7 +27,6 @@ from kleiber.models.stored import stored_bytes
 from kleiber.runs import read_recipe
 from kleiber.tasks.quality import quality_changes
 
-
 ENGINES = ("torch", "compiled", "onnxruntime", "openvino")
 
 
