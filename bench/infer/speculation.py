@@ -68,7 +68,7 @@ def main() -> None:
             {given.draft.name: open_text_model(given.draft, **opening)} if given.draft else {}
         )
         for name, draft in drafts.items():
-            fast = TextGenerator(open_text_model(given.run, **opening, reads_drafts=True), draft)
+            fast = TextGenerator(open_text_model(given.run, **opening), draft)
             for kind, text in texts.items():
                 for label, sampling in SAMPLINGS.items():
                     request, prompts = Request(max_tokens=given.tokens, sampling=sampling), prompts_of(text)

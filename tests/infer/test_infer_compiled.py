@@ -109,8 +109,8 @@ def test_a_hollow_module_keeps_no_numbers_of_its_own_and_says_the_same():
     assert hollow.module.final_norm is module.final_norm
     with hollow.using(rows="many") as used:
         assert torch.equal(used(tokens), module(tokens))
-    with hollow.using(rows="few") as used:
-        assert torch.allclose(used(tokens), module(tokens), atol=1e-5)
+    with hollow.using(rows="one") as used:
+        assert torch.allclose(used(tokens[:, :1]), module(tokens[:, :1]), atol=1e-5)
 
 
 @needs_compiler
@@ -121,7 +121,7 @@ def test_it_decodes_as_the_module_does_and_opens_at_once_the_second_time(tmp_pat
     forms = {name: form for name, form in in_precision(module, {}, "int4").items() if name != "embedding"}
     tokens = np.random.default_rng(0).integers(0, VOCAB, (2, CONTEXT))
     expected = module(torch.from_numpy(tokens)).numpy()
-    decoder = open_decoder("compiled", module, forms=forms, num_threads=1, reads_drafts=True)
+    decoder = open_decoder("compiled", module, forms=forms, num_threads=1)
     assert decoder.precision == "int4 weights"
     said = [decoder.prefill(tokens[:1, :1])] + [decoder.decode(tokens[:1, at]) for at in range(1, CONTEXT)]
     assert np.abs(np.stack(said, 1) - expected[:1]).max() < 1e-4
@@ -131,7 +131,7 @@ def test_it_decodes_as_the_module_does_and_opens_at_once_the_second_time(tmp_pat
     both = [decoder.prefill(tokens[:, :3])] + [decoder.decode(tokens[:, at]) for at in range(3, 6)]
     assert np.abs(np.stack(both, 1) - expected[:, 2:6]).max() < 1e-4
     programs = list((tmp_path / "compiled").glob("*.pt2"))
-    assert len(programs) == 2
+    assert len(programs) == 1
     # Another model of the same sizes shares the program, with numbers of its own.
     other = gpt()
     other.load_state_dict(module.state_dict())

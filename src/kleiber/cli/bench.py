@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from kleiber.cli.options import Json, Seed, parse_choice, parse_whole
+from kleiber.cli.options import Json, ModuleCode, OtherRecipe, Seed, parse_choice, parse_whole
 from kleiber.cli.output import Output
 from kleiber.errors import UsageError
 
@@ -74,16 +74,8 @@ def bench(
         bool,
         typer.Option("--memory/--no-memory", help="Whether load time and peak memory are measured too."),
     ] = True,
-    data: Annotated[
-        Path | None,
-        typer.Option("--data", metavar="FILE", help="A recipe's task and data, where others are meant."),
-    ] = None,
-    module: Annotated[
-        str | None,
-        typer.Option(
-            "--module", metavar="FILE:CLASS", help="The code of a run that was made from my_model.py:Net."
-        ),
-    ] = None,
+    recipe: OtherRecipe = None,
+    module: ModuleCode = None,
     output: Annotated[
         Path, typer.Option("--output", "-o", metavar="FILE", help="The benchmark's document.")
     ] = Path("bench.json"),
@@ -142,9 +134,9 @@ def bench(
     from kleiber.runs import read_recipe
     from kleiber.runs.files import write_text
 
-    recipe = None if data is None else read_recipe(data)
+    other = None if recipe is None else read_recipe(recipe)
     with out.progress() as bar:
-        result = measure(runs, settings, recipe=recipe, module=module, on_progress=StageBars(bar))
+        result = measure(runs, settings, recipe=other, module=module, on_progress=StageBars(bar))
     result.write(output)
     add_to_ledgers(result)
     print_bench(out, result)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from kleiber.cli.options import Json, Seed, parse_positive, parse_whole
+from kleiber.cli.options import Json, ModuleCode, OtherRecipe, Seed, parse_positive, parse_whole
 from kleiber.cli.output import Output
 from kleiber.errors import UsageError
 
@@ -45,12 +45,7 @@ def compress(
             "--output", "-o", metavar="FOLDER", help="The new run; without it the source's name and -small."
         ),
     ] = None,
-    recipe: Annotated[
-        Path | None,
-        typer.Option(
-            "--recipe", metavar="FILE", help="Task and data, where the source is no run or others are meant."
-        ),
-    ] = None,
+    recipe: OtherRecipe = None,
     weights: Annotated[
         Path | None,
         typer.Option(
@@ -61,12 +56,7 @@ def compress(
         str | None,
         typer.Option("--init", metavar="JSON", help="What my_model.py:Net is called with, by name."),
     ] = None,
-    module: Annotated[
-        str | None,
-        typer.Option(
-            "--module", metavar="FILE:CLASS", help="The code of a source that was made from my_model.py:Net."
-        ),
-    ] = None,
+    module: ModuleCode = None,
     max_quality_loss: Annotated[
         str | None,
         typer.Option(

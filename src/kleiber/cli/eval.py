@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from kleiber.cli.options import Json, Seed, parse_choice, parse_whole
+from kleiber.cli.options import Json, ModuleCode, OtherRecipe, Seed, parse_choice, parse_whole
 from kleiber.cli.output import Output
 from kleiber.errors import UsageError
 from kleiber.units import format_count, format_loss, format_measure
@@ -45,16 +45,8 @@ def evaluate(
         Literal["val", "test"],
         typer.Option("--split", metavar="val|test", help="Text that is modelled has no test split."),
     ] = "val",
-    data: Annotated[
-        Path | None,
-        typer.Option("--data", metavar="FILE", help="A recipe's task and data, where others are meant."),
-    ] = None,
-    module: Annotated[
-        str | None,
-        typer.Option(
-            "--module", metavar="FILE:CLASS", help="The code of a run that was made from my_model.py:Net."
-        ),
-    ] = None,
+    recipe: OtherRecipe = None,
+    module: ModuleCode = None,
     threads: Annotated[
         str | None, typer.Option("--threads", metavar="WHOLE", help="Of the engine; torch's number.")
     ] = None,
@@ -95,7 +87,7 @@ def evaluate(
     from kleiber.infer.bench.evaluation import evaluate as measure
     from kleiber.runs import read_recipe
 
-    recipe = None if data is None else read_recipe(data)
+    other = None if recipe is None else read_recipe(recipe)
     with out.progress() as bar:
         task = bar.add_task("eval", total=None, note="")
 
@@ -107,7 +99,7 @@ def evaluate(
             engine=engine,
             precision=asked,
             split=split,
-            recipe=recipe,
+            recipe=other,
             module=module,
             num_threads=num_threads,
             on_progress=tell,

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from kleiber.cli.options import Json, parse_real
+from kleiber.cli.options import Json, ModuleCode, OtherRecipe, parse_real
 from kleiber.cli.output import Output
 from kleiber.units import format_bytes, format_count
 
@@ -56,18 +56,8 @@ def export(
             "without it 0.0001 in fp32, 0.01 in f16, 0.1 in fewer bits.",
         ),
     ] = None,
-    recipe: Annotated[
-        Path | None,
-        typer.Option(
-            "--recipe", metavar="FILE", help="Task and data, where the source is no run or others are meant."
-        ),
-    ] = None,
-    module: Annotated[
-        str | None,
-        typer.Option(
-            "--module", metavar="FILE:CLASS", help="The code of a source that was made from my_model.py:Net."
-        ),
-    ] = None,
+    recipe: OtherRecipe = None,
+    module: ModuleCode = None,
     json_: Json = False,
 ) -> None:
     """Write a model in the format of another program, and prove that it is the same model.

@@ -148,22 +148,18 @@ def generate(
             f"--beams is of models that write a text from a text, and {run} goes on from one.",
             hint=f"{_COMMAND} --prompt ... --temperature 0",
         )
-    model = _open(run, engine, precision, out, reads_drafts=draft is not None)
+    model = _open(run, engine, precision, out)
     helper: TextModel | Literal["lookup"] | None = None
     if draft is not None:
         helper = "lookup" if draft == "lookup" else _open(Path(draft), engine, precision, out)
     write_texts(TextGenerator(model, helper), run, asked, request, out)
 
 
-def _open(
-    folder: Path, engine: str, precision: str | None, out: Output, *, reads_drafts: bool = False
-) -> TextModel:
+def _open(folder: Path, engine: str, precision: str | None, out: Output) -> TextModel:
     from kleiber.infer.text_model import open_text_model
 
     opener: Any = open_text_model  # refuses what is no engine, and no precision
-    model: TextModel = opener(
-        folder, engine=engine, precision=precision, reads_drafts=reads_drafts, on_progress=out.notice
-    )
+    model: TextModel = opener(folder, engine=engine, precision=precision, on_progress=out.notice)
     for sentence in (model.choice.says(),) if model.choice else ():
         out.notice(sentence)
     for note in model.decoder.notes:

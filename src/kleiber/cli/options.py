@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import math
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -18,6 +19,8 @@ from kleiber.units import parse_count
 __all__ = [
     "DesignSets",
     "Json",
+    "ModuleCode",
+    "OtherRecipe",
     "Seed",
     "Sets",
     "parse_choice",
@@ -34,6 +37,18 @@ Sets = Annotated[
 DesignSets = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="KEY=VALUE", help="Change a key of the design; may be given again."),
+]
+OtherRecipe = Annotated[
+    Path | None,
+    typer.Option(
+        "--recipe", metavar="FILE", help="Task and data, where the source is no run or others are meant."
+    ),
+]
+ModuleCode = Annotated[
+    str | None,
+    typer.Option(
+        "--module", metavar="FILE:CLASS", help="The code of a source that was made from my_model.py:Net."
+    ),
 ]
 Seed = Annotated[str, typer.Option("--seed", metavar="WHOLE", help="Of everything random.")]
 

@@ -57,7 +57,6 @@ def open_text_model(
     engine: AskedEngine = "auto",
     precision: Precision | None = None,
     num_threads: int | None = None,
-    reads_drafts: bool = False,
     on_progress: Callable[[str], None] | None = None,
 ) -> TextModel:
     """Return a language model behind an engine.
@@ -67,7 +66,6 @@ def open_text_model(
         engine: `auto` measures those that are installed, once for this model on this machine.
         precision: None is as stored.
         num_threads: None takes torch's number.
-        reads_drafts: Whether it will judge what another has drafted.
         on_progress: Is told what takes long.
 
     Raises:
@@ -88,7 +86,7 @@ def open_text_model(
     heads = cached_heads(module)  # refuses what writes no text
     tokenizer = open_tokenizer(str(model_path))
     forms = in_precision(module, read_forms(model_path, module), precision)
-    given = _Given(module.eval(), spec, tokenizer, forms, read_activations(model_path), threads, reads_drafts)
+    given = _Given(module.eval(), spec, tokenizer, forms, read_activations(model_path), threads)
     choice = None
     if engine == "auto":
         openers: dict[str, Callable[[], Decoder]] = {name: partial(_decoder, name, given) for name in ENGINES}
@@ -123,7 +121,6 @@ class _Given:
     forms: Forms
     activations: Activations
     num_threads: int
-    reads_drafts: bool
 
 
 def _decoder(engine: EngineName, given: _Given) -> Decoder:
@@ -135,7 +132,6 @@ def _decoder(engine: EngineName, given: _Given) -> Decoder:
         forms=given.forms,
         activations=given.activations,
         num_threads=given.num_threads,
-        reads_drafts=given.reads_drafts,
     )
 
 

@@ -15,10 +15,10 @@ from typing import Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F  # noqa: N812 - the field's own name for it
 from torch import Tensor
 
 from kleiber.infer.decoding.cached_forward import Heads, cached_forward, cached_heads
+from kleiber.infer.decoding.joined_cache import JoinedCache, seen_before
 from kleiber.infer.decoding.openvino_states import keep_states
 from kleiber.infer.decoding.step_graph import past_name, present_name
 from kleiber.infer.lowering import lower, to_bytes
@@ -98,46 +98,13 @@ def _stepping(module: FamilyModule) -> FamilyModule:
 
     def forward(self: FamilyModule, *inputs: Tensor) -> tuple[Tensor, ...]:
         tokens_BT, positions_BT, *past = inputs
-        cache = _Joined(positions_BT, past)
+        is_seen_TS = seen_before(positions_BT.shape[1], past[0].shape[2])
+        cache = JoinedCache(past, positions_BT[:, :1], is_seen_TS)
         return cached_forward(self, tokens_BT, cache), *cache.present
 
     step = copy.copy(module)
     step.__class__ = type(f"{type(module).__name__}Step", (type(module),), {"forward": forward})
     return step
-
-
-class _Joined:
-    """Attention over old and new keys and values, joined."""
-
-    rotates = False
-
-    def __init__(self, positions_BT: Tensor, past: list[Tensor]) -> None:
-        self.length = positions_BT[:, :1]
-        self.present: list[Tensor] = []
-        self._past = past
-        T, P = positions_BT.shape[1], past[0].shape[2]
-        self._is_seen_TS = (torch.arange(T) + P)[:, None] >= torch.arange(P + T)[None]
-
-    def require_room(self, num_tokens: int) -> None:
-        """Whoever runs the graph has checked."""
-
-    def advance(self, num_tokens: int) -> None:
-        """Whoever runs the graph counts."""
-
-    def attend(self, block: int, q_BTNH: Tensor, k_BTKH: Tensor, v_BTKH: Tensor) -> Tensor:
-        """Return causal attention over all tokens, [B, N, T, H]."""
-        (B, _, N, H), K = q_BTNH.shape, k_BTKH.shape[2]
-        whole = []
-        for past_BKPH, new_BTKH in zip(self._past[2 * block : 2 * block + 2], (k_BTKH, v_BTKH), strict=True):
-            joined_BKSH = torch.cat((past_BKPH, new_BTKH.transpose(1, 2)), 2)
-            self.present.append(joined_BKSH)
-            if N != K:
-                joined_BKSH = joined_BKSH.unsqueeze(2).expand(B, K, N // K, -1, H).reshape(B, N, -1, H)
-            whole.append(joined_BKSH)
-        keys_BNSH, values_BNSH = whole
-        return F.scaled_dot_product_attention(
-            q_BTNH.transpose(1, 2), keys_BNSH, values_BNSH, attn_mask=self._is_seen_TS
-        )
 
 
 def _size_by_tokens(graph: Any, heads: Heads, names: list[str]) -> None:

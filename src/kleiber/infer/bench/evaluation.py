@@ -85,7 +85,7 @@ def evaluate(
     if model.data is None or model.task is None:
         raise RecipeError(
             f"{source} is a model without a run: its task and data must be said.",
-            hint=f"kleiber eval {source} --data recipe.yaml",
+            hint=f"kleiber eval {source} --recipe recipe.yaml",
         )
     meta = model.data.meta
     if not {"val": meta.num_val_tokens, "test": meta.num_test_tokens}.get(split):

@@ -165,7 +165,7 @@ def open_benched(
         raise UsageError(
             f"{source} reads {seen_by(spec).inputs}, and data.source '{recipe.data.source}' holds "
             f"{data.meta.shape.inputs}.",
-            hint="--data recipe.yaml   with data of the kind that the model was trained on",
+            hint="--recipe recipe.yaml   with data of the kind that the model was trained on",
         )
     split: Split = "val" if recipe.task.name == "lm" else evaluated_split(data)
     return _benched(

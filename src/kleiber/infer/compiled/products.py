@@ -22,7 +22,7 @@ from kleiber.models.stored import Forms
 
 __all__ = ["Hollow", "Rows", "multiplied"]
 
-Rows: TypeAlias = Literal["few", "many"]
+Rows: TypeAlias = Literal["one", "many"]
 
 
 class Hollow(nn.Module):
@@ -61,7 +61,7 @@ class Hollow(nn.Module):
         """Run the module's code with the weights that are held.
 
         Args:
-            rows: What products are of: a few rows, in a program that is compiled, or many.
+            rows: What products are of: one row, in a program that is compiled, or many.
         """
         # Looked up anew: whoever traces puts other tensors in their place.
         params = dict(self.module.named_parameters())
@@ -90,10 +90,7 @@ class _Products(TorchFunctionMode):
 
     def _linear(self, x: Tensor, weight: Held, bias: Tensor | None) -> Tensor:
         x_NC = x.flatten(0, -2)
-        if self._rows == "few":  # passes over the same weight, of which a compiler makes one
-            y_NR = torch.stack([weight.one_row(x_C) for x_C in x_NC.unbind()])
-        else:
-            y_NR = weight.many_rows(x_NC)
+        y_NR = weight.one_row(x_NC[0]) if self._rows == "one" else weight.many_rows(x_NC)
         y = y_NR.view(*x.shape[:-1], -1)
         return y if bias is None else y + bias
 

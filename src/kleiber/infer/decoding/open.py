@@ -102,7 +102,6 @@ def open_decoder(
     forms: Forms | None = None,
     activations: Activations = AS_COMPUTED,
     num_threads: int | None = None,
-    reads_drafts: bool = False,
 ) -> Decoder:
     """Return a language model behind an engine.
 
@@ -113,7 +112,6 @@ def open_decoder(
         forms: How weights are stored, by the name of the parameter.
         activations: How the inputs of layers are held, and a decoder's keys and values.
         num_threads: None takes torch's number.
-        reads_drafts: Whether a few tokens at once should be as fast as the engine can make them, though it takes a while to open.
 
     Raises:
         UsageError: An unknown engine, a module that does not go on from text, or bits that no cache has.
@@ -132,7 +130,6 @@ def open_decoder(
             forms or {},
             cache_bits=activations.cache_bits,
             num_threads=threads,
-            reads_drafts=reads_drafts,
         )
         return Decoder(stepper, context)
     return step_model(engine, module, forms=forms, activations=activations).open(threads)

@@ -11,13 +11,15 @@ H features of a head, V vocabulary, L tokens whose logits are wanted.
 from __future__ import annotations
 
 import copy
-from typing import Any
+from collections.abc import Callable
+from functools import partial
+from typing import Any, TypeAlias
 
 import torch
-import torch.nn.functional as F  # noqa: N812 - the field's own name for it
 from torch import Tensor
 
 from kleiber.infer.decoding.cached_forward import cached_forward, cached_heads
+from kleiber.infer.decoding.joined_cache import JoinedCache, seen_before
 from kleiber.infer.lowering.export import export
 from kleiber.models.family import FamilyModule
 from kleiber.models.gpt.module import GPT
@@ -51,11 +53,13 @@ def buffer_graph(module: FamilyModule) -> Any:
         RecipeError: It cannot be exported.
     """
     heads = cached_heads(module)
+    is_own = isinstance(module, GPT)
+    rotations = half_tables(module.get_buffer("cos"), module.get_buffer("sin")) if is_own else None
     axes = [_TOKEN_AXES, _KEPT_AXES, {0: _batch()}]
     last_B = torch.full((_BATCH,), _TOKENS - 1, dtype=torch.int32)
     return _graph(
         module,
-        _Buffers,
+        partial(_Buffers, rotations=rotations),
         more=(last_B,),
         names=("tokens", "kept", "last"),
         axes=axes,
@@ -77,7 +81,7 @@ def growing_graph(module: FamilyModule) -> Any:
     free = {0: _batch(), 2: torch.export.Dim("past", max=max(context, _PAST + 1))}
     axes = [_TOKEN_AXES, _KEPT_AXES]
     return _graph(
-        module, _Growing, more=(), names=("tokens", "kept"), axes=axes, num_kept=_PAST, kept_axes=free
+        module, _joined, more=(), names=("tokens", "kept"), axes=axes, num_kept=_PAST, kept_axes=free
     )
 
 
@@ -91,7 +95,7 @@ _KEPT_AXES: dict[int, Any] = {0: torch.export.Dim.DYNAMIC}
 
 def _graph(
     module: FamilyModule,
-    kind: type[_Buffers | _Growing],
+    cache_of: _CacheOf,
     *,
     more: tuple[Tensor, ...],
     names: tuple[str, ...],
@@ -106,7 +110,7 @@ def _graph(
     tokens_BT = torch.zeros(_BATCH, _TOKENS, dtype=torch.long)
     kept_L = torch.arange(_KEPT) % _TOKENS
     inputs = (tokens_BT, kept_L, *more, *past)
-    model = export(_step_module(module, kind), inputs, [*axes, *([kept_axes] * num)])
+    model = export(_step_module(module, cache_of), inputs, [*axes, *([kept_axes] * num)])
     taken, outputs = model.graph.inputs, model.graph.outputs
     for value, name in zip(taken, (*names, *map(past_name, range(num))), strict=True):
         value.name = name
@@ -115,14 +119,12 @@ def _graph(
     return model
 
 
-def _step_module(module: FamilyModule, kind: type[_Buffers | _Growing]) -> FamilyModule:
+def _step_module(module: FamilyModule, cache_of: _CacheOf) -> FamilyModule:
     """Return the module with the same parameters, by the same names, called as a step."""
-    is_own = kind is _Buffers and isinstance(module, GPT)
-    tables = half_tables(module.get_buffer("cos"), module.get_buffer("sin")) if is_own else None
 
     def forward(self: FamilyModule, *inputs: Tensor) -> tuple[Tensor, ...]:
         tokens_BT, kept_L, *past = inputs
-        cache = kind(tokens_BT, past) if tables is None else _Buffers(tokens_BT, past, tables)
+        cache = cache_of(tokens_BT, past)
         logits_BLV = cached_forward(self, tokens_BT, cache, kept_L)
         return logits_BLV, *cache.present
 
@@ -131,22 +133,12 @@ def _step_module(module: FamilyModule, kind: type[_Buffers | _Growing]) -> Famil
     return step
 
 
-class _InGraph:
-    """What both caches share: there is room, and what is kept comes out at the end."""
-
-    rotates = False
-
-    def __init__(self) -> None:
-        self.present: list[Tensor] = []
-
-    def require_room(self, num_tokens: int) -> None:
-        """Whoever runs the graph has checked."""
-
-    def advance(self, num_tokens: int) -> None:
-        """Whoever runs the graph counts."""
+def _joined(tokens_BT: Tensor, past: list[Tensor]) -> JoinedCache:
+    num_past = past[0].shape[2]
+    return JoinedCache(past, num_past, seen_before(tokens_BT.shape[1], num_past))
 
 
-class _Buffers(_InGraph):
+class _Buffers:
     """Attention of ONNX Runtime over buffers of fixed room: `com.microsoft.GroupQueryAttention`.
 
     It turns the heads of a `gpt` too, in place of a dozen small operations a block; models of transformers turn their own.
@@ -155,12 +147,18 @@ class _Buffers(_InGraph):
     def __init__(
         self, tokens_BT: Tensor, kept: list[Tensor], rotations: tuple[Tensor, Tensor] | None = None
     ) -> None:
-        super().__init__()
+        self.present: list[Tensor] = []
         self._rotations = rotations
         self.rotates = rotations is not None
         self._last_B, *self._past = kept
         self._num_read_1 = self._last_B[:1] + 1
         self.length = self._num_read_1.long() - tokens_BT.shape[1]
+
+    def require_room(self, num_tokens: int) -> None:
+        """Whoever runs the graph has checked."""
+
+    def advance(self, num_tokens: int) -> None:
+        """Whoever runs the graph counts."""
 
     def attend(self, block: int, q_BTNH: Tensor, k_BTKH: Tensor, v_BTKH: Tensor) -> Tensor:
         """Return causal attention over all tokens, [B, N, T, H]."""
@@ -187,29 +185,5 @@ class _Buffers(_InGraph):
         return attended.reshape(B, T, N, H).transpose(1, 2)
 
 
-class _Growing(_InGraph):
-    """Attention over old and new keys and values, joined."""
-
-    def __init__(self, tokens_BT: Tensor, kept: list[Tensor]) -> None:
-        super().__init__()
-        self._past = kept
-        self.length: Any = kept[0].shape[2]
-        # A row a query: a token sees what was read before, itself, and what stands between.
-        T = tokens_BT.shape[1]
-        places_T, places_S = torch.arange(T) + self.length, torch.arange(self.length + T)
-        self._is_seen_TS = places_T[:, None] >= places_S[None]
-
-    def attend(self, block: int, q_BTNH: Tensor, k_BTKH: Tensor, v_BTKH: Tensor) -> Tensor:
-        """Return causal attention over all tokens, [B, N, T, H]."""
-        (B, _, N, H), K = q_BTNH.shape, k_BTKH.shape[2]
-        whole = []
-        for past_BKPH, new_BTKH in zip(self._past[2 * block : 2 * block + 2], (k_BTKH, v_BTKH), strict=True):
-            joined_BKSH = torch.cat((past_BKPH, new_BTKH.transpose(1, 2)), 2)
-            self.present.append(joined_BKSH)
-            if N != K:
-                joined_BKSH = joined_BKSH[:, :, None].expand(B, K, N // K, -1, H).reshape(B, N, -1, H)
-            whole.append(joined_BKSH)
-        keys_BNSH, values_BNSH = whole
-        return F.scaled_dot_product_attention(
-            q_BTNH.transpose(1, 2), keys_BNSH, values_BNSH, attn_mask=self._is_seen_TS
-        )
+_CacheOf: TypeAlias = Callable[[Tensor, list[Tensor]], _Buffers | JoinedCache]
+"""From the new tokens and what the graph is given of the past."""

@@ -16,6 +16,7 @@ import torch.nn.functional as F  # noqa: N812 - the field's own name for it
 from torch import Tensor
 
 from kleiber.infer.decoding.cached_forward import attending_over, cached_heads
+from kleiber.infer.decoding.joined_cache import JoinedCache, seen_before
 from kleiber.infer.lowering.export import export
 from kleiber.models.family import FamilyModule
 from kleiber.models.gpt.module import GPT
@@ -83,7 +84,8 @@ def _as_graph(module: FamilyModule) -> FamilyModule:
 
     def forward(self: Any, *inputs: Tensor) -> tuple[Tensor, ...]:
         tokens_BT, mask_BS, positions_BT, *past = inputs
-        cache = _Growing(mask_BS, positions_BT, past)
+        is_seen_TS = seen_before(positions_BT.shape[1], past[0].shape[2])
+        cache = JoinedCache(past, positions_BT, is_seen_TS[None, None] & (mask_BS[:, None, None] != 0))
         if is_ours:
             logits_BTV = GPT.forward(self, tokens_BT, cache)
         else:
@@ -101,40 +103,3 @@ def _as_graph(module: FamilyModule) -> FamilyModule:
     methods = {"forward": forward} | ({"_rope": rope} if is_ours else {})
     called.__class__ = type(f"{type(module).__name__}Text", (type(module),), methods)
     return called
-
-
-class _Growing:
-    """Attention over old and new keys and values, joined, as a mask says."""
-
-    rotates = False
-
-    def __init__(self, mask_BS: Tensor, positions_BT: Tensor, past: list[Tensor]) -> None:
-        self.present: list[Tensor] = []
-        self.length = positions_BT
-        self._past = past
-        # A row a query: a token sees what was read before, itself, and what stands between.
-        T, P = positions_BT.shape[1], past[0].shape[2]
-        places_T, places_S = torch.arange(T) + P, torch.arange(P + T)
-        is_before_TS = places_T[:, None] >= places_S[None]
-        self._is_seen_B1TS = is_before_TS[None, None] & (mask_BS[:, None, None] != 0)
-
-    def require_room(self, num_tokens: int) -> None:
-        """Whoever runs the graph has checked."""
-
-    def advance(self, num_tokens: int) -> None:
-        """Whoever runs the graph counts."""
-
-    def attend(self, block: int, q_BTNH: Tensor, k_BTKH: Tensor, v_BTKH: Tensor) -> Tensor:
-        """Return attention over all tokens that are seen, [B, N, T, H]."""
-        (B, _, N, H), K = q_BTNH.shape, k_BTKH.shape[2]
-        whole = []
-        for past_BKPH, new_BTKH in zip(self._past[2 * block : 2 * block + 2], (k_BTKH, v_BTKH), strict=True):
-            joined_BKSH = torch.cat((past_BKPH, new_BTKH.transpose(1, 2)), 2)
-            self.present.append(joined_BKSH)
-            if N != K:
-                joined_BKSH = joined_BKSH[:, :, None].expand(B, K, N // K, -1, H).reshape(B, N, -1, H)
-            whole.append(joined_BKSH)
-        keys_BNSH, values_BNSH = whole
-        return F.scaled_dot_product_attention(
-            q_BTNH.transpose(1, 2), keys_BNSH, values_BNSH, attn_mask=self._is_seen_B1TS
-        )
