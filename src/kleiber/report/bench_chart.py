@@ -3,19 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 import altair as alt
-import jinja2
-import vl_convert
-from markupsafe import Markup
 
 from kleiber.errors import UsageError
 from kleiber.report.charts import chart_of, finish, log_ticks
-from kleiber.report.offline import TEMPLATES, bundle, content_policy, read_asset, style_sheet
+from kleiber.report.drawing import PICTURE_FONT, Panel, chart_page, png_of, svg_of
 from kleiber.report.theme import DARK, FONT, LIGHT, Palette, chart_config, plan_styles
 from kleiber.runs.bench_result import BenchCall, BenchResult, BenchRow, ComputePeak
 from kleiber.runs.files import write_bytes
@@ -23,9 +18,7 @@ from kleiber.units import format_bytes, format_count, format_flops, format_secon
 
 __all__ = ["roofline", "write_bench_chart"]
 
-_WIDTH, _HEIGHT, _PIXELS_PER_POINT = 860, 460, 2.0
-_FONT = "sans-serif"
-"""The converter knows the fonts of the system it runs on by family."""
+_WIDTH, _HEIGHT = 860, 460
 _ROOM = 2.0
 """Between the outermost points and the edges of the plot, as a ratio."""
 _KINDS = {"prefill": "prompt", "decode": "tokens", "forward": "samples"}
@@ -165,13 +158,6 @@ def _y(values: list[float]) -> alt.Y:
     return alt.Y("rate:Q", title=None, scale=alt.Scale(type="log", domain=[low, high], nice=False), axis=axis)
 
 
-@dataclass(frozen=True)
-class _Panel:
-    name: str
-    title: str
-    spec: dict[str, Any]
-
-
 def _config(result: BenchResult, palette: Palette, font: str) -> dict[str, Any]:
     num_engines = len({row.engine for row in result.rows})
     config = chart_config(palette, num_sizes=num_engines, font=font)
@@ -179,45 +165,29 @@ def _config(result: BenchResult, palette: Palette, font: str) -> dict[str, Any]:
 
 
 def _picture(result: BenchResult) -> dict[str, Any]:
-    config = _config(result, LIGHT, _FONT) | {"background": LIGHT.card, "padding": 20}
+    config = _config(result, LIGHT, PICTURE_FONT) | {"background": LIGHT.card, "padding": 20}
     return roofline(result) | {"width": _WIDTH, "config": config, "autosize": "pad"}
 
 
 def _svg(result: BenchResult) -> bytes:
-    return str(vl_convert.vegalite_to_svg(_picture(result))).encode()
+    return svg_of(_picture(result))
 
 
 def _png(result: BenchResult) -> bytes:
-    png: bytes = vl_convert.vegalite_to_png(_picture(result), scale=_PIXELS_PER_POINT)
-    return png
+    return png_of(_picture(result))
 
 
 def _html(result: BenchResult) -> bytes:
-    script = read_asset("page.js")
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(TEMPLATES),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-    )
-    panels = [_Panel("roofline", "Roofline", roofline(result))]
-    page = environment.get_template("plan.html.j2").render(
+    return chart_page(
+        [Panel("roofline", "Roofline", roofline(result))],
+        {"light": _config(result, LIGHT, FONT), "dark": _config(result, DARK, FONT)},
         title=", ".join(model.name for model in result.models),
         about="how fast it runs, beside what the machine allows",
         lead=f"{result.machine.processor} · {result.settings.num_threads} threads · {result.created_at[:10]}",
         figures=_figures(result),
-        panels=panels,
         roles="",
         assumptions=[_says(result), *result.says],
-        version=metadata.version("kleiber"),
-        style=Markup(style_sheet()),  # noqa: S704 - our own files, as are the scripts
-        bundle=Markup(bundle()),  # noqa: S704
-        script=Markup(script),  # noqa: S704
-        policy=content_policy(bundle(), script),
-        specs={panel.name: panel.spec for panel in panels},
-        themes={"light": _config(result, LIGHT, FONT), "dark": _config(result, DARK, FONT)},
     )
-    return page.encode()
 
 
 def _figures(result: BenchResult) -> dict[str, str]:

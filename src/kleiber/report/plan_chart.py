@@ -3,17 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-import jinja2
-import vl_convert
-from markupsafe import Markup
-
 from kleiber.errors import UsageError
-from kleiber.report.offline import TEMPLATES, bundle, content_policy, read_asset, style_sheet
+from kleiber.report.drawing import PICTURE_FONT, Panel, chart_page, png_of, svg_of
 from kleiber.report.plan_memory import is_over_time, memory_chart, role_says
 from kleiber.report.plan_shares import kinds_chart, modules_chart, time_chart
 from kleiber.report.theme import DARK, FONT, LIGHT, Palette, chart_config, plan_styles, ramp
@@ -28,17 +22,7 @@ _WIDTH, _MODULES_WIDTH, _KINDS_WIDTH = 920, 390, 380
 """Of the plots [px]; what the lower two leave is for the names of the right one."""
 _BELOW_MEMORY, _BELOW_SHARES = 128, 110
 """Between plots: axis and legend of the upper one, title of the lower [px]."""
-_PIXELS_PER_POINT = 2.0
-_FONT = "sans-serif"
-"""The converter knows the fonts of the system it runs on by family."""
 _MAX_TITLE = 80
-
-
-@dataclass(frozen=True)
-class _Panel:
-    name: str
-    title: str
-    spec: dict[str, Any]
 
 
 def write_plan_chart(plan: CostPlan, path: Path) -> Path:
@@ -63,43 +47,28 @@ def write_plan_chart(plan: CostPlan, path: Path) -> Path:
 
 
 def _svg(plan: CostPlan) -> bytes:
-    return str(vl_convert.vegalite_to_svg(_picture(plan))).encode()
+    return svg_of(_picture(plan))
 
 
 def _png(plan: CostPlan) -> bytes:
-    png: bytes = vl_convert.vegalite_to_png(_picture(plan), scale=_PIXELS_PER_POINT)
-    return png
+    return png_of(_picture(plan))
 
 
 def _html(plan: CostPlan) -> bytes:
-    script = read_asset("page.js")
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(TEMPLATES),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-    )
     panels = _panels(plan)
-    page = environment.get_template("plan.html.j2").render(
+    return chart_page(
+        panels,
+        {"light": _config(LIGHT, panels, FONT), "dark": _config(DARK, panels, FONT)},
         title=plan.model,
         about="what one step takes",
         lead=_usage_line(plan),
         figures=_figures(plan),
-        panels=panels,
         roles=role_says(plan),
         assumptions=plan.assumptions,
-        version=metadata.version("kleiber"),
-        style=Markup(style_sheet()),  # noqa: S704 - our own files, as are the scripts
-        bundle=Markup(bundle()),  # noqa: S704
-        script=Markup(script),  # noqa: S704
-        policy=content_policy(bundle(), script),
-        specs={panel.name: panel.spec for panel in panels},
-        themes={"light": _config(LIGHT, panels, FONT), "dark": _config(DARK, panels, FONT)},
     )
-    return page.encode()
 
 
-def _panels(plan: CostPlan) -> list[_Panel]:
+def _panels(plan: CostPlan) -> list[Panel]:
     where = " on one device" if plan.num_devices > 1 else ""
     memory_title = "Memory over one step" if is_over_time(plan) else "Memory at the fullest moment of a step"
     found = {
@@ -108,10 +77,10 @@ def _panels(plan: CostPlan) -> list[_Panel]:
         "kinds": ("FLOPs of one step, by kind of operation", kinds_chart(plan)),
         "times": (f"Time of one step{where}, by kind, and what bounds it", time_chart(plan)),
     }
-    return [_Panel(name, title, spec) for name, (title, spec) in found.items() if spec]
+    return [Panel(name, title, spec) for name, (title, spec) in found.items() if spec]
 
 
-def _config(palette: Palette, panels: list[_Panel], font: str) -> dict[str, Any]:
+def _config(palette: Palette, panels: list[Panel], font: str) -> dict[str, Any]:
     num_roles = len({row["role"] for row in panels[0].spec["datasets"]["memory"]})
     config = chart_config(palette, num_sizes=num_roles, font=font)
     # Backward is the same colour, halfway to the card's.
@@ -140,11 +109,12 @@ def _picture(plan: CostPlan) -> dict[str, Any]:
         "datasets": {
             name: rows for panel in panels.values() for name, rows in panel.spec["datasets"].items()
         },
-        "config": _config(palette, [*panels.values()], _FONT) | {"background": palette.card, "padding": 28},
+        "config": _config(palette, [*panels.values()], PICTURE_FONT)
+        | {"background": palette.card, "padding": 28},
     }
 
 
-def _columns(panels: dict[str, _Panel]) -> tuple[list[str], list[str]]:
+def _columns(panels: dict[str, Panel]) -> tuple[list[str], list[str]]:
     """Return the bars of the left and of the right column, so that both are about as high."""
     heights = {name: panel.spec["height"] for name, panel in panels.items()}
     is_kinds_left = heights.get("modules", 0) < heights.get("times", 0)
@@ -158,7 +128,7 @@ def _stacked(specs: list[dict[str, Any]], direction: str, spacing: int) -> dict[
     return {direction: specs, "spacing": spacing, "bounds": "flush"}
 
 
-def _sized(panel: _Panel, width: int, palette: Palette) -> dict[str, Any]:
+def _sized(panel: Panel, width: int, palette: Palette) -> dict[str, Any]:
     spec = {key: value for key, value in panel.spec.items() if key not in {"autosize", "datasets"}}
     title = {
         "text": panel.title, "color": palette.ink, "fontSize": 13, "fontWeight": 600, "frame": "group",

@@ -1,0 +1,70 @@
+"""Charts as files: pictures for a paper, and a page that opens with no network."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from importlib import metadata
+from typing import Any
+
+import jinja2
+import vl_convert
+from markupsafe import Markup
+
+from kleiber.report.offline import TEMPLATES, bundle, content_policy, read_asset, style_sheet
+
+__all__ = ["PICTURE_FONT", "Panel", "chart_page", "png_of", "svg_of"]
+
+PICTURE_FONT = "sans-serif"
+"""The converter knows the fonts of the system it runs on by family."""
+_PIXELS_PER_POINT = 2.0
+
+
+@dataclass(frozen=True)
+class Panel:
+    """A chart of a page."""
+
+    name: str
+    title: str
+    spec: dict[str, Any]
+    """Vega-Lite, without colours."""
+
+
+def svg_of(chart: dict[str, Any]) -> bytes:
+    """Return a chart as SVG."""
+    return str(vl_convert.vegalite_to_svg(chart)).encode()
+
+
+def png_of(chart: dict[str, Any]) -> bytes:
+    """Return a chart as PNG, two pixels a point."""
+    png: bytes = vl_convert.vegalite_to_png(chart, scale=_PIXELS_PER_POINT)
+    return png
+
+
+def chart_page(panels: Sequence[Panel], themes: Mapping[str, dict[str, Any]], **said: Any) -> bytes:
+    """Return a page of charts with everything it needs inside.
+
+    Args:
+        panels: In order.
+        themes: Colours of the charts, `light` and `dark`.
+        said: What the template says besides: `title`, `about`, `lead`, `figures`, `roles`, `assumptions`.
+    """
+    script = read_asset("page.js")
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(TEMPLATES),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+    )
+    page = environment.get_template("plan.html.j2").render(
+        panels=panels,
+        themes=themes,
+        specs={panel.name: panel.spec for panel in panels},
+        version=metadata.version("kleiber"),
+        style=Markup(style_sheet()),  # noqa: S704 - our own files, as are the scripts
+        bundle=Markup(bundle()),  # noqa: S704
+        script=Markup(script),  # noqa: S704
+        policy=content_policy(bundle(), script),
+        **said,
+    )
+    return page.encode()
