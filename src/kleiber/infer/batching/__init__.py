@@ -2,7 +2,7 @@
 
 from kleiber.infer.batching.backend import Backend, Job
 from kleiber.infer.batching.batched_text import BatchedText, BatchStats, QueueFullError
-from kleiber.infer.batching.handle import TextHandle
+from kleiber.infer.batching.handle import Heard, TextHandle
 from kleiber.infer.batching.open import BATCH_ENGINES, BatchEngine, open_batched_text
 from kleiber.infer.batching.pages import Pages
 from kleiber.infer.batching.slots import Slots
@@ -14,6 +14,7 @@ __all__ = [
     "BatchEngine",
     "BatchStats",
     "BatchedText",
+    "Heard",
     "Job",
     "Pages",
     "QueueFullError",
