@@ -1,0 +1,14 @@
+"""Which routes there are."""
+
+from __future__ import annotations
+
+from fastapi import APIRouter
+
+from kleiber.serve.routes import health, models
+
+__all__ = ["routers"]
+
+
+def routers() -> list[APIRouter]:
+    """Return the routers of an application, a file each."""
+    return [module.router() for module in (health, models)]
