@@ -55,7 +55,7 @@ class BatchedText:
     ) -> None:
         self.engine, self.precision, self.notes = backend.engine, backend.precision, backend.notes
         self.context = backend.context
-        self._backend, self._speaker = backend, speaker
+        self._backend, self.speaker = backend, speaker
         self._max_running, self._max_waiting = max_running, max_waiting
         self._waiting: deque[tuple[Job, TextHandle]] = deque()
         self._running: dict[Job, TextHandle] = {}
@@ -134,7 +134,7 @@ class BatchedText:
             raise UsageError(
                 "a request of a batch is one text.", got=request.num_samples, hint="submit a request a sample"
             )
-        tokens = self._speaker.tokens_of(prompt)
+        tokens = self.speaker.tokens_of(prompt)
         # The last token need not be read.
         room = self.context + 1 - len(tokens)
         fitting = replace(request, max_tokens=min(request.max_tokens, room))
@@ -143,8 +143,8 @@ class BatchedText:
             replace(fitting, num_logprobs=None),
             index=0,
             sample=sample,
-            tokenizer=self._speaker.tokenizer.backend,
-            end_ids=self._speaker.end_ids,
+            tokenizer=self.speaker.tokenizer.backend,
+            end_ids=self.speaker.end_ids,
         )
         return Job(writing, fitting, sample)
 

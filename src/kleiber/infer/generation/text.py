@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from tokenizers import Tokenizer, decoders
 
-__all__ = ["TextStream"]
+__all__ = ["BYTE_OF_LETTER", "TextStream"]
 
 _TORN = "\ufffd"
 
@@ -25,7 +25,8 @@ def _byte_of_letter() -> dict[str, int]:
     return {chr(byte): byte for byte in printable} | {chr(256 + i): byte for i, byte in enumerate(others)}
 
 
-_BYTES = _byte_of_letter()
+BYTE_OF_LETTER = _byte_of_letter()
+"""Which byte each letter of a byte-level vocabulary stands for."""
 
 
 class TextStream:
@@ -58,8 +59,8 @@ class _Bytes:
 
     def push(self, token: int) -> str:
         letters = self._tokenizer.id_to_token(token) or ""
-        if all(letter in _BYTES for letter in letters):
-            return self._decoder.decode(bytes(_BYTES[letter] for letter in letters))
+        if all(letter in BYTE_OF_LETTER for letter in letters):
+            return self._decoder.decode(bytes(BYTE_OF_LETTER[letter] for letter in letters))
         return self.finish() + letters  # an added token, spelt as it is
 
     def finish(self) -> str:
