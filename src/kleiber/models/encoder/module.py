@@ -52,14 +52,19 @@ class Encoder(FamilyModule):
         Args:
             tokens_BT: Token numbers, int64, padded at their ends.
         """
+        x_BTW = self.states(tokens_BT)
+        answers_BC: Tensor = self.head(self._drop(torch.tanh(self.pooler(x_BTW[:, 0]))))
+        return answers_BC
+
+    def states(self, tokens_BT: Tensor) -> Tensor:
+        """Return the vectors of the tokens after the last block, [B, T, W]; those of padding say nothing."""
         # Positions and the one type are added up before they meet a batch.
         places_TW = self.positions.weight[: tokens_BT.shape[1]] + self.token_types.weight[0]
-        x_BTW = self._drop(self.embedding_norm(self.tokens(tokens_BT) + places_TW))
+        x_BTW: Tensor = self._drop(self.embedding_norm(self.tokens(tokens_BT) + places_TW))
         mask_B11T = is_token(tokens_BT, self.spec.shape.pad_id)[:, None, None]
         for block in self.blocks:
             x_BTW = block(x_BTW, mask_B11T)
-        answers_BC: Tensor = self.head(self._drop(torch.tanh(self.pooler(x_BTW[:, 0]))))
-        return answers_BC
+        return x_BTW
 
     def _drop(self, x: Tensor) -> Tensor:
         return F.dropout(x, self.spec.dropout, self.training)
