@@ -177,5 +177,10 @@ def saved_tokenizer(folder: Path) -> TextTokenizer:
     backend = load_tokenizer(folder)
     if not config.is_file():
         return TextTokenizer(backend)
-    raw = json.loads(config.read_text(encoding="utf-8"))
+    try:
+        raw = json.loads(config.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        raise DataError(f"{config}, which names special tokens, is not valid JSON.") from None
+    if not isinstance(raw, dict):
+        raise DataError(f"{config} must hold a mapping of keys to values.", got=type(raw).__name__)
     return TextTokenizer(backend, {role: raw[role] for role in ROLES if role in raw}, str(folder))

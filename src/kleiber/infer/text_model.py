@@ -15,7 +15,7 @@ import torch
 from kleiber.data import END_OF_TEXT
 from kleiber.data.given_tokenizer import open_tokenizer
 from kleiber.data.text_tokenizer import TextTokenizer
-from kleiber.errors import UsageError, nearest
+from kleiber.errors import RunFolderError, UsageError, nearest
 from kleiber.infer.choice import Choice, TextRequest, chosen, request_time
 from kleiber.infer.decoding import Decoder, open_decoder
 from kleiber.infer.decoding.cached_forward import cached_heads
@@ -24,9 +24,11 @@ from kleiber.infer.engines import ENGINES, EngineName
 from kleiber.infer.identity import identity_of
 from kleiber.infer.precision import Precision, in_precision
 from kleiber.infer.sessions import require
+from kleiber.infer.vocabulary import require_known_tokens
 from kleiber.models import Spec, is_ours, load
 from kleiber.models.family import FamilyModule
 from kleiber.models.hf.spec import HFSpec
+from kleiber.models.seen_data import seen_by
 from kleiber.models.stored import Activations, Forms, read_activations, read_forms
 from kleiber.runs import RunFolder
 
@@ -70,7 +72,7 @@ def open_text_model(
 
     Raises:
         RunFolderError: There is no model, or it does not load.
-        DataError: There is no tokenizer beside it.
+        DataError: There is no tokenizer beside it, or one that is not its own.
         UsageError: An unknown engine or precision, a precision that the model cannot have, or a model that does not write text.
         MissingExtraError: The engine's package is not installed.
         RecipeError: The engine does not take the model.
@@ -85,6 +87,7 @@ def open_text_model(
     module, spec = load(model_path, shape)
     heads = cached_heads(module)  # refuses what writes no text
     tokenizer = open_tokenizer(str(model_path))
+    require_known_tokens(tokenizer, seen_by(spec).vocab_size, model_path)
     forms = in_precision(module, read_forms(model_path, module), precision)
     given = _Given(module.eval(), spec, tokenizer, forms, read_activations(model_path), threads)
     choice = None
@@ -171,11 +174,26 @@ def _of_gguf(path: Path, engine: AskedEngine, precision: Precision | None, num_t
 
 def _end_ids(folder: Path, tokenizer: TextTokenizer) -> frozenset[int]:
     """Return the tokenizer's end of text and those that `generation_config.json` adds."""
-    config = folder / "generation_config.json"
-    asked: Any = json.loads(config.read_text(encoding="utf-8")) if config.is_file() else {}
-    ends = asked.get("eos_token_id")
+    ends = _generation_config(folder).get("eos_token_id")
     more = ends if isinstance(ends, list) else [ends]
     return frozenset((tokenizer.end_id, *(one for one in more if isinstance(one, int))))
+
+
+def _generation_config(folder: Path) -> dict[str, Any]:
+    path = folder / "generation_config.json"
+    if not path.is_file():
+        return {}
+    try:
+        asked: Any = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        raise RunFolderError(
+            f"{path}, which says where texts end, is truncated or not valid JSON.", hint=f"rm {path}"
+        ) from None
+    if not isinstance(asked, dict):
+        raise RunFolderError(
+            f"{path} must hold a mapping of keys to values.", got=type(asked).__name__, hint=f"rm {path}"
+        )
+    return asked
 
 
 def _start_ids(tokenizer: TextTokenizer) -> tuple[int, ...]:

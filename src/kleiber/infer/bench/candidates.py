@@ -138,6 +138,7 @@ def open_candidates(
     """
     found: list[Candidate] = []
     left_out: list[BenchLeftOut] = []
+    errors: list[Exception] = []
     for model, precision, engine in _asked(models, settings):
         on_each(f"{model.name}, {engine} {precision}")
         try:
@@ -147,11 +148,16 @@ def open_candidates(
                 raise
             left_out.append(_left_out(model, engine, precision, error.message))
         except KleiberError as error:
+            errors.append(error)
             left_out.append(_left_out(model, engine, precision, error.message))
         except Exception as error:  # noqa: BLE001 - libraries raise what they like, and the others go on
+            errors.append(error)
             reason = f"the engine {engine} failed: {_first_line(error)}"
             left_out.append(_left_out(model, engine, precision, reason))
     if not found:
+        first = errors[0] if errors else None
+        if isinstance(first, UsageError) and len({str(one) for one in errors}) == 1:
+            raise first  # what every engine says is said of the model
         reasons = " ".join(dict.fromkeys(one.reason for one in left_out))
         raise UsageError(f"nothing can be measured: {reasons}", hint="--engine torch --precision stored")
     return tuple(found), tuple(left_out)

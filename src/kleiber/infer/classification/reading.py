@@ -18,6 +18,7 @@ from kleiber.infer.classification.normalizing import normalization_of
 from kleiber.infer.classification.rows import RowReader, fitted_columns
 from kleiber.infer.classification.sounds import SoundReader
 from kleiber.infer.classification.texts import FramedTexts, TextReader
+from kleiber.infer.vocabulary import require_known_tokens
 from kleiber.runs import Record, RunFolder
 
 __all__ = ["Reader", "Sample", "inputs_in", "reader_of"]
@@ -58,11 +59,14 @@ def reader_of(folder: Path, record: Record) -> Reader:
         record: Of the run: inputs are normalized as it says.
 
     Raises:
-        DataError: Rows of a table need what was fitted to the run's table, and it is not at hand.
+        DataError: Rows of a table need what was fitted to the run's table, and it is not at hand; or the tokenizer is missing or
+            not the model's own.
     """
     meta, shape = record.data, record.data.shape
     if shape.inputs == "tokens":
-        tokenizer = saved_tokenizer(RunFolder(folder).find_model())
+        model = RunFolder(folder).find_model()
+        tokenizer = saved_tokenizer(model)
+        require_known_tokens(tokenizer, shape.vocab_size, model)
         return TextReader(FramedTexts(tokenizer, shape.context or 1), record.recipe.data.field)
     normalization = normalization_of(meta, shape.inputs)
     if shape.inputs == "features" and record.recipe.data.source.partition(":")[0] in (

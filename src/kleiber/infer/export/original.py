@@ -17,6 +17,7 @@ from kleiber.data.given_tokenizer import holds_tokenizer, open_tokenizer
 from kleiber.data.stdlib import stdlib_files
 from kleiber.data.text_tokenizer import TextTokenizer, saved_tokenizer
 from kleiber.errors import RecipeError
+from kleiber.infer.vocabulary import require_known_tokens
 from kleiber.models import Spec, is_ours, load, save, shape_of
 from kleiber.models.config_file import read_config
 from kleiber.models.family import FamilyModule
@@ -91,7 +92,7 @@ def open_original(
     Raises:
         RunFolderError: There is no model, or it does not load.
         RecipeError: A folder without a run came without a recipe and models no text, or model and data do not fit.
-        DataError: The data or the tokenizer is missing.
+        DataError: The data or the tokenizer is missing, or the tokenizer is not the model's own.
     """
     tell = on_progress or (lambda _: None)
     folder, run = RunFolder(source).find_model(), RunFolder(source)
@@ -127,7 +128,7 @@ def _with_data(source: Path, folder: Path, recipe: Recipe, data: Data) -> Origin
         inputs=arrays,
         input_names=names,
         inputs_from=f"the {split} split of {recipe.data.source}",
-        tokenizer=_tokenizer(folder),
+        tokenizer=_tokenizer(folder, seen_by(spec).vocab_size),
         forms=read_forms(folder, module),
         activations=read_activations(folder),
         classes=data.meta.classes,
@@ -159,6 +160,7 @@ def _without_data(source: Path, folder: Path) -> Original:
             hint=f"kleiber export {source} --recipe recipe.yaml --format onnx -o FOLDER",
         )
     tokenizer = open_tokenizer(str(folder))
+    require_known_tokens(tokenizer, seen_by(spec).vocab_size, folder)
     context = seen_by(spec).context or 1
     return Original(
         typed=str(source),
@@ -187,7 +189,10 @@ def _library_tokens(tokenizer: TextTokenizer, context: int) -> npt.NDArray[np.in
     return np.array(rows, np.int64)
 
 
-def _tokenizer(folder: Path) -> TextTokenizer | None:
+def _tokenizer(folder: Path, num_known: int | None) -> TextTokenizer | None:
     if not holds_tokenizer(folder):
         return None
-    return saved_tokenizer(folder) if (folder / "tokenizer.json").is_file() else open_tokenizer(str(folder))
+    is_saved = (folder / "tokenizer.json").is_file()
+    tokenizer = saved_tokenizer(folder) if is_saved else open_tokenizer(str(folder))
+    require_known_tokens(tokenizer, num_known, folder)
+    return tokenizer

@@ -15,10 +15,12 @@ from torch import Tensor
 
 from kleiber.data.text_tokenizer import TextTokenizer, saved_tokenizer
 from kleiber.errors import UsageError
+from kleiber.infer.vocabulary import require_known_tokens
 from kleiber.models import ARCHITECTURES, load
 from kleiber.models.config_file import read_architecture, read_config
 from kleiber.models.hf.module import HF
 from kleiber.models.hf.spec import HFSpec
+from kleiber.models.seen_data import seen_by
 from kleiber.models.seq2seq.beam import generate
 from kleiber.models.seq2seq.module import Seq2Seq
 from kleiber.runs import RunFolder
@@ -46,7 +48,7 @@ def open_translator(folder: Path) -> Translator:
 
     Raises:
         RunFolderError: There is no model, or it does not load.
-        DataError: There is no tokenizer beside it.
+        DataError: There is no tokenizer beside it, or one that is not its own.
         UsageError: It is a model of another kind.
     """
     if not is_translator(folder):
@@ -54,8 +56,10 @@ def open_translator(folder: Path) -> Translator:
             f"{folder} does not write a text from a text.", hint="a run of task.name=seq2seq, or no --beams"
         )
     model = RunFolder(folder).find_model()
-    module = cast("Seq2Seq | HF", load(model)[0])
-    return Translator(module.eval(), saved_tokenizer(model))
+    loaded, spec = load(model)
+    tokenizer = saved_tokenizer(model)
+    require_known_tokens(tokenizer, seen_by(spec).vocab_size, model)
+    return Translator(cast("Seq2Seq | HF", loaded).eval(), tokenizer)
 
 
 @dataclass(frozen=True)

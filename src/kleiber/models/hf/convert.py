@@ -52,10 +52,19 @@ def load(folder: Path) -> tuple[HF, HFSpec]:
     try:
         with quiet():
             model, info = load_weights(
-                **source, config=architecture.config, dtype=torch.float32, output_loading_info=True
+                **source,
+                config=architecture.config,
+                dtype=torch.float32,
+                ignore_mismatched_sizes=True,  # they are refused below, by their names
+                output_loading_info=True,
             )
     except Exception as error:  # noqa: BLE001 - a hundred architectures, each with its own checks
         raise RunFolderError(f"{folder} cannot be loaded: {sentence(error)}") from None
+    if info["mismatched_keys"]:
+        name, got, wanted = min(info["mismatched_keys"])
+        raise RunFolderError(
+            f"{folder}: {name} must be {tuple(wanted)}, as config.json says.", got=tuple(got)
+        )
     if info["missing_keys"]:
         raise RunFolderError(f"{folder / 'model.safetensors'} lacks {min(info['missing_keys'])}.")
     module = HF(here, model.train())
