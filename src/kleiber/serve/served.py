@@ -11,6 +11,7 @@ from kleiber.serve.errors import RefusedError
 from kleiber.serve.metrics import Metrics
 from kleiber.serve.opened import Kind, Opened
 from kleiber.serve.settings import ServeSettings
+from kleiber.serve.workers import Workers
 
 __all__ = ["Served", "served_of"]
 
@@ -28,11 +29,13 @@ class Served:
         models: As given.
         settings: As given.
         metrics: What it counts.
+        workers: What classifies and embeds, beside the event loop.
     """
 
     def __init__(self, models: Mapping[str, Opened], settings: ServeSettings) -> None:
         self.models, self.settings = dict(models), settings
         self.metrics = Metrics()
+        self.workers = Workers(max_waiting=settings.max_waiting, timeout_s=settings.request_timeout_s)
         for name, model in self.models.items():
             if model.text is not None:
                 self.metrics.watch(name, model.text.stats)

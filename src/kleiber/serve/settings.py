@@ -27,7 +27,7 @@ class ServeSettings(Document):
     max_running: int = Field(default=16, ge=1, le=1024)
     """Texts that a model writes at once."""
     max_waiting: int = Field(default=32, ge=0, le=100_000)
-    """Texts of a model that may wait for their turn; the next are answered with 429."""
+    """Texts of a model, or requests to classify or embed, that may wait for their turn; the next are answered with 429."""
     max_connections: int = Field(default=1024, ge=1)
     """Sockets that may be open at once."""
     max_body_bytes: int = Field(default=16_000_000, ge=1)
@@ -40,6 +40,14 @@ class ServeSettings(Document):
     """Prompts, or inputs, of one request."""
     max_samples: int = Field(default=16, ge=1)
     """Texts of one prompt."""
+    max_inputs: int = Field(default=2048, ge=1)
+    """Of one request to classify or embed."""
+    max_text_chars: int = Field(default=1_000_000, ge=1)
+    """Of one text to classify or embed."""
+    max_image_pixels: int = Field(default=50_000_000, ge=1)
+    """Of one image, as its header says, before it is decoded."""
+    max_sound_s: float = Field(default=600, gt=0)
+    """Of one sound, as its header says, before it is decoded."""
     body_timeout_s: float = Field(default=30, gt=0)
     """For a body to arrive."""
     request_timeout_s: float = Field(default=600, gt=0)
