@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 from pathlib import Path
 
 import pytest
@@ -43,6 +44,10 @@ def place(tmp_path_factory):
     (folder / "prompt.txt").write_text("bana")
     (folder / "latin.txt").write_bytes(b"\xe9")
     (folder / "lines.txt").write_text("a\nban\n")
+    schema = {"type": "object", "properties": {"ripe": {"type": "boolean"}}, "required": ["ripe"]}
+    (folder / "schema.json").write_text(json.dumps(schema | {"additionalProperties": False}))
+    (folder / "torn.json").write_text('{"type": ')
+    (folder / "unknown.json").write_text('{"type": "fruit"}')
     return folder
 
 
@@ -141,6 +146,17 @@ def test_how_tokens_are_drawn_is_asked(at):
     assert text("--temperature", "0", "--repetition-penalty", "50") != greedy
 
 
+def test_text_takes_the_form_of_a_schema(at):
+    pytest.importorskip("llguidance")
+    asked = ("--prompt", "ban", "--json-schema", "schema.json", "--num-samples", "3")
+    document = at(*MODEL, "--max-tokens", "40", *asked, "--json").document
+    for text in document["texts"]:
+        assert text["finish"] == "end"
+        assert set(json.loads(text["text"])) == {"ripe"}
+    cut = at(*MODEL, "--max-tokens", "2", *asked)
+    assert "3 of 3 texts ended before the form was whole; --max-tokens gives them more." in cut.stderr
+
+
 def test_it_translates(at):
     arguments = ["translation", "--prompt", "ban", "--prompt", "a"]
     ran = at(*arguments, "--beams", "3")
@@ -181,6 +197,9 @@ ONE = "error: a prompt is typed with --prompt, or read with --prompt-file; one o
         (["model", "--prompt", "a", "--prompt", "b", "--draft", "lookup"], "error: a draft helps one text at a time. Got '2 texts'."),
         (["model", "--prompt", "a", "--engine", "tensorrt"], "error: unknown engine 'tensorrt'."),
         (["model", "--prompt", "a", "--precision", "int3"], "error: unknown precision 'int3'."),
+        (["model", "--prompt", "a", "--json-schema", "none.json"], "error: --json-schema none.json cannot be read: No such file"),
+        (["model", "--prompt", "a", "--json-schema", "torn.json"], "error: the JSON schema is no JSON: Expecting value"),
+        (["model", "--prompt", "a", "--json-schema", "unknown.json"], "error: the JSON schema cannot be followed: Invalid type: fruit."),
         (["translation", "--prompt", "a", "--top-k", "5"], "error: --top-k has no effect on a model that writes a text from a text"),
         (["translation", "--prompt", "a", "--draft", "lookup"], "error: --draft has no effect on a model that writes"),
         (["translation", "--prompt", "a", "--stop", "x"], "error: --stop has no effect on a model that writes"),

@@ -80,6 +80,12 @@ def generate(
             help="How probable each token was, and so many likeliest beside it.",
         ),
     ] = None,
+    json_schema: Annotated[
+        Path | None,
+        typer.Option(
+            "--json-schema", metavar="FILE", help="Write JSON that the schema in this file validates."
+        ),
+    ] = None,
     beams: Annotated[
         str | None,
         typer.Option(
@@ -135,10 +141,9 @@ def generate(
         else parse_whole(logprobs, "--logprobs", _COMMAND, maximum=1000),
     }
     num_beams = 1 if beams is None else parse_whole(beams, "--beams", _COMMAND, minimum=1, maximum=1000)
-    from kleiber.infer.generation import Request, Sampling, TextGenerator
+    from kleiber.infer.generation import Constraint, Request, Sampling, TextGenerator
     from kleiber.infer.generation.translation import is_translator
 
-    request = Request(sampling=Sampling(**settings), **limits)
     if run.is_dir() and is_translator(run):
         _refuse_without_effect(ctx)
         _translate(run, asked if prompts else asked[0].splitlines(), num_beams, out)
@@ -148,6 +153,8 @@ def generate(
             f"--beams is of models that write a text from a text, and {run} goes on from one.",
             hint=f"{_COMMAND} --prompt ... --temperature 0",
         )
+    constraint = None if json_schema is None else Constraint.json_schema(_read(json_schema, "--json-schema"))
+    request = Request(sampling=Sampling(**settings), constraint=constraint, **limits)
     model = _open(run, engine, precision, out)
     helper: TextModel | Literal["lookup"] | None = None
     if draft is not None:
@@ -177,11 +184,16 @@ def _prompts(typed: list[str] | None, file: Path | None) -> list[str]:
         return list(typed or ())
     if str(file) == "-":
         return [sys.stdin.read()]
+    return [_read(file, "--prompt-file")]
+
+
+def _read(file: Path, option: str) -> str:
+    """Return the text of a file that was named with an option."""
     try:
-        return [file.read_text(encoding="utf-8")]
+        return file.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
-        raise DataError(f"--prompt-file {file} cannot be read: {reason}.", hint=EXAMPLE) from None
+        raise DataError(f"{option} {file} cannot be read: {reason}.", hint=EXAMPLE) from None
 
 
 def _refuse_without_effect(ctx: typer.Context) -> None:

@@ -52,6 +52,8 @@ def write_texts(
     else:
         _in_turn(texts, pieces, out)
     elapsed_s = time.perf_counter() - start
+    if request.constraint is not None:
+        _warn_of_torn(texts, out)
     words = None
     if request.num_logprobs is not None:
         words = _words(generator, texts)
@@ -92,6 +94,15 @@ def _in_turn(texts: list[_Text], pieces: Iterable[Piece], out: Output) -> None:
                 out.say(f"--- {num_said} of {len(texts)}")
                 out.write(one.prompt + one.text)
                 out.say()
+
+
+def _warn_of_torn(texts: list[_Text], out: Output) -> None:
+    """Say which texts do not have the form that they were to have: they were cut off."""
+    num_torn = sum(one.pieces[-1].finish != "end" for one in texts)
+    if num_torn:
+        out.notice(
+            f"{num_torn} of {len(texts)} texts ended before the form was whole; --max-tokens gives them more."
+        )
 
 
 def _words(generator: TextGenerator, texts: list[_Text]) -> dict[int, str]:

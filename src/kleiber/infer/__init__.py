@@ -1,6 +1,7 @@
 """Running a trained model: engines, and what they write."""
 
 from kleiber.infer.generation import (
+    Constraint,
     Piece,
     Request,
     Sampling,
@@ -14,6 +15,7 @@ from kleiber.infer.generation import (
 from kleiber.infer.text_model import TextModel, open_text_model
 
 __all__ = [
+    "Constraint",
     "Piece",
     "Request",
     "Sampling",

@@ -83,8 +83,13 @@ class Pages:
         """Refuse what openvino-genai does not tell.
 
         Raises:
-            UsageError: The likeliest tokens beside the drawn one are asked for.
+            UsageError: The likeliest tokens beside the drawn one are asked for, or a form of the text.
         """
+        if job.request.constraint is not None:
+            raise UsageError(
+                "openvino gives text no form when it writes for many: it draws tokens itself.",
+                hint="engine='auto'",
+            )
         if job.request.num_logprobs:
             raise UsageError(
                 "openvino tells the logprob of the drawn token alone when it writes for many.",

@@ -14,6 +14,7 @@ from kleiber.infer.decoding.cached_forward import cached_forward, cached_heads
 from kleiber.infer.generation.logprobs import logprobs
 from kleiber.infer.generation.request import Piece
 from kleiber.infer.generation.sampling import Logits, Sampling, draw
+from kleiber.infer.generation.writing import allowed_next
 from kleiber.infer.threads import threads
 from kleiber.models.family import FamilyModule
 
@@ -121,7 +122,8 @@ def _drawn(jobs: list[Job], logits_BV: Logits) -> list[tuple[Job, Piece]]:
     for sampling, rows in rows_of.items():
         writings = [jobs[row].writing for row in rows]
         uniform_B = np.array([one.rng.random() for one in writings])
-        tokens_B = draw(logits_BV[rows], sampling, [one.tokens for one in writings], uniform_B)
+        allowed_BV = allowed_next(writings, logits_BV.shape[1])
+        tokens_B = draw(logits_BV[rows], sampling, [one.tokens for one in writings], uniform_B, allowed_BV)
         for row, token in zip(rows, tokens_B.tolist(), strict=True):
             num = jobs[row].request.num_logprobs
             said = None if num is None else logprobs(logits_BV[row], token, num)

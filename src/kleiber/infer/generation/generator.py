@@ -22,7 +22,7 @@ from kleiber.infer.generation.speculation import (
     Speculator,
     speculate,
 )
-from kleiber.infer.generation.writing import Writing, recent
+from kleiber.infer.generation.writing import Writing, allowed_next, recent
 from kleiber.infer.text_model import TextModel
 
 __all__ = ["TextGenerator", "generate"]
@@ -132,6 +132,7 @@ def _drawn(writings: list[Writing], logits_BV: Logits, sampling: Sampling) -> It
     if not writings:
         return
     uniform_B = np.array([one.rng.random() for one in writings])
-    tokens_B = draw(logits_BV, sampling, [one.tokens for one in writings], uniform_B)
+    allowed_BV = allowed_next(writings, logits_BV.shape[1])
+    tokens_B = draw(logits_BV, sampling, [one.tokens for one in writings], uniform_B, allowed_BV)
     for one, token, logits_V in zip(writings, tokens_B.tolist(), logits_BV, strict=True):
         yield one.add(token, logits_V)

@@ -6,12 +6,13 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from kleiber.errors import UsageError
+from kleiber.infer.generation.constraint import Constraint
 from kleiber.infer.generation.sampling import Sampling
 
 __all__ = ["Finish", "Piece", "Request"]
 
 Finish = Literal["stop", "length", "end"]
-"""Why a text is over: a stop string came, so many tokens were asked for, or the model ended it."""
+"""Why a text is over: a stop string came, so many tokens were asked for, or the model ended it or its form."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,6 +35,8 @@ class Request:
     """Of each token, how many likeliest are told with their logarithmic probabilities; 0 tells the drawn one's alone, None none."""
     num_samples: int = 1
     """Texts of each prompt."""
+    constraint: Constraint | None = None
+    """The form of each text; one that ends otherwise than by its end, as by `max_tokens`, does not have it."""
 
     def __post_init__(self) -> None:
         """Refuse what is out of range."""

@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from kleiber.errors import KleiberError, UsageError
+from kleiber.infer.generation.constraint import Allowed
 
 __all__ = ["Logits", "Probabilities", "Sampling", "draw", "pick", "probabilities", "require_finite"]
 
@@ -73,7 +74,11 @@ def require_finite(logits: Logits) -> None:
 
 
 def draw(
-    logits_BV: Logits, sampling: Sampling, seen_B: Sequence[Sequence[int]], uniform_B: Probabilities
+    logits_BV: Logits,
+    sampling: Sampling,
+    seen_B: Sequence[Sequence[int]],
+    uniform_B: Probabilities,
+    allowed_BV: Allowed | None = None,
 ) -> npt.NDArray[np.int64]:
     """Return the next token of each sequence, [B].
 
@@ -82,6 +87,7 @@ def draw(
         sampling: How it is drawn.
         seen_B: Tokens of each sequence so far, prompt included.
         uniform_B: A number of [0, 1) a sequence; the same ones draw the same tokens.
+        allowed_BV: Which tokens may be drawn, at least one of each sequence; None is all.
 
     Raises:
         KleiberError: The logits are not finite.
@@ -92,15 +98,24 @@ def draw(
     """
     if sampling.is_greedy:
         require_finite(logits_BV)
-        likeliest_B: npt.NDArray[np.int64] = _penalized(logits_BV, sampling, seen_B).argmax(1)
+        likeliest_B: npt.NDArray[np.int64] = _scores(logits_BV, sampling, seen_B, allowed_BV).argmax(1)
         return likeliest_B
-    return pick(probabilities(logits_BV, sampling, seen_B), uniform_B)
+    return pick(probabilities(logits_BV, sampling, seen_B, allowed_BV), uniform_B)
 
 
 def probabilities(
-    logits_BV: Logits, sampling: Sampling, seen_B: Sequence[Sequence[int]]
+    logits_BV: Logits,
+    sampling: Sampling,
+    seen_B: Sequence[Sequence[int]],
+    allowed_BV: Allowed | None = None,
 ) -> npt.NDArray[np.float64]:
     """Return how probable each token is to be drawn, [B, V]; those that may not be are 0 exactly.
+
+    Args:
+        logits_BV: Of the model.
+        sampling: How tokens are drawn: of those that are allowed, as if there were no others.
+        seen_B: Tokens of each sequence so far, prompt included.
+        allowed_BV: Which tokens may be drawn, at least one of each sequence; None is all.
 
     Raises:
         KleiberError: The logits are not finite.
@@ -111,7 +126,7 @@ def probabilities(
         [[0.667, 0.333, 0.0, 0.0]]
     """
     require_finite(logits_BV)
-    scores_BV: Probabilities = _penalized(logits_BV, sampling, seen_B).astype(np.float64)
+    scores_BV: Probabilities = _scores(logits_BV, sampling, seen_B, allowed_BV).astype(np.float64)
     if sampling.is_greedy:
         certain_BV = np.zeros_like(scores_BV)
         np.put_along_axis(certain_BV, scores_BV.argmax(1)[:, None], 1.0, 1)
@@ -145,6 +160,14 @@ def pick(probs_BV: Probabilities, uniform_B: Probabilities) -> npt.NDArray[np.in
     passed_B1 = (uniform_B * cumulative_BV[:, -1])[:, None]
     tokens_B: npt.NDArray[np.int64] = (cumulative_BV <= passed_B1).sum(1)
     return tokens_B
+
+
+def _scores(
+    logits_BV: Logits, sampling: Sampling, seen_B: Sequence[Sequence[int]], allowed_BV: Allowed | None
+) -> Logits:
+    """Return the logits that are drawn by; those of tokens that are not allowed are minus infinity."""
+    scores_BV = _penalized(logits_BV, sampling, seen_B)
+    return scores_BV if allowed_BV is None else np.where(allowed_BV, scores_BV, -np.inf)
 
 
 def _penalized(logits_BV: Logits, sampling: Sampling, seen_B: Sequence[Sequence[int]]) -> Logits:

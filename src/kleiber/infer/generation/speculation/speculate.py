@@ -16,7 +16,7 @@ from kleiber.infer.generation.sampling import Logits, Sampling, draw, probabilit
 from kleiber.infer.generation.speculation.accept import verified
 from kleiber.infer.generation.speculation.drafter import Draft
 from kleiber.infer.generation.speculation.speculator import Speculator
-from kleiber.infer.generation.writing import Writing, recent
+from kleiber.infer.generation.writing import Writing, allowed_next, recent
 
 __all__ = ["speculate"]
 
@@ -65,11 +65,12 @@ def _round(writing: Writing, draft: Draft, logits_TV: Logits, sampling: Sampling
     pieces: list[Piece] = []
     for place, logits_V in enumerate(logits_TV):
         drafted = draft.tokens[place] if place < len(draft.tokens) else None
+        allowed_1V = allowed_next([writing], len(logits_V))
         if drafted is None or draft.probs_KV is None:
             uniform_B = writing.rng.random(1)
-            token = int(draw(logits_V[None], sampling, [writing.tokens], uniform_B)[0])
+            token = int(draw(logits_V[None], sampling, [writing.tokens], uniform_B, allowed_1V)[0])
         else:
-            p_V = probabilities(logits_V[None], sampling, [writing.tokens])[0]
+            p_V = probabilities(logits_V[None], sampling, [writing.tokens], allowed_1V)[0]
             token = verified(p_V, drafted, draft.probs_KV[place], *writing.rng.random(2))
         pieces.append(writing.add(token, logits_V))
         if token != drafted or not writing.is_open:
