@@ -14,6 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
@@ -22,6 +23,9 @@ from kleiber.data.prepared import NpyWriter, PreparedMeta
 from kleiber.data.sample_checks import left_out, num_in
 from kleiber.errors import DataError, MissingExtraError
 from kleiber.runs import num_cores
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
 
 __all__ = ["EncodedImage", "decode_image", "prepare_images"]
 
@@ -41,7 +45,13 @@ class EncodedImage:
     read: Callable[[], bytes]
 
 
-def decode_image(encoded: bytes, image_size: int | None = None) -> tuple[npt.NDArray[np.uint8], str]:
+def decode_image(
+    encoded: bytes,
+    image_size: int | None = None,
+    *,
+    max_pixels: int | None = None,
+    formats: tuple[str, ...] | None = None,
+) -> tuple[npt.NDArray[np.uint8], str]:
     """Return an image [C, H, W] with C 1 or 3, and the mode that it was stored in.
 
     Transparency is dropped. A resized image is `image_size` square whatever it was, by Pillow's bilinear filter, which averages
@@ -50,18 +60,19 @@ def decode_image(encoded: bytes, image_size: int | None = None) -> tuple[npt.NDA
     Args:
         encoded: The bytes of a PNG, JPEG, or any other file that Pillow reads.
         image_size: Pixels of each side; None keeps the image's own.
+        max_pixels: An image whose header says more is refused before it is decoded; None leaves that to Pillow's own limit.
+        formats: Names that Pillow has for those that are read; None reads all that it knows.
 
     Raises:
-        DataError: They are no image, a part of one, or not of 8 bits a channel.
+        DataError: They are no image, a part of one, too large, or not of 8 bits a channel.
         MissingExtraError: Pillow is not installed.
     """
     _require_pillow()
     from PIL import Image, UnidentifiedImageError  # noqa: PLC0415 - an extra
 
     try:
-        with Image.open(io.BytesIO(encoded)) as image:
-            if image.mode not in _GREY | _COLOUR:
-                raise DataError(f"its pixels are of the mode {image.mode}, not of 8 bits a channel")
+        with Image.open(io.BytesIO(encoded), formats=formats) as image:
+            _require_readable(image, max_pixels)
             pixels = image.convert("L" if image.mode in _GREY else "RGB")
             if image_size is not None and pixels.size != (image_size, image_size):
                 pixels = pixels.resize((image_size, image_size), Image.Resampling.BILINEAR)
@@ -69,8 +80,20 @@ def decode_image(encoded: bytes, image_size: int | None = None) -> tuple[npt.NDA
             return (array[None] if array.ndim == 2 else array.transpose(2, 0, 1)), image.mode
     except UnidentifiedImageError:
         raise DataError("it is not an image that Pillow knows") from None
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        raise DataError(str(error).splitlines()[0] or type(error).__name__) from None
+    except DataError:
+        raise
+    except Exception as error:  # noqa: BLE001 - a dozen codecs, each with its own ways to stumble over somebody's bytes
+        raise DataError((str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")) from None
+
+
+def _require_readable(image: Image, max_pixels: int | None) -> None:
+    """Refuse by its header an image that is too large or of other pixels."""
+    if max_pixels is not None and image.width * image.height > max_pixels:
+        raise DataError(
+            f"it is {image.width:,} x {image.height:,} pixels, and at most {max_pixels:,} pixels are read"
+        )
+    if image.mode not in _GREY | _COLOUR:
+        raise DataError(f"its pixels are of the mode {image.mode}, not of 8 bits a channel")
 
 
 def _require_pillow() -> None:

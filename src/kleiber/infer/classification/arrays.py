@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -46,13 +47,28 @@ class ArrayReader:
         except (OSError, ValueError, EOFError) as error:
             raise DataError(f"'{path}' is no array: {str(error).splitlines()[0]}.") from None
         is_one = array.shape == self.sizes
+        samples = self.of(array, f"'{path}'")
+        for index, sample in enumerate(samples):
+            yield str(path) if is_one else f"{path} [{index}]", sample
+
+    def of(self, array: npt.NDArray[Any], name: str) -> npt.NDArray[np.float32]:
+        """Return samples as they go into the model, one or several, along the first axis.
+
+        Args:
+            array: One sample, or several.
+            name: What it is called, for the error.
+
+        Raises:
+            DataError: It is of another shape, or not of finite numbers.
+        """
+        is_one = array.shape == self.sizes
         if not is_one and array.shape[1:] != self.sizes:
             raise DataError(
-                f"'{path}' must hold {self.shape.inputs} of the shape {list(self.sizes)}, one or several along the first axis.",
+                f"{name} must hold {self.shape.inputs} of the shape {list(self.sizes)}, one or several along the first axis.",
                 got=list(array.shape),
                 hint="numpy.save('sample.npy', array)",
             )
         if array.dtype.kind not in "biuf" or not np.isfinite(array).all():
-            raise DataError(f"'{path}' must hold finite numbers.", got=str(array.dtype))
-        for index, sample in enumerate(array[None] if is_one else array):
-            yield str(path) if is_one else f"{path} [{index}]", self.normalization.apply(sample[None])[0]
+            raise DataError(f"{name} must hold finite numbers.", got=str(array.dtype))
+        normalized: npt.NDArray[np.float32] = self.normalization.apply(array[None] if is_one else array)
+        return normalized

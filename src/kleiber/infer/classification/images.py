@@ -67,25 +67,49 @@ class ImageReader:
             yield from self.arrays.read(path)
             return
         try:
-            pixels, _ = decode_image(path.read_bytes(), self.image_size)
-        except DataError as error:
-            raise DataError(f"'{path}': {error.message}.", hint="a PNG or JPEG file") from None
+            encoded = path.read_bytes()
         except OSError as error:
             raise DataError(f"'{path}' cannot be read: {error.strerror or error}.") from None
-        yield str(path), self._normalized(pixels, path)
+        yield str(path), self.of(encoded, f"'{path}'")
 
-    def _normalized(self, pixels_CHW: npt.NDArray[np.uint8], path: Path) -> npt.NDArray[np.float32]:
+    def of(
+        self,
+        encoded: bytes,
+        name: str,
+        *,
+        max_pixels: int | None = None,
+        formats: tuple[str, ...] | None = None,
+    ) -> npt.NDArray[np.float32]:
+        """Return the image of a file's bytes as it goes into the model, [C, H, W].
+
+        Args:
+            encoded: The bytes.
+            name: What it is called, for the error.
+            max_pixels: As of `decode_image`.
+            formats: As of `decode_image`.
+
+        Raises:
+            DataError: It does not decode, or is of another size, or in colour where the run's were grey.
+            MissingExtraError: Pillow is not installed.
+        """
+        try:
+            pixels, _ = decode_image(encoded, self.image_size, max_pixels=max_pixels, formats=formats)
+        except DataError as error:
+            raise DataError(f"{name}: {error.message}.", hint="a PNG or JPEG file") from None
+        return self._normalized(pixels, name)
+
+    def _normalized(self, pixels_CHW: npt.NDArray[np.uint8], name: str) -> npt.NDArray[np.float32]:
         channels, height, width = self.shape.channels or 1, self.shape.height or 1, self.shape.width or 1
         if pixels_CHW.shape[1:] != (height, width):
             raise DataError(
-                f"'{path}' must be {width} x {height} pixels, as the run's images are.",
+                f"{name} must be {width} x {height} pixels, as the run's images are.",
                 got=f"{pixels_CHW.shape[2]} x {pixels_CHW.shape[1]}",
-                hint=f"convert {path} -resize {width}x{height}! resized.png",
+                hint=f"convert {name} -resize {width}x{height}! resized.png",
             )
         if len(pixels_CHW) > channels:
             raise DataError(
-                f"'{path}' is in colour, and the run's images are grey.",
-                hint=f"convert {path} -colorspace Gray grey.png",
+                f"{name} is in colour, and the run's images are grey.",
+                hint=f"convert {name} -colorspace Gray grey.png",
             )
         whole_CHW = np.broadcast_to(pixels_CHW, (channels, height, width))
         normalized_CHW: npt.NDArray[np.float32] = self.normalization.apply(whole_CHW[None])[0]

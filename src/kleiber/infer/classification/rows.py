@@ -5,7 +5,7 @@ Shapes: B rows, C columns, F features.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -104,14 +104,33 @@ class RowReader:
         """
         columns = self.features.columns
         table = open_table(f"{_KINDS[path.suffix.lower()]}:{path}", str(path), skips_bad=False)
-        missing = next((column.name for column in columns if column.name not in table.columns), None)
-        if missing is not None:
-            raise DataError(
-                f"'{path}' must have the column {missing!r}, which the run learnt from. "
-                f"{nearest(missing, table.columns)}",
-                got=list(table.columns),
-            )
+        self._require_columns(table.columns, f"'{path}'")
         for rows in table.chunks():
             normalized_BF = self.normalization.apply(features_of(columns, rows))
             for index, features_F in enumerate(normalized_BF):
                 yield rows.place(index), features_F
+
+    def of(self, cells: Mapping[str, object], name: str) -> npt.NDArray[np.float32]:
+        """Return the features of one row, [F].
+
+        Args:
+            cells: By column.
+            name: What the row is called, for the error.
+
+        Raises:
+            DataError: A column is missing, or a cell of a column of numbers holds none.
+        """
+        self._require_columns(tuple(cells), name)
+        rows = Rows({column: [cell] for column, cell in cells.items()}, name, "row", [1])
+        features_F: npt.NDArray[np.float32] = self.normalization.apply(
+            features_of(self.features.columns, rows)
+        )[0]
+        return features_F
+
+    def _require_columns(self, known: Sequence[str], name: str) -> None:
+        missing = next((column.name for column in self.features.columns if column.name not in known), None)
+        if missing is not None:
+            raise DataError(
+                f"{name} must have the column {missing!r}, which the run learnt from. {nearest(missing, known)}",
+                got=list(known),
+            )
