@@ -11,8 +11,9 @@ from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
 from kleiber.errors import KleiberError, UsageError
+from kleiber.runs import Document
 
-__all__ = ["RefusedError", "add_handlers", "error_response"]
+__all__ = ["FORMS", "ErrorBody", "ErrorDetail", "RefusedError", "add_handlers", "error_response"]
 
 _LOG = logging.getLogger("kleiber.serve")
 _TYPES = {
@@ -20,6 +21,10 @@ _TYPES = {
     408: "timeout_error", 413: "invalid_request_error", 429: "rate_limit_error", 503: "service_unavailable",
 }  # fmt: skip
 _BAD_REQUEST, _SERVER_FAULT = 400, 500
+_MAX_SHOWN = 100
+"""Characters of what a client sent, in a sentence about it."""
+FORMS = ("a text", "several texts", "tokens", "lists of tokens", "an object", "several objects")
+"""What the forms of a field that has several are called."""
 
 
 class RefusedError(KleiberError):
@@ -50,6 +55,21 @@ class RefusedError(KleiberError):
         self.status, self.param, self.code, self.retry_after_s = status, param, code, retry_after_s
 
 
+class ErrorDetail(Document):
+    """What went wrong."""
+
+    message: str
+    type: str
+    param: str | None
+    code: str | None
+
+
+class ErrorBody(Document):
+    """The JSON of an answer that is an error."""
+
+    error: ErrorDetail
+
+
 def error_body(message: str, status: int, *, param: str | None = None, code: str | None = None) -> Any:
     """Return the JSON of an error.
 
@@ -67,10 +87,15 @@ def error_response(error: KleiberError) -> JSONResponse:
         headers = {} if error.retry_after_s is None else {"Retry-After": str(error.retry_after_s)}
         if error.status == 401:
             headers["WWW-Authenticate"] = "Bearer"
-        body = error_body(str(error), error.status, param=error.param, code=error.code)
+        body = error_body(_said(error), error.status, param=error.param, code=error.code)
         return JSONResponse(body, error.status, headers)
     status = _BAD_REQUEST if isinstance(error, UsageError) else _SERVER_FAULT
-    return JSONResponse(error_body(str(error), status), status)
+    return JSONResponse(error_body(_said(error), status), status)
+
+
+def _said(error: KleiberError) -> str:
+    """Return it in one line, as no terminal shows it."""
+    return " Try: ".join(str(error).split("\n  try: ", 1))
 
 
 def add_handlers(app: FastAPI) -> None:
@@ -86,9 +111,7 @@ def add_handlers(app: FastAPI) -> None:
 
     @app.exception_handler(HTTPException)
     async def _http(request: Request, error: HTTPException) -> JSONResponse:
-        message = (
-            f"{request.method} {request.url.path}: {str(error.detail)[0].lower()}{str(error.detail)[1:]}."
-        )
+        message = f"{request.method} {request.url.path}: {str(error.detail).lower()}."
         return JSONResponse(error_body(message, error.status_code), error.status_code, error.headers)
 
     @app.exception_handler(Exception)
@@ -107,16 +130,17 @@ def invalid(violations: list[Any]) -> RefusedError:
         n: input should be a valid integer. Got 'a'.
     """
     first = violations[0]
-    place = ".".join(str(part) for part in first["loc"] if part != "body")
+    # Where a field has several forms, pydantic says which of them it took: no part of the path.
+    path = [str(part) for part in first["loc"][1:] if part not in FORMS]
+    place, param = ".".join(path) or "the body", ".".join(path) or None
     if first["type"] == "json_invalid":
         return RefusedError(f"the body is not valid JSON: {first['ctx']['error']}.", code="invalid_json")
     if first["type"] == "missing":
-        return RefusedError(
-            f"'{place}' is missing." if place else "the body is missing.", param=place or None
-        )
-    message = str(first["msg"])
-    got = repr(first["input"])
-    shown = got if len(got) <= 100 else f"{got[:100]}..."
-    return RefusedError(
-        f"{place or 'the body'}: {message[0].lower()}{message[1:]}. Got {shown}.", param=place or None
-    )
+        return RefusedError(f"'{place}' is missing." if path else "the body is missing.", param=param)
+    if first["type"] == "extra_forbidden":
+        return RefusedError(f"the field '{place[:100]}' is not known.", param=param, code="unknown_parameter")
+    if not path and isinstance(first["input"], bytes):
+        return RefusedError("the body must be JSON.", hint="Content-Type: application/json")
+    message, got = str(first["msg"]), repr(first["input"])
+    shown = got if len(got) <= _MAX_SHOWN else f"{got[:_MAX_SHOWN]}..."
+    return RefusedError(f"{place}: {message[0].lower()}{message[1:]}. Got {shown}.", param=param)

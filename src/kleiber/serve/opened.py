@@ -134,9 +134,7 @@ def _classifier(name: str, folder: Path, settings: ServeSettings) -> Opened:
     engine: Any = "torch" if settings.engine == "auto" else settings.engine
     classifier = open_classifier(folder, engine=engine, num_threads=settings.num_threads)
     found = classifier.predictor
-    return Opened(
-        name, folder, "classifier", found.engine, found.precision, found.notes, classifier=classifier
-    )
+    return Opened(name, folder, "classifier", found.engine, found.precision, classifier=classifier)
 
 
 def _encoder(name: str, folder: Path, settings: ServeSettings) -> Opened:

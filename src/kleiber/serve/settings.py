@@ -18,6 +18,8 @@ class ServeSettings(Document):
     """0 takes one that is free."""
     api_keys: tuple[str, ...] = Field(default=(), repr=False)
     """One of them must come with each request but those for `/health` and the page; none asks for none."""
+    allowed_hosts: tuple[str, ...] = ()
+    """Names by which a server on loopback may be asked, beside this machine's own: those of a proxy before it."""
     engine: str = "auto"
     """Computes each model."""
     precision: str | None = None
@@ -48,6 +50,8 @@ class ServeSettings(Document):
     """Of one image, as its header says, before it is decoded."""
     max_sound_s: float = Field(default=600, gt=0)
     """Of one sound, as its header says, before it is decoded."""
+    max_held_bytes: int = Field(default=256_000_000, ge=1)
+    """Of the bodies of all requests that are open."""
     body_timeout_s: float = Field(default=30, gt=0)
     """For a body to arrive."""
     request_timeout_s: float = Field(default=600, gt=0)

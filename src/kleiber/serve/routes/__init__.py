@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from fastapi import APIRouter
 
-from kleiber.serve.routes import health, models
+from kleiber.serve.routes import chat, completions, health, models
 
 __all__ = ["routers"]
 
 
 def routers() -> list[APIRouter]:
     """Return the routers of an application, a file each."""
-    return [module.router() for module in (health, models)]
+    return [module.router() for module in (completions, chat, models, health)]

@@ -1,0 +1,1 @@
+"""Texts on their way from the thread that writes them to the clients that asked."""
