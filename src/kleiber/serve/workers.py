@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import math
+import threading
 import time
+from collections import defaultdict
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
@@ -12,6 +14,7 @@ from typing import ParamSpec, TypeVar
 
 from kleiber.runs import num_cores
 from kleiber.serve.errors import RefusedError
+from kleiber.serve.metrics import Metrics
 
 __all__ = ["Workers"]
 
@@ -28,30 +31,39 @@ _MEMORY = 0.8
 class Workers:
     """Runs functions in threads for so many requests at a time; those beyond are turned away at once.
 
-    All methods are for the event loop's thread.
+    All methods are for the event loop's thread, but for `engine`.
 
     Args:
+        metrics: Counts those that are turned away.
         max_waiting: Requests that may wait beside those that are worked on.
         num_threads: None takes the cores, at most four.
         timeout_s: For a request.
     """
 
-    def __init__(self, *, max_waiting: int, timeout_s: float, num_threads: int | None = None) -> None:
+    def __init__(
+        self, metrics: Metrics, *, max_waiting: int, timeout_s: float, num_threads: int | None = None
+    ) -> None:
+        self._metrics = metrics
         self._num_threads = num_threads or min(num_cores(), _MOST_THREADS)
         self._pool = ThreadPoolExecutor(self._num_threads, thread_name_prefix="kleiber-work")
         self._max_admitted = self._num_threads + max_waiting
         self._timeout_s = timeout_s
         self._num_admitted = 0
+        self._engines: defaultdict[str, threading.Lock] = defaultdict(threading.Lock)
         self._mean_s = 0.0
 
     @asynccontextmanager
-    async def admitted(self) -> AsyncIterator[None]:
+    async def admitted(self, model: str) -> AsyncIterator[None]:
         """Count a request while it is worked on.
+
+        Args:
+            model: That it asks for.
 
         Raises:
             RefusedError: As many are worked on and wait as may (429), or it took longer than it may (503).
         """
         if self._num_admitted >= self._max_admitted:
+            self._metrics.rejected(model, "queue_full")
             raise RefusedError(
                 f"{self._num_admitted} requests are worked on or wait already.",
                 status=429,
@@ -76,6 +88,10 @@ class Workers:
         """Return what a function returns, computed in a thread; if nobody waits for it any more it is not begun."""
         # Cancelling the waiting one cancels the work that has not begun; what has begun ends by itself.
         return await asyncio.wrap_future(self._pool.submit(work, *args, **kwargs))
+
+    def engine(self, model: str) -> threading.Lock:
+        """Return what a thread holds while it calls the engine of a model: engines answer one caller at a time."""
+        return self._engines[model]
 
     def _retry_after_s(self) -> int:
         """Return when there may be room: in about the time that one of the requests takes."""
