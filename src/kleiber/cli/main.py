@@ -24,6 +24,7 @@ from kleiber.cli import (
     plan,
     report,
     schema,
+    serve,
     train,
     verify,
 )
@@ -48,6 +49,7 @@ COMMANDS: dict[str, tuple[str, Callable[..., None] | typer.Typer, str]] = {
     "export": ("Inference efficiency", export.export, export.EXAMPLE),
     "generate": ("Inference efficiency", generate.generate, generate.EXAMPLE),
     "classify": ("Inference efficiency", classify.classify, classify.EXAMPLE),
+    "serve": ("Inference efficiency", serve.serve, serve.EXAMPLE),
     "report": ("Trust", report.report, report.EXAMPLE),
 }
 """Name: panel of the help, what runs, an example that works."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from typing import Any
 
 from fastapi import FastAPI, Request
@@ -15,7 +14,6 @@ from kleiber.runs import Document
 
 __all__ = ["FORMS", "ErrorBody", "ErrorDetail", "RefusedError", "add_handlers", "error_response"]
 
-_LOG = logging.getLogger("kleiber.serve")
 _TYPES = {
     400: "invalid_request_error", 401: "authentication_error", 404: "invalid_request_error", 405: "invalid_request_error",
     408: "timeout_error", 413: "invalid_request_error", 429: "rate_limit_error", 503: "service_unavailable",
@@ -115,8 +113,8 @@ def add_handlers(app: FastAPI) -> None:
         return JSONResponse(error_body(message, error.status_code), error.status_code, error.headers)
 
     @app.exception_handler(Exception)
-    async def _fault(request: Request, error: Exception) -> JSONResponse:
-        _LOG.error("%s %s failed", request.method, request.url.path, exc_info=error)
+    async def _fault(_: Request, __: Exception) -> JSONResponse:
+        # Starlette raises it again, and who runs the application writes it down.
         return JSONResponse(error_body("the server failed; its log says how.", _SERVER_FAULT), _SERVER_FAULT)
 
 
