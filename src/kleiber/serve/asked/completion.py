@@ -9,16 +9,17 @@ from pydantic import Discriminator, Field, Tag
 from kleiber.serve.asked.sampling import Asked, tag_of
 from kleiber.serve.errors import RefusedError
 
-__all__ = ["CompletionBody"]
+__all__ = ["CompletionBody", "Prompts", "one_by_one"]
 
 _Tokens = Annotated[list[int], Field(fail_fast=True)]
-_Prompts = Annotated[
+Prompts = Annotated[
     Annotated[str, Tag("a text")]
     | Annotated[list[str], Field(fail_fast=True), Tag("several texts")]
     | Annotated[_Tokens, Tag("tokens")]
     | Annotated[list[_Tokens], Field(fail_fast=True), Tag("lists of tokens")],
     Discriminator(tag_of),
 ]
+"""A text, its tokens, or a list of either."""
 _MAX_LOGPROBS = 20
 
 
@@ -31,7 +32,7 @@ class CompletionBody(Asked):
         "best_of": ((1,), "best_of is not supported: ask for n texts with logprobs and choose."),
     }
 
-    prompt: _Prompts
+    prompt: Prompts
     """A text, its tokens, or a list of either."""
     max_tokens: int | None = Field(default=None, ge=1)
     """Of each text; 16 where nothing is said, as in OpenAI's API."""
@@ -45,8 +46,7 @@ class CompletionBody(Asked):
     @property
     def prompts(self) -> list[str | list[int]]:
         """Prompts, one by one."""
-        given: Any = self.prompt
-        return [given] if tag_of(given) in ("a text", "tokens") else list(given)
+        return one_by_one(self.prompt)
 
     def refuse_unsupported(self) -> None:
         """Refuse what is asked and not done.
@@ -65,3 +65,13 @@ class CompletionBody(Asked):
             raise RefusedError(
                 "echo with logprobs is not supported: how probable a prompt was is not told.", param="echo"
             )
+
+
+def one_by_one(given: Any) -> list[str | list[int]]:
+    """Return texts, or their tokens, one by one.
+
+    Example:
+        >>> one_by_one("a"), one_by_one([1, 2]), one_by_one([[1], [2]])
+        (['a'], [[1, 2]], [[1], [2]])
+    """
+    return [given] if tag_of(given) in ("a text", "tokens") else list(given)

@@ -155,7 +155,9 @@ def _parsed(raw: Any) -> ClassifyBody:
     try:
         return ClassifyBody.model_validate(raw)
     except ValidationError as error:
-        raise invalid(list(error.errors(include_url=False))) from None
+        raise invalid(
+            [{**one, "loc": ("body", *one["loc"])} for one in error.errors(include_url=False)]
+        ) from None
 
 
 async def _of_form(form: FormData) -> tuple[ClassifyBody, list[Given]]:

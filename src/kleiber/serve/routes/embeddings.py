@@ -5,17 +5,17 @@ from __future__ import annotations
 import base64
 import json
 from collections.abc import Sequence
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 from fastapi import APIRouter, Request, Response
-from pydantic import ConfigDict, Discriminator, Field, Tag
+from pydantic import ConfigDict
 
 from kleiber.errors import UsageError
 from kleiber.infer.embedding import Embedder
 from kleiber.runs import Document
-from kleiber.serve.asked.sampling import tag_of
+from kleiber.serve.asked.completion import Prompts, one_by_one
 from kleiber.serve.errors import RefusedError
 from kleiber.serve.given import given_text
 from kleiber.serve.json_body import JsonRoute
@@ -28,15 +28,6 @@ __all__ = ["router"]
 _BATCH = 32
 """Texts that go to a thread at once: after them others have their turn."""
 
-_Tokens = Annotated[list[int], Field(fail_fast=True)]
-_Input = Annotated[
-    Annotated[str, Tag("text")]
-    | Annotated[list[str], Field(fail_fast=True), Tag("texts")]
-    | Annotated[_Tokens, Tag("tokens")]
-    | Annotated[list[_Tokens], Field(fail_fast=True), Tag("lists of tokens")],
-    Discriminator(tag_of),
-]
-
 
 class EmbeddingsBody(Document):
     """What is to be embedded."""
@@ -45,7 +36,7 @@ class EmbeddingsBody(Document):
 
     model: str | None = None
     """Which of the models served; without it the first that embeds."""
-    input: _Input
+    input: Prompts
     """A text, its tokens, or a list of either."""
     encoding_format: Literal["float", "base64"] | None = None
     """Numbers, or the base64 of their fp32."""
@@ -91,7 +82,7 @@ async def _answer(served: Served, body: EmbeddingsBody) -> Response:
 
 def _texts(given: Any, settings: ServeSettings) -> list[str | list[int]]:
     """Return the texts of a request one by one, or their tokens."""
-    several = [given] if tag_of(given) in ("text", "tokens") else given
+    several = one_by_one(given)
     if not several:
         raise RefusedError("there is no input.", param="input", hint='"input": "a text"')
     if len(several) > settings.max_inputs:
@@ -109,7 +100,7 @@ def _tokens(embedder: Embedder, texts: Sequence[str | list[int]]) -> list[list[i
     try:
         return [embedder.tokens_of(text) for text in texts]
     except UsageError as error:
-        raise RefusedError(error.message, param="input", hint=error.hint) from None
+        raise RefusedError(error.message, param="input", got=error.got, hint=error.hint) from None
 
 
 def _embedded(

@@ -27,6 +27,7 @@ _HEADERS = {
     # Asked for anew each time, and sent only where it has changed: a new release is seen at once.
     "Cache-Control": "no-cache",
 }
+_METHODS = ["GET", "HEAD"]
 _NOT_MODIFIED = 304
 
 
@@ -36,11 +37,11 @@ def router() -> APIRouter:
     # Read once: what a request names is looked up, and never a path.
     files = {path.name: _File(path) for path in sorted(_FOLDER.iterdir()) if path.suffix in _TYPES}
 
-    @routes.get("/")
+    @routes.api_route("/", methods=_METHODS)
     async def page(request: Request) -> Response:
         return files["index.html"].answer(request)
 
-    @routes.get("/page/{name}")
+    @routes.api_route("/page/{name}", methods=_METHODS)
     async def file(request: Request, name: str) -> Response:
         if name not in files:
             raise RefusedError("the page has no such file.", status=404, got=name[:100])
