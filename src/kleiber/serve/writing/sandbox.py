@@ -7,7 +7,7 @@ every call is counted, numbers that would make huge strings are refused, and wha
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextvars import ContextVar
 from datetime import datetime
 from typing import Any, NoReturn
@@ -23,7 +23,7 @@ __all__ = ["MAX_CHARS", "LimitError", "RefusedByTemplateError", "Sandbox"]
 MAX_CHARS = 4_000_000
 """Of a rendered conversation."""
 _MAX_STEPS = 200_000
-_MAX_NUMBER = 100_000
+_MAX_NUMBER = 10_000
 """That a template may pass to a call or multiply by."""
 _FILTERS = (
     "abs", "capitalize", "count", "d", "default", "dictsort", "first", "float", "int", "items", "join", "last", "length",
@@ -64,11 +64,19 @@ class Sandbox:
             trim_blocks=True, lstrip_blocks=True, extensions=[_Generation, loopcontrols]
         )
         environment.filters = {name: environment.filters[name] for name in _FILTERS}
-        environment.filters |= {"tojson": _to_json, "counted": _counted}
+        environment.filters |= {
+            "tojson": _to_json,
+            "replace": _replaced,
+            "join": _joined,
+            "counted": _counted,
+            "short": _short,
+        }
         environment.globals |= {"raise_exception": _raise, "strftime_now": _now}
         tree = environment.parse(source)
         for loop in tree.find_all(nodes.For):
             loop.iter = nodes.Filter(loop.iter, "counted", [], [], None, None)
+        for joined in tree.find_all(nodes.Concat):
+            joined.nodes = [nodes.Filter(node, "short", [], [], None, None) for node in joined.nodes]
         tree.set_environment(environment)
         self._template = environment.from_string(tree)
 
@@ -88,19 +96,28 @@ class Sandbox:
 
 
 class _Environment(ImmutableSandboxedEnvironment):
-    intercepted_binops = frozenset(("*", "**", "%"))
+    intercepted_binops = frozenset(("*", "**", "%", "+"))
 
     def call_binop(self, context: Context, operator: str, left: Any, right: Any) -> Any:
         """Compute what could make a huge text or number."""
-        if operator == "**" or any(_is_large(side) for side in (left, right)):
+        if operator == "**" or (operator == "%" and isinstance(left, str)):
             raise LimitError
-        return super().call_binop(context, operator, left, right)
+        if operator == "*":
+            sizes = [
+                len(side) if isinstance(side, str | list | tuple) else abs(side) for side in (left, right)
+            ]
+            _within(sizes[0] * sizes[1])
+        return _short(super().call_binop(context, operator, left, right))
 
     def call(self, context: Context, obj: Any, /, *args: Any, **kwargs: Any) -> Any:
         """Call what a template may, and count it."""
         _step()
-        if any(_is_large(value) for value in (*args, *kwargs.values())):
-            raise LimitError
+        for value in (*args, *kwargs.values()):
+            if isinstance(value, int | float):
+                _within(value, _MAX_NUMBER)
+        text, name = getattr(obj, "__self__", None), getattr(obj, "__name__", "")
+        if isinstance(text, str) and name in _GROWING:
+            return _GROWING[name](text, *args, **kwargs)
         return super().call(context, obj, *args, **kwargs)
 
 
@@ -132,13 +149,43 @@ def _within_limit(pieces: Iterable[str]) -> Iterator[str]:
     num_chars = 0
     for piece in pieces:
         num_chars += len(piece)
-        if num_chars > MAX_CHARS:
-            raise LimitError
+        _within(num_chars)
         yield piece
 
 
-def _is_large(value: Any) -> bool:
-    return isinstance(value, int | float) and abs(value) > _MAX_NUMBER
+def _within(number: float, limit: float = MAX_CHARS) -> None:
+    if abs(number) > limit:
+        raise LimitError
+
+
+def _short(value: Any) -> Any:
+    """Return a part of a longer text, unless it is too long by itself: what doubles in each turn ends soon."""
+    if isinstance(value, str | list | tuple):
+        _within(len(value))
+    return value
+
+
+def _replaced(text: str, old: str, new: str, count: int = -1) -> str:
+    _within(len(text) + str(text).count(old) * len(new))
+    return str(text).replace(old, new, count)
+
+
+def _joined(values: Iterable[Any], between: str = "", attribute: str | None = None) -> str:
+    words = [str(value if attribute is None else value[attribute]) for value in values]
+    _within(sum(map(len, words)) + len(between) * len(words))
+    return between.join(words)
+
+
+def _refused(*_: Any, **__: Any) -> NoReturn:
+    raise LimitError
+
+
+_GROWING: dict[str, Callable[..., str]] = {
+    "replace": _replaced,
+    "join": lambda between, values: _joined(values, between),
+    **dict.fromkeys(("format", "format_map", "translate", "expandtabs"), _refused),
+}
+"""Methods of texts whose result may be far longer than what they are given."""
 
 
 def _raise(message: str) -> NoReturn:
@@ -150,6 +197,5 @@ def _now(form: str) -> str:
 
 
 def _to_json(value: Any, indent: int | None = None) -> str:
-    if _is_large(indent):
-        raise LimitError
+    _within(indent or 0, _MAX_NUMBER)
     return json.dumps(value, ensure_ascii=False, indent=indent)
