@@ -13,7 +13,8 @@ from kleiber.data.text_tokenizer import TextTokenizer
 from kleiber.data.tokenizer import train_tokenizer
 from kleiber.errors import KleiberError, MissingExtraError, UsageError
 from kleiber.infer.batching import BatchedText, Pages, QueueFullError, Slots, Speaker, open_batched_text
-from kleiber.infer.batching.slot_cache import SlotCache
+from kleiber.infer.batching.row_cache import RowCache
+from kleiber.infer.batching.torch_rows import TorchRows
 from kleiber.infer.decoding.cached_forward import cached_forward, cached_heads
 from kleiber.infer.generation import generate
 from kleiber.infer.generation.request import Request
@@ -67,25 +68,28 @@ def prompts(num, seed=0):
     return [rng.integers(1, VOCAB, rng.integers(1, 30)).tolist() for _ in range(num)]
 
 
+def slots(num, module=MODULE):
+    """Return slots of a module in torch."""
+    return Slots(TorchRows(module, cached_heads(module), num, 1), num)
+
+
 def opened(max_running=3, **options):
     """Return a batch over slots."""
-    return BatchedText(Slots(MODULE, max_running, 1), speaker(), max_running=max_running, **options)
+    return BatchedText(slots(max_running), speaker(), max_running=max_running, **options)
 
 
-def test_slots_of_different_lengths_read_as_each_would_alone():
-    cache = SlotCache(cached_heads(MODULE), 4)
-    tokens = {3: prompts(1, 1)[0], 0: prompts(1, 2)[0], 2: [5]}
+def test_rows_of_different_lengths_read_as_each_would_alone():
+    cache = RowCache(cached_heads(MODULE), 4)
+    tokens = [prompts(1, 1)[0], prompts(1, 2)[0], [5]]
     with torch.no_grad():
-        for slot, prompt in tokens.items():
-            cache.choose([slot])
+        for row, prompt in enumerate(tokens, start=1):
+            cache.choose(row, [0])
             cached_forward(MODULE, torch.tensor([prompt]), cache)
-        cache.choose([0, 2, 3])
+        cache.choose(1, [len(prompt) for prompt in tokens])
         together = cached_forward(MODULE, torch.tensor([[7, 8]] * 3), cache)
-        for row, slot in enumerate((0, 2, 3)):
-            whole = MODULE(torch.tensor([[*tokens[slot], 7, 8]]))[0, -2:]
+        for row, prompt in enumerate(tokens):
+            whole = MODULE(torch.tensor([[*prompt, 7, 8]]))[0, -2:]
             torch.testing.assert_close(together[row], whole, atol=1e-5, rtol=1e-5)
-    cache.choose([0, 2])
-    assert cache.length.tolist() == [[len(tokens[0]) + 2], [3]]
 
 
 @pytest.mark.parametrize("sampling", [GREEDY, Sampling(temperature=1.3, top_p=0.9, repetition_penalty=1.2)])
@@ -122,14 +126,15 @@ def test_a_model_of_transformers_goes_too(tmp_path):
     module, _ = load(tmp_path, DataShape(inputs="tokens", vocab_size=VOCAB, context=CONTEXT))
     module = module.eval()
     request = Request(max_tokens=6, sampling=GREEDY)
-    with BatchedText(Slots(module, 2, 1), speaker(), max_running=2) as batch:
+    with BatchedText(slots(2, module), speaker(), max_running=2) as batch:
         handles = [batch.submit(prompt, request) for prompt in prompts(3)]
         written = [[piece.token for piece in handle] for handle in handles]
     assert written == [alone(prompt, request, module=module) for prompt in prompts(3)]
 
 
 def test_a_long_prompt_is_read_in_parts_beside_others(monkeypatch):
-    monkeypatch.setattr("kleiber.infer.batching.slots._TOKENS_A_STEP", 4)
+    monkeypatch.setattr("kleiber.infer.batching.slots._TOKENS_BESIDE", 4)
+    monkeypatch.setattr("kleiber.infer.batching.slots._TOKENS_ALONE", 5)
     request = Request(max_tokens=5, sampling=GREEDY)
     with opened() as batch:
         handles = [batch.submit(prompt, request) for prompt in prompts(5)]
@@ -142,13 +147,13 @@ def test_why_a_text_is_over():
     whole = alone(prompt, Request(max_tokens=1000, sampling=GREEDY), end_ids=())
     third = whole[2]
     stop = chr(0x100 + third)
-    with BatchedText(Slots(MODULE, 2, 1), speaker(end_ids=()), max_running=2) as batch:
+    with BatchedText(slots(2), speaker(end_ids=()), max_running=2) as batch:
         *_, full = batch.submit(prompt, Request(max_tokens=1000, sampling=GREEDY))
         assert (full.finish, len(prompt) + len(whole)) == ("length", CONTEXT + 1)
         stopped = list(batch.submit(prompt, Request(max_tokens=9, sampling=GREEDY, stop=(stop,))))
         assert (stopped[-1].finish, stopped[-1].token) == ("stop", third)
         assert stop not in "".join(piece.text for piece in stopped)
-    with BatchedText(Slots(MODULE, 2, 1), speaker(end_ids=[third]), max_running=2) as batch:
+    with BatchedText(slots(2), speaker(end_ids=[third]), max_running=2) as batch:
         ended = list(batch.submit(prompt, Request(max_tokens=9, sampling=GREEDY)))
         assert (ended[-1].finish, ended[-1].token) == ("end", third)
 
@@ -381,7 +386,7 @@ def test_a_run_is_opened_for_many(tmp_path):
 def test_settings_that_no_batch_has_are_refused(tmp_path, monkeypatch):
     with pytest.raises(
         UsageError,
-        match=r"unknown engine 'llamacpp' for many requests at once\. Known: auto, openvino, torch",
+        match=r"unknown engine 'llamacpp' for many requests at once\. Known: auto, onnxruntime, openvino, torch",
     ):
         open_batched_text(tmp_path, engine="llamacpp")
     with pytest.raises(UsageError, match=r"max_running must be 1 or more\. Got 0"):

@@ -16,6 +16,8 @@ from kleiber.data.text_tokenizer import TextTokenizer
 from kleiber.data.tokenizer import train_tokenizer
 from kleiber.errors import KleiberError, MissingExtraError, UsageError
 from kleiber.infer.batching import BatchedText, Pages, Slots, Speaker
+from kleiber.infer.batching.torch_rows import TorchRows
+from kleiber.infer.decoding.cached_forward import cached_heads
 from kleiber.infer.generation import Constraint, Request, Sampling, TextGenerator, probabilities
 from kleiber.infer.generation.constraint import Guide
 from kleiber.infer.text_model import TextModel, open_text_model
@@ -59,7 +61,8 @@ def batch(model):
     """Return it ready to write several texts."""
     module = model.decoder._stepper._cached.module
     speaker = Speaker(model.tokenizer, model.start_ids, model.end_ids, CONTEXT)
-    with BatchedText(Slots(module, 3, 1), speaker, max_running=3, max_waiting=100) as batch:
+    slots = Slots(TorchRows(module, cached_heads(module), 3, 1), 3)
+    with BatchedText(slots, speaker, max_running=3, max_waiting=100) as batch:
         yield batch
 
 

@@ -11,7 +11,7 @@ import json
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Generic, Literal, TypeVar
+from typing import Any, Generic, Literal, TypeAlias, TypeVar
 
 import numpy as np
 from pydantic import Field
@@ -25,7 +25,16 @@ from kleiber.runs import Document, now
 from kleiber.runs.cache import default_cache
 from kleiber.units import format_seconds
 
-__all__ = ["Choice", "EngineTime", "SampleRequest", "TextRequest", "chosen", "request_time"]
+__all__ = [
+    "Choice",
+    "ComparedOn",
+    "EngineTime",
+    "ManyRequest",
+    "SampleRequest",
+    "TextRequest",
+    "chosen",
+    "request_time",
+]
 
 E = TypeVar("E", bound=InEngine)
 
@@ -68,6 +77,34 @@ class SampleRequest(Document):
         return f"a batch of {self.batch}"
 
 
+class ManyRequest(Document):
+    """What engines that write for many are compared on."""
+
+    kind: Literal["many"] = "many"
+    num_prompt: int = Field(default=32, ge=1)
+    """Tokens that are read first, of each text."""
+    num_new: int = Field(default=32, ge=1)
+    """Tokens that are written after them."""
+    num_texts: int = Field(ge=1)
+    """Those that are written at once; one alone is written before them."""
+
+    @property
+    def says(self) -> str:
+        """What is done, in words."""
+        return f"one text alone and {self.num_texts} at once, {self.num_prompt} tokens read and {self.num_new} written of each,"
+
+    def fitted(self, context: int) -> ManyRequest:
+        """Return the request as far as a context holds it."""
+        num_prompt = min(self.num_prompt, max(1, context // 2))
+        return self.model_copy(
+            update={"num_prompt": num_prompt, "num_new": max(1, min(self.num_new, context - num_prompt))}
+        )
+
+
+ComparedOn: TypeAlias = TextRequest | SampleRequest | ManyRequest
+"""What engines are compared on."""
+
+
 class EngineTime(Document):
     """One engine on the request."""
 
@@ -82,7 +119,7 @@ class Choice(Document):
     """Which engine was chosen, and by how much."""
 
     engine: str
-    request: TextRequest | SampleRequest = Field(discriminator="kind")
+    request: ComparedOn = Field(discriminator="kind")
     num_threads: int
     times: tuple[EngineTime, ...]
     """The fastest first."""
@@ -118,7 +155,7 @@ class _Opened(Generic[E]):
 def chosen(
     openers: Mapping[str, Callable[[], E]],
     timed: Callable[[E], Callable[[], float]],
-    request: TextRequest | SampleRequest,
+    request: ComparedOn,
     identity: Mapping[str, Any],
     *,
     num_threads: int,
@@ -204,7 +241,7 @@ def _faster(best: _Opened[E] | None, challenger: _Opened[E], times: dict[str, En
     return min(pair, key=lambda one: times[one.engine].seconds)
 
 
-def _digest(identity: Mapping[str, Any], request: TextRequest | SampleRequest, num_threads: int) -> str:
+def _digest(identity: Mapping[str, Any], request: ComparedOn, num_threads: int) -> str:
     measured_on = {
         "model": identity,
         "request": request.model_dump(),

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Protocol
+from typing import Protocol, TypeAlias
 
 import numpy as np
 
+from kleiber.errors import KleiberError
 from kleiber.infer.generation.request import Piece, Request
 from kleiber.infer.generation.writing import Writing
 from kleiber.infer.predictor import InEngine
 
-__all__ = ["Backend", "Job"]
+__all__ = ["Backend", "Job", "Written"]
 
 _NO_LOGITS = np.empty(0)
 
@@ -36,6 +37,10 @@ class Job:
         """
         piece = self.writing.add(token, _NO_LOGITS)
         return piece if said is None else replace(piece, logprob=said[0], likeliest=said[1])
+
+
+Written: TypeAlias = list[tuple[Job, Piece | KleiberError]]
+"""What texts have more of, and why one of them cannot go on."""
 
 
 class Backend(InEngine, Protocol):
@@ -68,8 +73,8 @@ class Backend(InEngine, Protocol):
         """Take a text in; there is room for as many as it was opened for."""
         ...
 
-    def step(self) -> list[tuple[Job, Piece]]:
-        """Do what brings texts on by about a token; return what was written, of some texts nothing yet.
+    def step(self) -> Written:
+        """Do what brings texts on by about a token; return what was written, of some texts nothing yet, or why one cannot go on.
 
         Raises:
             KleiberError: The model's output is not finite, or the engine gave up.

@@ -5,17 +5,17 @@ from __future__ import annotations
 import threading
 from collections import deque
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from types import TracebackType
 from typing import Self
 
-from kleiber.errors import KleiberError, UsageError
-from kleiber.infer.batching.backend import Backend, Job
+from kleiber.errors import KleiberError
+from kleiber.infer.batching.backend import Backend, Job, Written
 from kleiber.infer.batching.handle import TextHandle
 from kleiber.infer.batching.speaker import Speaker
+from kleiber.infer.choice import Choice
 from kleiber.infer.generation.prompts import Prompt
-from kleiber.infer.generation.request import Piece, Request
-from kleiber.infer.generation.writing import Writing
+from kleiber.infer.generation.request import Request
 
 __all__ = ["BatchStats", "BatchedText", "QueueFullError"]
 
@@ -48,20 +48,27 @@ class BatchedText:
         speaker: Tokenizer of the model, and what its texts begin and end with.
         max_running: Texts that are written at once: what the backend was opened for.
         max_waiting: Requests that may wait for one of them to end.
+        choice: How the engine was found, where `auto` was asked.
     """
 
     def __init__(
-        self, backend: Backend, speaker: Speaker, *, max_running: int, max_waiting: int = 64
+        self,
+        backend: Backend,
+        speaker: Speaker,
+        *,
+        max_running: int,
+        max_waiting: int = 64,
+        choice: Choice | None = None,
     ) -> None:
         self.engine, self.precision, self.notes = backend.engine, backend.precision, backend.notes
-        self.context = backend.context
-        self._backend, self.speaker = backend, speaker
+        self.context, self.speaker, self.choice = backend.context, speaker, choice
+        self._backend = backend
         self._max_running, self._max_waiting = max_running, max_waiting
         self._waiting: deque[tuple[Job, TextHandle]] = deque()
         self._running: dict[Job, TextHandle] = {}
         self._num_finished = self._num_cancelled = self._num_tokens = 0
         self._cache_frac = 0.0
-        self._is_closed = False
+        self._is_closing = self._is_closed = False
         # Guards all of the above; the backend is the thread's alone.
         self._changed = threading.Condition()
         self._thread = threading.Thread(target=self._serve, name="kleiber-batch", daemon=True)
@@ -83,11 +90,11 @@ class BatchedText:
             QueueFullError: As many requests wait as may.
             KleiberError: It is closed.
         """
-        job = self._job(prompt, request, sample)
+        job = self.speaker.job(prompt, request, sample=sample)
         self._backend.check(job)
         handle = TextHandle()
         with self._changed:
-            if self._is_closed:
+            if self._is_closing:
                 raise KleiberError("the batch is closed: it takes no more requests.")
             if len(self._waiting) >= self._max_waiting:
                 raise QueueFullError(
@@ -95,7 +102,7 @@ class BatchedText:
                     hint="try again later, or open it with a larger max_waiting",
                 )
             self._waiting.append((job, handle))
-            self._changed.notify()
+            self._changed.notify_all()
         return handle
 
     def stats(self) -> BatchStats:
@@ -110,13 +117,19 @@ class BatchedText:
                 cache_frac=self._cache_frac,
             )
 
-    def close(self) -> None:
-        """Cancel what is not over, and end."""
+    def close(self, *, drain_s: float = 0.0) -> None:
+        """Take no more requests, cancel what is not over, and end.
+
+        Args:
+            drain_s: What was taken may so long be finished first [s].
+        """
         with self._changed:
+            self._is_closing = True
+            self._changed.wait_for(lambda: not (self._running or self._waiting), timeout=drain_s)
             self._is_closed = True
             for handle in (*self._running.values(), *(handle for _, handle in self._waiting)):
                 handle.cancel()
-            self._changed.notify()
+            self._changed.notify_all()
         self._thread.join()
 
     def __enter__(self) -> Self:
@@ -128,25 +141,6 @@ class BatchedText:
     ) -> None:
         """Close it."""
         self.close()
-
-    def _job(self, prompt: Prompt, request: Request, sample: int) -> Job:
-        if request.num_samples != 1:
-            raise UsageError(
-                "a request of a batch is one text.", got=request.num_samples, hint="submit a request a sample"
-            )
-        tokens = self.speaker.tokens_of(prompt)
-        # The last token need not be read.
-        room = self.context + 1 - len(tokens)
-        fitting = replace(request, max_tokens=min(request.max_tokens, room))
-        writing = Writing(
-            tokens,
-            replace(fitting, num_logprobs=None),
-            index=0,
-            sample=sample,
-            tokenizer=self.speaker.tokenizer.backend,
-            end_ids=self.speaker.end_ids,
-        )
-        return Job(writing, fitting, sample)
 
     def _serve(self) -> None:
         """Write until it is closed; a failure ends the texts that are being written, and the next ones are tried again."""
@@ -181,6 +175,7 @@ class BatchedText:
             left = [entry for entry in self._waiting if not entry[1].is_cancelled]
             self._num_cancelled += len(self._waiting) - len(left)
             self._waiting = deque(left)
+            self._changed.notify_all()
 
     def _admit(self) -> None:
         with self._changed:
@@ -189,18 +184,21 @@ class BatchedText:
                 self._backend.admit(job)
                 self._running[job] = handle
 
-    def _hand_on(self, written: list[tuple[Job, Piece]]) -> None:
+    def _hand_on(self, written: Written) -> None:
         with self._changed:
-            self._num_tokens += len(written)
             self._cache_frac = self._backend.cache_frac
             for job, piece in written:
                 if job not in self._running:
                     continue
                 self._running[job].put(piece)
-                if piece.finish is not None:
+                is_failed = isinstance(piece, KleiberError)
+                self._num_tokens += not is_failed
+                if isinstance(piece, KleiberError) or piece.finish is not None:
                     del self._running[job]
                     self._backend.release(job)
-                    self._num_finished += 1
+                    self._num_finished += not is_failed
+            if not self._running:
+                self._changed.notify_all()
 
     def _fail(self, error: KleiberError) -> None:
         with self._changed:
@@ -209,3 +207,4 @@ class BatchedText:
             for job, handle in failed.items():
                 handle.put(error)
                 self._backend.release(job)
+            self._changed.notify_all()

@@ -2,29 +2,38 @@
 
 from __future__ import annotations
 
-import importlib.util
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Literal, TypeAlias, get_args
 
 import torch
 
-from kleiber.errors import KleiberError, UsageError, nearest
+from kleiber.errors import UsageError, nearest
 from kleiber.infer.batching.backend import Backend
 from kleiber.infer.batching.batched_text import BatchedText
+from kleiber.infer.batching.onnxruntime_rows import OnnxRuntimeRows
 from kleiber.infer.batching.pages import Pages
+from kleiber.infer.batching.row_stepper import require_memory
 from kleiber.infer.batching.slots import Slots
 from kleiber.infer.batching.speaker import Speaker
-from kleiber.infer.precision import Precision, in_precision
-from kleiber.infer.text_model import open_text_model
-from kleiber.models import load
-from kleiber.models.stored import read_activations, read_forms
-from kleiber.runs import RunFolder
+from kleiber.infer.batching.timed import many_time
+from kleiber.infer.batching.torch_rows import TorchRows
+from kleiber.infer.choice import ManyRequest, chosen
+from kleiber.infer.decoding.cached_forward import Heads
+from kleiber.infer.decoding.open import step_model
+from kleiber.infer.loaded_text import LoadedText, load_text
+from kleiber.infer.precision import Precision
 
 __all__ = ["BATCH_ENGINES", "BatchEngine", "open_batched_text"]
 
-BatchEngine: TypeAlias = Literal["torch", "openvino"]
+BatchEngine: TypeAlias = Literal["torch", "onnxruntime", "openvino"]
 BATCH_ENGINES: tuple[BatchEngine, ...] = get_args(BatchEngine)
-"""`torch` computes in fp32 over slots of one cache, `openvino` in what weights are stored in, over pages that texts share."""
+"""`torch` and `onnxruntime` write over rows of one cache, `torch` in fp32 always; `openvino` over pages that texts share."""
+
+_FOR_ALL: tuple[BatchEngine, ...] = ("torch", "onnxruntime")
+"""Those that write whatever a request asks: openvino draws tokens itself, and knows neither forms nor likeliest tokens."""
 
 
 def open_batched_text(
@@ -35,21 +44,27 @@ def open_batched_text(
     num_threads: int | None = None,
     max_running: int = 8,
     max_waiting: int = 64,
+    context: int | None = None,
+    on_progress: Callable[[str], None] | None = None,
 ) -> BatchedText:
     """Return a language model that writes for many at once.
 
     Args:
         folder: Of a run, or in the Hugging Face layout.
-        engine: `auto` takes openvino where it is installed and goes with the model, else torch; the result says which.
+        engine: `auto` measures those that write whatever a request asks, once for this model on this machine; openvino, whose
+            texts have no form and no likeliest tokens, is asked for by name.
         precision: None is as stored.
         num_threads: None takes torch's number.
         max_running: Texts that are written at once; the cache has room for so many of full length.
         max_waiting: Requests that may wait for one of them to end.
+        context: Tokens that a text may have with its prompt; None is all that the model reads.
+        on_progress: Is told what takes long.
 
     Raises:
         RunFolderError: There is no model, or it does not load.
         DataError: There is no tokenizer beside it.
-        UsageError: An unknown engine or precision, a model that does not write text, or a number that is not positive.
+        UsageError: An unknown engine or precision, a model that does not write text, a number out of its range, or a cache that
+            takes more memory than is free.
         MissingExtraError: The engine's package is not installed.
         RecipeError: The engine does not take the model.
     """
@@ -61,30 +76,51 @@ def open_batched_text(
     for name, number in (("max_running", max_running), ("max_waiting", max_waiting)):
         if number < 1:
             raise UsageError(f"{name} must be 1 or more.", got=number)
-    # Its decoder is not kept: what is wanted is how text becomes tokens and ends.
-    model = open_text_model(folder, engine="torch", num_threads=num_threads)
-    speaker = Speaker(model.tokenizer, model.start_ids, model.end_ids, model.decoder.context)
+    model = load_text(folder, precision)
+    heads = _within(model.heads, context)
+    require_memory(heads, max_running)
+    speaker = Speaker(model.tokenizer, model.start_ids, model.end_ids, heads.context)
     threads = num_threads or torch.get_num_threads()
-    backend = _backend(folder, engine, precision, max_running, threads)
-    return BatchedText(backend, speaker, max_running=max_running, max_waiting=max_waiting)
+    opener = partial(_backend, model=model, heads=heads, max_running=max_running, num_threads=threads)
+    batched = partial(BatchedText, speaker=speaker, max_running=max_running, max_waiting=max_waiting)
+    if engine != "auto":
+        return batched(opener(engine))
+    asked = ManyRequest(num_texts=max_running).fitted(heads.context)
+    endless = replace(speaker, end_ids=frozenset())
+    backend, choice = chosen(
+        {name: partial(opener, name) for name in _FOR_ALL},
+        partial(many_time, speaker=endless, asked=asked),
+        asked,
+        model.identity,
+        num_threads=threads,
+        on_progress=on_progress,
+    )
+    return batched(backend, choice=choice)
+
+
+def _within(heads: Heads, context: int | None) -> Heads:
+    if context is None:
+        return heads
+    if not 1 <= context <= heads.context:
+        raise UsageError(
+            f"a text of this model has 1 to {heads.context} tokens with its prompt.", got=context
+        )
+    return replace(heads, context=context)
 
 
 def _backend(
-    folder: Path,
-    engine: BatchEngine | Literal["auto"],
-    precision: Precision | None,
-    max_running: int,
-    num_threads: int,
+    engine: BatchEngine, *, model: LoadedText, heads: Heads, max_running: int, num_threads: int
 ) -> Backend:
-    path = RunFolder(folder).find_model()
-    module, _ = load(path)
-    module = module.eval().requires_grad_(requires_grad=False)
-    forms, activations = in_precision(module, read_forms(path, module), precision), read_activations(path)
     if engine == "openvino":
-        return Pages(module, forms, activations, max_running=max_running, num_threads=num_threads)
-    if engine == "auto" and importlib.util.find_spec("openvino_genai") is not None:
-        try:
-            return Pages(module, forms, activations, max_running=max_running, num_threads=num_threads)
-        except KleiberError as error:
-            return Slots(module, max_running, num_threads, notes=(f"openvino does not go: {error.message}",))
-    return Slots(module, max_running, num_threads)
+        return Pages(
+            model.module,
+            model.forms,
+            model.activations,
+            max_running=max_running,
+            num_threads=num_threads,
+            context=heads.context,
+        )
+    if engine == "torch":
+        return Slots(TorchRows(model.module, heads, max_running, num_threads), max_running)
+    step = step_model("onnxruntime", model.module, forms=model.forms, activations=model.activations)
+    return Slots(OnnxRuntimeRows(step, heads, max_running, num_threads), max_running)

@@ -10,10 +10,9 @@ from typing import Any
 import numpy as np
 
 from kleiber.errors import KleiberError, UsageError
-from kleiber.infer.batching.backend import Job
+from kleiber.infer.batching.backend import Job, Written
 from kleiber.infer.batching.paged_graph import paged_graph, write_paged
 from kleiber.infer.decoding.cached_forward import cached_heads
-from kleiber.infer.generation.request import Piece
 from kleiber.infer.sessions import require
 from kleiber.models.family import FamilyModule
 from kleiber.models.gpt.cache import require_cache_bits
@@ -39,6 +38,7 @@ class Pages:
         activations: How the inputs of layers are held, and keys and values.
         max_running: Texts that are written at once; the cache has pages for so many of full length.
         num_threads: Of each operation.
+        context: Tokens that a text may have with its prompt; None is all that the model reads.
 
     Raises:
         MissingExtraError: openvino-genai, openvino or onnx is not installed.
@@ -57,6 +57,7 @@ class Pages:
         *,
         max_running: int,
         num_threads: int,
+        context: int | None = None,
     ) -> None:
         require("openvino_genai", "openvino", "Continuous batching in OpenVINO")
         require_cache_bits(activations.cache_bits)
@@ -65,8 +66,8 @@ class Pages:
         bits = activations.cache_bits
         self.precision = lowered.precision if bits is None else f"{lowered.precision}, int{bits} cache"
         self.notes = (*lowered.notes, _DRAWN)
-        self.context = heads.context
-        num_pages = max_running * (math.ceil((heads.context + 1) / _PAGE_TOKENS) + 1)
+        self.context = context or heads.context
+        num_pages = max_running * (math.ceil((self.context + 1) / _PAGE_TOKENS) + 1)
         with tempfile.TemporaryDirectory() as folder:
             write_paged(lowered, heads, Path(folder))
             self._pipeline = _pipeline(folder, max_running, num_pages, num_threads, bits)
@@ -109,20 +110,18 @@ class Pages:
         """Forget a text; its pages go with the next step."""
         self._handles.pop(job).cancel()
 
-    def step(self) -> list[tuple[Job, Piece]]:
-        """Read and write tokens of all texts; return what was written.
-
-        Raises:
-            KleiberError: The engine gave a text up.
-        """
+    def step(self) -> Written:
+        """Read and write tokens of all texts; return what was written."""
         self._pipeline.step()
-        written: list[tuple[Job, Piece]] = []
+        written: Written = []
         for job, handle in self._handles.items():
             while handle.can_read():
                 for output in handle.read().values():
                     written += _pieces(job, output)
             if job.writing.is_open and handle.get_status().name == "IGNORED":
-                raise KleiberError("openvino gave a text up: its cache has no room for it.")
+                written.append(
+                    (job, KleiberError("openvino gave the text up: its cache has no room for it."))
+                )
         return written
 
 
@@ -169,9 +168,9 @@ def _settings(job: Job) -> Any:
     return config
 
 
-def _pieces(job: Job, output: Any) -> list[tuple[Job, Piece]]:
+def _pieces(job: Job, output: Any) -> Written:
     """Return what tokens of openvino add to a text, up to its end."""
-    written = []
+    written: Written = []
     for token, logprob in zip(output.generated_ids, output.generated_log_probs, strict=True):
         if job.writing.is_open:
             said = None if job.request.num_logprobs is None else (float(logprob), ())

@@ -1,131 +1,113 @@
-"""Continuous batching in PyTorch: every text in a slot of one cache, each step a token of all that wait for one.
+"""Continuous batching over rows of one cache: each step a token of all texts that write, and a part of a prompt.
 
-Legend: B texts of a step, T tokens of each, V vocabulary.
+Legend: B texts of a step, T tokens of each.
 """
 
 from __future__ import annotations
 
-import numpy as np
-import torch
+from collections import deque
 
-from kleiber.infer.batching.backend import Job
-from kleiber.infer.batching.slot_cache import SlotCache
-from kleiber.infer.decoding.cached_forward import cached_forward, cached_heads
-from kleiber.infer.generation.logprobs import logprobs
-from kleiber.infer.generation.request import Piece
-from kleiber.infer.generation.sampling import Logits, Sampling, draw
-from kleiber.infer.generation.writing import allowed_next
-from kleiber.infer.threads import threads
-from kleiber.models.family import FamilyModule
+import numpy as np
+
+from kleiber.infer.batching.backend import Job, Written
+from kleiber.infer.batching.drawing import drawn
+from kleiber.infer.batching.known_rows import KnownRows
+from kleiber.infer.batching.row_stepper import RowStepper
 
 __all__ = ["Slots"]
 
-_TOKENS_A_STEP = 256
-"""Of a prompt that are read at once: those who write wait no longer for a long one."""
+_TOKENS_BESIDE = 64
+"""Of prompts that are read a step beside texts that write: those wait no longer than this takes."""
+_TOKENS_ALONE = 512
+"""Of prompts that are read a step where no text writes."""
 
 
 class Slots:
-    """The reference: texts are those of `generate`, whatever is written beside them.
+    """Texts are those of `generate`, whatever is written beside them; prompts are read in the order in which they came.
 
-    A step reads a token of every text that is past its prompt, together, and a part of the oldest prompt that is not read.
+    Texts that write take the first rows of the cache, so that a step reads one piece of memory. What a prompt begins with and
+    a row holds, of a text that is written or of one that is over, is not read again.
 
     Args:
-        module: fp32, of the family gpt or hf.
-        num_slots: Texts that are written at once.
-        num_threads: Of torch, during a step.
-        notes: What is done otherwise than asked, a sentence each.
-
-    Raises:
-        UsageError: The module does not go on from text.
+        stepper: A model and its rows.
+        num_slots: Texts that are written at once: its rows.
     """
 
-    engine = "torch"
-    precision = "fp32"
-
-    def __init__(
-        self, module: FamilyModule, num_slots: int, num_threads: int, *, notes: tuple[str, ...] = ()
-    ) -> None:
-        heads = cached_heads(module)
-        self.context = heads.context
-        self.notes = notes
-        self._module = module
-        self._cache = SlotCache(heads, num_slots)
-        self._num_threads = num_threads
-        self._free = list(range(num_slots))[::-1]
-        self._num_read: dict[int, int] = {}
-        self._jobs: dict[int, Job] = {}
+    def __init__(self, stepper: RowStepper, num_slots: int) -> None:
+        self.engine, self.precision, self.notes = stepper.engine, stepper.precision, stepper.notes
+        self.context = stepper.context
+        self._stepper, self._num_slots = stepper, num_slots
+        self._rows = KnownRows(stepper, num_slots)
+        self._writing: list[Job] = []
+        self._unread: deque[Job] = deque()
+        self._reading: tuple[Job, int] | None = None
 
     @property
     def cache_frac(self) -> float:
-        """Share of the cache that is in use."""
-        num_slots = len(self._free) + len(self._jobs)
-        return sum(self._num_read.values()) / (num_slots * self.context)
+        """Share of the cache that texts use which are written."""
+        held = self._rows.num_held(len(self._writing))
+        held += 0 if self._reading is None else len(self._rows.tokens(self._reading[1]))
+        return held / (self._num_slots * self.context)
 
     def check(self, job: Job) -> None:
         """Nothing that is asked of a text is out of its reach."""
 
     def admit(self, job: Job) -> None:
         """Take a text in."""
-        slot = self._free.pop()
-        self._cache.forget(slot)
-        self._jobs[slot], self._num_read[slot] = job, 0
+        self._unread.append(job)
 
     def release(self, job: Job) -> None:
-        """Forget a text."""
-        slot = next(slot for slot, one in self._jobs.items() if one is job)
-        del self._jobs[slot], self._num_read[slot]
-        self._free.append(slot)
+        """Forget a text; its row goes behind those that are written."""
+        if self._reading is not None and self._reading[0] is job:
+            self._reading = None
+        elif job in self._writing:
+            row, last = self._writing.index(job), len(self._writing) - 1
+            self._rows.swap(row, last)
+            self._writing[row] = self._writing[last]
+            del self._writing[last]
+        else:
+            self._unread.remove(job)
 
-    def step(self) -> list[tuple[Job, Piece]]:
-        """Read a token of each text that wrote one, and on in one prompt; return what was written.
+    def step(self) -> Written:
+        """Read a token of each text that wrote one, and on in prompts; return what was written.
 
         Raises:
             KleiberError: The model's output is not finite.
         """
-        num_unread = {
-            slot: len(one.writing.tokens) - self._num_read[slot] for slot, one in self._jobs.items()
-        }
-        groups = [[slot for slot, num in num_unread.items() if num == 1]]
-        groups += [[slot] for slot, num in num_unread.items() if num > 1][:1]
-        written: list[tuple[Job, Piece]] = []
-        for slots in groups:
-            if slots:
-                written += self._read(slots, min(_TOKENS_A_STEP, num_unread[slots[0]]))
+        try:
+            num_left = _TOKENS_BESIDE if self._writing else _TOKENS_ALONE
+            written = self._write() if self._writing else []
+            while num_left > 0 and (self._reading is not None or self._unread):
+                num_read, more = self._read(num_left)
+                written += more
+                num_left -= num_read
+        except Exception:
+            self._rows.forget()  # what they hold may not be finite either
+            raise
         return written
 
-    @torch.inference_mode()
-    def _read(self, slots: list[int], num_tokens: int) -> list[tuple[Job, Piece]]:
-        """Read the next tokens of these texts; of one that has read all, write on."""
-        self._cache.choose(slots)
-        rows = []
-        for slot in slots:
-            start = self._num_read[slot]
-            rows.append(self._jobs[slot].writing.tokens[start : start + num_tokens])
-            self._num_read[slot] += num_tokens
-        last = torch.tensor([num_tokens - 1])
-        with threads(self._num_threads):
-            logits_BV = cached_forward(self._module, torch.tensor(rows), self._cache, last)[:, 0].numpy()
-        ready = [
-            row
-            for row, slot in enumerate(slots)
-            if self._num_read[slot] == len(self._jobs[slot].writing.tokens)
-        ]
-        return _drawn([self._jobs[slots[row]] for row in ready], logits_BV[ready])
+    def _read(self, most: int) -> tuple[int, Written]:
+        """Read on in the oldest prompt that is not read; return how many tokens, and what was written where it is."""
+        job, row = self._reading or self._begin(self._unread.popleft())
+        self._reading = job, row
+        held, tokens = self._rows.tokens(row), job.writing.tokens
+        part = tokens[len(held) : len(held) + most]
+        logits_1V = self._stepper.read(row, np.array([part]), [len(held)])
+        held += part
+        if len(held) < len(tokens):
+            return len(part), []
+        self._reading = None
+        self._rows.swap(row, len(self._writing))
+        self._writing.append(job)
+        return len(part), drawn([job], logits_1V)
 
+    def _begin(self, job: Job) -> tuple[Job, int]:
+        return job, self._rows.begin(job.writing.tokens, len(self._writing))
 
-def _drawn(jobs: list[Job], logits_BV: Logits) -> list[tuple[Job, Piece]]:
-    """Write a token more of each text; those that are drawn alike are drawn together."""
-    rows_of: dict[Sampling, list[int]] = {}
-    for row, job in enumerate(jobs):
-        rows_of.setdefault(job.request.sampling, []).append(row)
-    written = []
-    for sampling, rows in rows_of.items():
-        writings = [jobs[row].writing for row in rows]
-        uniform_B = np.array([one.rng.random() for one in writings])
-        allowed_BV = allowed_next(writings, logits_BV.shape[1])
-        tokens_B = draw(logits_BV[rows], sampling, [one.tokens for one in writings], uniform_B, allowed_BV)
-        for row, token in zip(rows, tokens_B.tolist(), strict=True):
-            num = jobs[row].request.num_logprobs
-            said = None if num is None else logprobs(logits_BV[row], token, num)
-            written.append((jobs[row], jobs[row].add(token, said)))
-    return written
+    def _write(self) -> Written:
+        held = [self._rows.tokens(row) for row in range(len(self._writing))]
+        next_B = [job.writing.tokens[-1] for job in self._writing]
+        logits_BV = self._stepper.read(0, np.array(next_B)[:, None], [len(one) for one in held])
+        for one, token in zip(held, next_B, strict=True):
+            one.append(token)
+        return drawn(self._writing, logits_BV)

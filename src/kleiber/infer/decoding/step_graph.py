@@ -45,8 +45,8 @@ def buffer_graph(module: FamilyModule) -> Any:
     """Return an `onnx_ir.Model` for ONNX Runtime: `tokens`, `kept`, `last`, `past_i` -> `logits`, `present_i`.
 
     Of tokens [B, T] `kept` [L] says after which the logits [B, L, V] are wanted; `last` [B] is the position of the last new
-    token; the past is [B, K, S, H] with room for S tokens, and may be the very memory that the present is written into.
-    Several sequences that hold something already take one token at a time: the operation has no more.
+    token of each sequence; the past is [B, K, S, H] with room for S tokens, and may be the very memory that the present is
+    written into. Several sequences that hold something already take one token at a time: the operation has no more.
 
     Raises:
         UsageError: The module does not go on from text.
@@ -57,6 +57,7 @@ def buffer_graph(module: FamilyModule) -> Any:
     rotations = half_tables(module.get_buffer("cos"), module.get_buffer("sin")) if is_own else None
     axes = [_TOKEN_AXES, _KEPT_AXES, {0: _batch()}]
     last_B = torch.full((_BATCH,), _TOKENS - 1, dtype=torch.int32)
+    room = torch.export.Dim("room", max=max(heads.context, _TOKENS + 1))
     return _graph(
         module,
         partial(_Buffers, rotations=rotations),
@@ -64,7 +65,7 @@ def buffer_graph(module: FamilyModule) -> Any:
         names=("tokens", "kept", "last"),
         axes=axes,
         num_kept=heads.context,
-        kept_axes={0: _batch()},
+        kept_axes={0: _batch(), 2: room},
     )
 
 
@@ -151,8 +152,8 @@ class _Buffers:
         self._rotations = rotations
         self.rotates = rotations is not None
         self._last_B, *self._past = kept
-        self._num_read_1 = self._last_B[:1] + 1
-        self.length = self._num_read_1.long() - tokens_BT.shape[1]
+        self._num_read_1 = self._last_B.amax(0, keepdim=True) + 1
+        self.length = (self._last_B[:, None] + 1).long() - tokens_BT.shape[1]
 
     def require_room(self, num_tokens: int) -> None:
         """Whoever runs the graph has checked."""

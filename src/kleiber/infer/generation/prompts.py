@@ -40,9 +40,12 @@ def prompt_tokens(model: TextModel, prompt: Prompt) -> list[int]:
 
 def _encoded(model: TextModel, text: str) -> list[int]:
     backend = model.tokenizer.backend
-    reads_special, backend.encode_special_tokens = backend.encode_special_tokens, True
-    try:
+    if backend.encode_special_tokens:  # not set anew: another thread may be reading with it
         tokens = backend.encode(text, add_special_tokens=False).ids
-    finally:
-        backend.encode_special_tokens = reads_special
+    else:
+        backend.encode_special_tokens = True
+        try:
+            tokens = backend.encode(text, add_special_tokens=False).ids
+        finally:
+            backend.encode_special_tokens = False
     return [*model.start_ids, *tokens] if tokens else []
