@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -274,6 +275,36 @@ def test_of_threads_that_were_not_measured_the_nearest_are_taken(asked, taken):
     slowness = 2 if taken == 4 else 1
     assert RATES.operation_time_s(operation, asked) == pytest.approx(5 * slowness * 0.020001)
     assert RATES.step_time([operation], asked) == RATES.cpu[taken].step_time([operation])
+
+
+def test_an_answer_reads_its_weights_from_where_the_whole_model_lies():
+    sets = (
+        WorkingSet(num_bytes=100_000, bytes_per_s=1e11),
+        WorkingSet(num_bytes=1_000_000, bytes_per_s=1e10),
+    )
+    limits = LIMITS.model_copy(update={"bandwidth": sets, "peak_flops_per_s": {"fp32": 1e12}})
+    answers = ProcessorRates(title="", limits=limits, is_streamed=True)
+    row, small = product(1, 100, 100), add(100)
+    # 40.8 KB a product: ten of them come from the cache, a hundred (4 MB) from memory; what is small stays in the caches.
+    for count, rate in ((2, 1e11), (100, 1e10)):
+        found = answers.step_time([replace(row, num_calls=count), small])
+        times_s = {part.kind: part.time_s for part in found.by_kind}
+        assert times_s == pytest.approx(
+            {"matmul": count * (40_800 / rate + 1e-6), "elementwise": 1200 / 1e11 + 1e-6}
+        )
+    rates = RATES.model_copy(update={"cpu_answers": {1: answers}})
+    assert rates.processor(4, mode="infer") is answers
+    assert rates.processor(4) is PROCESSOR
+    assert rates.step_time([row], 4, mode="infer") == answers.step_time([row])
+    # A calibration of training alone predicts answers by training.
+    assert RATES.processor(4, mode="infer") is PROCESSOR
+
+
+def test_a_matrix_by_a_vector_is_unlike_other_products():
+    few, many = product(1, 512, 512), product(2, 512, 512)
+    times = CallTimes(LIMITS, [*slowed([few], 1), *slowed([many, product(3, 512, 512)], 5)])
+    assert times.time_s(product(1, 500, 512)) < 1.5 * LIMITS.least_s(product(1, 500, 512))
+    assert times.time_s(product(2, 500, 512)) > 4 * LIMITS.least_s(product(2, 500, 512))
 
 
 def test_a_gpu_is_asked_for_by_name():

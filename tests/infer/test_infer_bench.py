@@ -296,3 +296,21 @@ def test_a_size_is_not_predicted_by_its_own_measurement() -> None:
     wrong = engine_call(12, 2e8, 4e8, 99.0)
     times = EngineTimes(calls=(*known, wrong))
     assert times.time_s(engine_call(12, 2e8, 4e8), limits) == pytest.approx(0.05, rel=1e-6)
+
+
+def test_operations_are_off_by_as_much_as_at_other_sizes() -> None:
+    def torch_call(size: float, factor: float, calibrated_at: str = "now") -> EngineCall:
+        return engine_call(4, size, size, 2.0 * factor).model_copy(
+            update={"engine": "torch", "by_operations_s": 2.0, "calibrated_at": calibrated_at}
+        )
+
+    asked = torch_call(2**24, 1.0)
+    known = tuple(torch_call(2.0**size, 1.2) for size in (20, 22, 26))
+    assert EngineTimes(calls=known[:2]).operations_factor(asked) == 1.0  # two sizes say too little
+    assert EngineTimes(calls=known).operations_factor(asked) == pytest.approx(1.2)
+    # Its own measurement, those of another calibration and those of other engines are left aside.
+    others = (torch_call(2**24, 9.0), torch_call(2**23, 9.0, "then"), engine_call(4, 2**25, 2**25, 9.0))
+    assert EngineTimes(calls=(*known, *others)).operations_factor(asked) == pytest.approx(1.2)
+    # A size an octave away counts for more than one four octaves away: weights of 1/2, 1/2 and 1/17.
+    uneven = (torch_call(2**23, 2.0), torch_call(2**25, 2.0), torch_call(2**20, 1.0))
+    assert EngineTimes(calls=uneven).operations_factor(asked) == pytest.approx(2 ** (17 / 18))

@@ -13,6 +13,7 @@ from kleiber.errors import RunFolderError
 from kleiber.study import calibrate as calibrating
 from kleiber.study import ladder
 from kleiber.study.calibrate import calibrate, keep_rates, machine_meters, measure_rates
+from kleiber.study.calibration.answers import ANSWERS
 from kleiber.study.calibration.processor import SPECIMENS, ProcessorMeter
 from kleiber.study.demo_design import demo_designs
 
@@ -22,6 +23,8 @@ SMALL = {
     "perceptron 128": SPECIMENS["perceptron 128"],
     "product": SPECIMENS["product (64, 64, 256)"],
 }
+
+FEW = {name: ANSWERS[name] for name in ("token 2x64", "row 96")}
 
 
 @pytest.fixture(autouse=True)
@@ -37,7 +40,7 @@ def _quick_limits(monkeypatch):
 
 
 def small_meters(max_run_s):
-    return {1: ProcessorMeter(CPU, 1, SMALL, max_run_s=max_run_s)}, {}
+    return {1: ProcessorMeter(CPU, 1, SMALL, answers=FEW, max_run_s=max_run_s)}, {}
 
 
 def test_small_calibration(monkeypatch):
@@ -52,6 +55,12 @@ def test_small_calibration(monkeypatch):
     assert {"addmm", "mm", "relu", "_log_softmax", "addcdiv_"} <= {call.name for call in found.calls}
     product = next(call for call in found.calls if call.shape == (1, 64, 256, 64) and call.phase == "forward")
     assert rates.operation_time_s(product.operation, 1) == pytest.approx(product.time_s, rel=0.9)
+    answers = rates.processor(1, mode="infer")
+    assert set(answers.check_errors) == set(FEW)
+    assert answers.is_streamed
+    assert not found.is_streamed
+    assert {call.phase for call in answers.calls} == {"forward"}
+    assert "_log_softmax" not in {call.name for call in answers.calls}
     seconds = [passed_s for passed_s, _ in told]
     assert seconds == sorted(seconds)
     assert told[0] == (0.0, "disk")
@@ -64,15 +73,16 @@ def test_small_calibration(monkeypatch):
 
 
 def test_what_is_too_dear_is_left_out():
-    meter = ProcessorMeter(CPU, 1, SMALL | {"gpt": SPECIMENS["gpt 2x256"]}, max_run_s=0.02)
+    meter = ProcessorMeter(CPU, 1, SMALL | {"gpt": SPECIMENS["gpt 2x256"]}, answers={}, max_run_s=0.02)
     for _ in itertools.chain(meter.warm_up(), meter.measure()):
         pass
     assert "gpt" not in meter.rates().check_errors
+    assert meter.answer_rates() is None
 
 
 def test_measuring_leaves_the_threads_as_they_were():
     before = torch.get_num_threads()
-    meter = ProcessorMeter(CPU, before + 1, SMALL)
+    meter = ProcessorMeter(CPU, before + 1, SMALL, answers={})
     seen = [torch.get_num_threads() for _ in itertools.chain(meter.warm_up(), meter.measure())]
     assert set(seen) == {before}
     assert torch.get_num_threads() == before

@@ -30,6 +30,10 @@ _FLATNESS = 0.1
 """How strongly the line is held flat: where there are few measurements it has little to say."""
 _AMONG_SCALE = 0.25
 """Octaves between two calls for each octave between the calls around them."""
+_STREAMED_SCALE = 1.0
+"""The same between what two models read until they read the same again: a cache holds it, or does not."""
+_ONE_ROW = 4.0
+"""Octaves between a matrix by a vector and products of more rows, which other routines compute."""
 _CAUSAL_SCALE = 4.0
 """Octaves between a full and a causal square of attention of one shape."""
 _VECTOR = 16
@@ -42,6 +46,7 @@ class CallTimes:
     Args:
         limits: Of the processor.
         calls: Measured on it.
+        is_streamed: Whether they are of answers: products read their weights from where a model of `among_bytes` keeps them.
 
     Example:
         >>> from kleiber.cost.measured_call import WorkingSet
@@ -54,8 +59,8 @@ class CallTimes:
         (5.8, 11.6)
     """
 
-    def __init__(self, limits: Limits, calls: Iterable[MeasuredCall]) -> None:
-        self._limits = limits
+    def __init__(self, limits: Limits, calls: Iterable[MeasuredCall], *, is_streamed: bool = False) -> None:
+        self._limits, self._is_streamed = limits, is_streamed
         by_kind: dict[OperationKind, list[MeasuredCall]] = defaultdict(list)
         by_name: dict[str, list[MeasuredCall]] = defaultdict(list)
         for call in calls:
@@ -70,7 +75,7 @@ class CallTimes:
 
         Args:
             operation: What is called.
-            among_bytes: Moved in the mean by the calls of its step; None is a call by itself.
+            among_bytes: As of `MeasuredCall`; None is a call by itself.
         """
         around = operation.moved_bytes if among_bytes is None else among_bytes
         # Planned operations repeat by module; the time of a call does not depend on where it stands.
@@ -78,7 +83,8 @@ class CallTimes:
         if key not in self._time_s:
             measured = self._like(operation)
             slowness = measured.slowness(operation, around) if measured else 0.0
-            self._time_s[key] = self._limits.least_s(operation) * math.exp(slowness)
+            least_s = _least_s(self._limits, operation, around, is_streamed=self._is_streamed)
+            self._time_s[key] = least_s * math.exp(slowness)
         return self._time_s[key]
 
     def _like(self, operation: Operation) -> _Measured | None:
@@ -88,20 +94,24 @@ class CallTimes:
         calls = self._by_name[operation.name] if is_own else self._by_kind.get(operation.kind, [])
         calls = [call for call in calls if call.kind == operation.kind] or calls
         if calls and key not in self._groups:
-            self._groups[key] = _Measured(self._limits, calls)
+            self._groups[key] = _Measured(self._limits, calls, is_streamed=self._is_streamed)
         return self._groups.get(key)
 
 
 class _Measured:
     """Measured calls of one kind, as arrays."""
 
-    def __init__(self, limits: Limits, calls: Sequence[MeasuredCall]) -> None:
+    def __init__(self, limits: Limits, calls: Sequence[MeasuredCall], *, is_streamed: bool) -> None:
+        self._scale = _STREAMED_SCALE if is_streamed else _AMONG_SCALE
         operations = [call.operation for call in calls]
         self._places = np.array(
-            [_place(op, call.among_bytes) for call, op in zip(calls, operations, strict=True)]
+            [self._place(op, call.among_bytes) for call, op in zip(calls, operations, strict=True)]
         )
         self._slowness = np.log(
-            [call.time_s / limits.least_s(op) for call, op in zip(calls, operations, strict=True)]
+            [
+                call.time_s / _least_s(limits, op, call.among_bytes, is_streamed=is_streamed)
+                for call, op in zip(calls, operations, strict=True)
+            ]
         )
         self._names = np.array([call.name for call in calls])
         self._phases = np.array([call.phase for call in calls])
@@ -109,7 +119,7 @@ class _Measured:
 
     def slowness(self, operation: Operation, among_bytes: int) -> float:
         """Return the logarithm of the slowness that the measurements around an operation give."""
-        offsets = self._places - np.array(_place(operation, among_bytes))
+        offsets = self._places - np.array(self._place(operation, among_bytes))
         distance = (
             np.square(offsets).sum(1)
             + _OTHER_NAME * (self._names != operation.name)
@@ -125,17 +135,21 @@ class _Measured:
         # Far from all measurements a line may lead anywhere; no call was slower or faster than these.
         return min(max(height, float(self._slowness.min())), float(self._slowness.max()))
 
+    def _place(self, operation: Operation, among_bytes: int) -> tuple[float, ...]:
+        """Return where a call stands among those of its kind [octaves]."""
+        return (*_shape_place(operation), self._scale * _octaves(among_bytes))
 
-def _place(operation: Operation, among_bytes: int) -> tuple[float, ...]:
-    """Return where a call stands among those of its kind [octaves]."""
-    return (*_shape_place(operation), _AMONG_SCALE * _octaves(among_bytes))
+
+def _least_s(limits: Limits, operation: Operation, among_bytes: int, *, is_streamed: bool) -> float:
+    return limits.least_s(operation, among_bytes if is_streamed else 0)
 
 
 def _shape_place(operation: Operation) -> tuple[float, ...]:
     shape, flops, moved = operation.shape, operation.flops, operation.moved_bytes
     match operation.kind:
         case "matmul":
-            return tuple(map(_octaves, (*[1] * (4 - len(shape)), *shape)[-4:]))
+            sizes = (*[1] * (4 - len(shape)), *shape)[-4:]
+            return (*map(_octaves, sizes), _ONE_ROW * (sizes[1] == 1))
         case "attention":
             batch, tokens, width = math.prod(shape[:-2]), *((1, 1, *shape)[-2:])
             square = (8 if operation.phase == "backward" else 4) * batch * tokens * tokens * width

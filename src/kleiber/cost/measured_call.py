@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Iterable
 from typing import Any
 
 from pydantic import Field, model_serializer, model_validator
@@ -11,12 +12,14 @@ from pydantic import Field, model_serializer, model_validator
 from kleiber.cost.operations import Operation, OperationKind, Phase
 from kleiber.runs import Document
 
-__all__ = ["Limits", "MeasuredCall", "WorkingSet"]
+__all__ = ["Limits", "MeasuredCall", "WorkingSet", "streamed_bytes"]
 
 _LINE = re.compile(
     r"(?P<kind>\w+) (?P<name>\S+) (?P<phase>\w+) (?P<dtype>\w+) (?P<shape>\d+(x\d+)*|-): "
     r"(?P<flops>\d+) FLOP, (?P<moved_bytes>\d+) B among (?P<among_bytes>\d+) B, (?P<time_s>[0-9.e+-]+) s"
 )
+_STREAMED: tuple[OperationKind, ...] = ("matmul", "attention")
+"""What reads weights, or keys and values: bytes that come again only with the next call of the model."""
 _LINE_EXAMPLE = "matmul mm backward fp32 1x512x256x128: 33554432 FLOP, 917504 B among 65536 B, 0.000271 s"
 
 
@@ -58,15 +61,27 @@ class Limits(Document):
         part = math.log(num_bytes / low.num_bytes) / math.log(high.num_bytes / low.num_bytes)
         return low.bytes_per_s * math.pow(high.bytes_per_s / low.bytes_per_s, part)
 
-    def parts(self, operation: Operation) -> tuple[float, float, float]:
-        """Return the least time of one call's arithmetic, memory traffic and launch [s]."""
-        compute_s = operation.flops / self.peak(operation.dtype) if operation.flops else 0.0
-        memory_s = operation.moved_bytes / self.bandwidth_at(max(operation.moved_bytes, 1))
-        return compute_s, memory_s, self.call_s
+    def parts(self, operation: Operation, streamed_bytes: int = 0) -> tuple[float, float, float]:
+        """Return the least time of one call's arithmetic, memory traffic and launch [s].
 
-    def least_s(self, operation: Operation) -> float:
+        Args:
+            operation: What is called.
+            streamed_bytes: That the model it is of reads before it reads the same weights again: small ones stay in the caches.
+
+        Example:
+            >>> sets = (WorkingSet(num_bytes=100, bytes_per_s=4e9), WorkingSet(num_bytes=10_000, bytes_per_s=1e9))
+            >>> limits = Limits(peak_flops_per_s={"fp32": 1e11}, bandwidth=sets, call_s=1e-6)
+            >>> row = Operation("mm", "matmul", "forward", "", (1, 1, 5, 5), 50, 100)
+            >>> [limits.parts(row, streamed)[1] for streamed in (0, 10_000)]
+            [2.5e-08, 1e-07]
+        """
+        compute_s = operation.flops / self.peak(operation.dtype) if operation.flops else 0.0
+        num_bytes = max(operation.moved_bytes, 1, streamed_bytes if operation.kind in _STREAMED else 0)
+        return compute_s, operation.moved_bytes / self.bandwidth_at(num_bytes), self.call_s
+
+    def least_s(self, operation: Operation, streamed_bytes: int = 0) -> float:
         """Return what the limits suggest for one call: arithmetic or memory traffic, and the launch [s]."""
-        compute_s, memory_s, call_s = self.parts(operation)
+        compute_s, memory_s, call_s = self.parts(operation, streamed_bytes)
         return max(compute_s, memory_s) + call_s
 
 
@@ -81,7 +96,8 @@ class MeasuredCall(Document):
     flops: int = Field(ge=0)
     moved_bytes: int = Field(ge=0)
     among_bytes: int = Field(ge=0)
-    """Moved in the mean by the calls of the step it is of: a small call among large ones finds cold caches."""
+    """Of a training step: moved in the mean by its calls, for a small call among large ones finds cold caches. Of an answer: what
+    its model reads until it reads the same again."""
     time_s: float = Field(gt=0)
 
     @classmethod
@@ -124,3 +140,17 @@ class MeasuredCall(Document):
             raise ValueError(f"a measured call is written '{_LINE_EXAMPLE}', not '{raw}'")
         shape = () if match["shape"] == "-" else tuple(int(size) for size in match["shape"].split("x"))
         return match.groupdict() | {"shape": shape}
+
+
+def streamed_bytes(calls: Iterable[tuple[Operation, int]]) -> int:
+    """Return the bytes that a model's calls read until they read the same weights, keys and values again.
+
+    Args:
+        calls: Operations of one answer, and how often each is called.
+
+    Example:
+        >>> row = Operation("mm", "matmul", "forward", "", (1, 1, 5, 5), 50, 140)
+        >>> streamed_bytes([(row, 3), (Operation("add", "elementwise", "forward", "", (5,), 0, 60), 9)])
+        420
+    """
+    return sum(count * operation.moved_bytes for operation, count in calls if operation.kind in _STREAMED)

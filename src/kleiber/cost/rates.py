@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING, Literal
 from pydantic import Field
 
 from kleiber.cost.devices import Device
-from kleiber.cost.measured_call import Limits, MeasuredCall
+from kleiber.cost.measured_call import Limits, MeasuredCall, streamed_bytes
 from kleiber.cost.operations import Operation, OperationKind
 from kleiber.cost.roofline import Bound, KindTime
+from kleiber.cost.usage import Mode
 from kleiber.errors import UsageError
 from kleiber.runs import Document
 
@@ -76,6 +77,8 @@ class ProcessorRates(Document):
     check_errors: dict[str, float] = Field(default_factory=dict)
     """Relative error of the time of each of the calibration's own steps, predicted from the others alone."""
     calls: tuple[MeasuredCall, ...] = ()
+    is_streamed: bool = False
+    """Whether the calls are of answers, without gradients: weights are read again only with the next answer."""
 
     @property
     def check_error_frac(self) -> float | None:
@@ -86,7 +89,7 @@ class ProcessorRates(Document):
     def _times(self) -> CallTimes:
         from kleiber.cost.call_time import CallTimes  # noqa: PLC0415 - a plan without rates needs no NumPy
 
-        return CallTimes(self.limits, self.calls)
+        return CallTimes(self.limits, self.calls, is_streamed=self.is_streamed)
 
     def gap_between(self, call_s: float) -> float:
         """Return what passes between two calls of a step whose calls take so long in the mean [s]."""
@@ -97,7 +100,7 @@ class ProcessorRates(Document):
 
         Args:
             operation: What is called.
-            among_bytes: Moved in the mean by the calls of the step it is of; None is a call by itself.
+            among_bytes: What the step it is of has of `MeasuredCall.among_bytes`; None is a call by itself.
         """
         return operation.num_calls * self._times.time_s(operation, among_bytes)
 
@@ -112,10 +115,11 @@ class ProcessorRates(Document):
         """
         operations = tuple(operations)
         num_calls = sum(operation.num_calls for operation in operations)
-        among_bytes = mean_moved_bytes((operation, operation.num_calls) for operation in operations)
+        counted = [(operation, operation.num_calls) for operation in operations]
+        among_bytes = streamed_bytes(counted) if self.is_streamed else mean_moved_bytes(counted)
         time_s: dict[tuple[OperationKind, Bound], float] = defaultdict(float)
         for operation in operations:
-            bound = self._bound(operation)
+            bound = self._bound(operation, among_bytes if self.is_streamed else 0)
             time_s[operation.kind, bound] += self.operation_time_s(operation, among_bytes)
         kinds = {
             kind: {bound: self.work_factor * time_s.get((kind, bound), 0.0) for bound in _BOUNDS}
@@ -135,8 +139,8 @@ class ProcessorRates(Document):
             between_calls_s=between_calls_s,
         )
 
-    def _bound(self, operation: Operation) -> Bound:
-        parts = self.limits.parts(operation)
+    def _bound(self, operation: Operation, streamed: int) -> Bound:
+        parts = self.limits.parts(operation, streamed)
         return _BOUNDS[parts.index(max(parts))]
 
 
@@ -149,23 +153,29 @@ class Rates(Document):
     torch_version: str
     cpu: dict[int, ProcessorRates] = Field(min_length=1)
     """By number of threads."""
+    cpu_answers: dict[int, ProcessorRates] = Field(default_factory=dict)
+    """The same of calls without gradients, as inference makes them; empty of a calibration that did not measure them."""
     gpus: dict[str, ProcessorRates] = Field(default_factory=dict)
     """By torch's name of the device, such as `cuda:0`."""
     disk: DiskRates | None = None
 
-    def processor(self, num_threads: int | None = None, gpu: str | None = None) -> ProcessorRates:
+    def processor(
+        self, num_threads: int | None = None, gpu: str | None = None, *, mode: Mode = "train"
+    ) -> ProcessorRates:
         """Return the rates of a GPU, or of the CPU with so many threads; of a number not measured, the nearest's.
 
         Args:
             num_threads: None takes the most.
             gpu: Torch's name of the device; None takes the CPU.
+            mode: `infer` takes the calls of answers where they were measured.
 
         Raises:
             UsageError: That GPU was not measured.
         """
         if gpu is None:
             threads = num_threads or max(self.cpu)
-            return self.cpu[min(self.cpu, key=lambda known: (abs(known - threads), known))]
+            measured = self.cpu_answers if mode == "infer" and self.cpu_answers else self.cpu
+            return measured[min(measured, key=lambda known: (abs(known - threads), known))]
         if gpu not in self.gpus:
             known = ", ".join(self.gpus) or "none"
             raise UsageError(
@@ -185,13 +195,15 @@ class Rates(Document):
         *,
         gpu: str | None = None,
         kept_block_bytes: int = KEPT_BLOCK_BYTES,
+        mode: Mode = "train",
     ) -> LocalTime:
-        """Return the time of a step; see `ProcessorRates.step_time`.
+        """Return the time of a step, or of an answer; see `ProcessorRates.step_time`.
 
         Raises:
             UsageError: That GPU was not measured.
         """
-        return self.processor(num_threads, gpu).step_time(operations, kept_block_bytes=kept_block_bytes)
+        found = self.processor(num_threads, gpu, mode=mode)
+        return found.step_time(operations, kept_block_bytes=kept_block_bytes)
 
     def device(
         self, num_threads: int | None = None, *, gpu: str | None = None, memory_bytes: float | None = None

@@ -9,8 +9,9 @@ from pydantic import Field
 from kleiber.errors import RecipeError
 from kleiber.runs import Document
 
-__all__ = ["OPTIMIZERS", "PRECISIONS", "OptimizerName", "Precision", "Usage"]
+__all__ = ["OPTIMIZERS", "PRECISIONS", "Mode", "OptimizerName", "Precision", "Usage"]
 
+Mode = Literal["train", "infer"]
 OptimizerName = Literal["sgd", "momentum", "adagrad", "rmsprop", "rmsprop_momentum", "adam", "adamw", "muon"]
 Precision = Literal["fp32", "bf16", "fp16"]
 
@@ -33,7 +34,7 @@ PRECISIONS: dict[Precision, int] = {"fp32": 4, "bf16": 2, "fp16": 2}
 class Usage(Document):
     """What is done with the model."""
 
-    mode: Literal["train", "infer"] = "train"
+    mode: Mode = "train"
     batch_size: int = Field(default=8, ge=1, le=10**9)
     """Samples (of text: sequences) a step over all devices and all accumulated micro-batches."""
     accumulation: int = Field(default=1, ge=1, le=10**6)

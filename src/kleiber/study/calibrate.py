@@ -106,6 +106,7 @@ def measure_rates(
         measured_at=now(),
         torch_version=torch.__version__,
         cpu={num_threads: meter.rates() for num_threads, meter in cpu.items()},
+        cpu_answers={num: found for num, meter in cpu.items() if (found := meter.answer_rates()) is not None},
         gpus={name: meter.rates() for name, meter in gpus.items()},
         disk=disk,
     )
@@ -118,5 +119,5 @@ def machine_meters(max_run_s: float) -> tuple[dict[int, ProcessorMeter], dict[st
     gpus = range(torch.cuda.device_count() if torch.cuda.is_available() else 0)
     return (
         {num: make(torch.device("cpu"), num) for num in threads},
-        {f"cuda:{index}": make(torch.device("cuda", index), num_cores()) for index in gpus},
+        {f"cuda:{index}": make(torch.device("cuda", index), num_cores(), answers={}) for index in gpus},
     )

@@ -26,6 +26,7 @@ from kleiber.infer.measure import Fresh, fresh_process
 from kleiber.infer.precision import PRECISIONS, Precision
 from kleiber.runs import Recipe, now
 from kleiber.runs.bench_result import BenchResult, BenchSettings, CallKind
+from kleiber.train.allocator import keep_freed_memory
 
 __all__ = ["OnProgress", "bench"]
 
@@ -71,6 +72,7 @@ def bench(
         DataError: A run's data is missing.
     """
     require_known(settings)
+    keep_freed_memory()  # else what large batches take is mostly that of fresh pages, call after call
     if not sources:
         raise UsageError("a benchmark needs a model.", hint="kleiber bench runs/small")
     models = _models(sources, settings, recipe, module, on_progress)
@@ -104,7 +106,7 @@ def bench(
         qualities=qualities,
     )
     result = assembled(measured, settings)
-    _keep_times(candidates, costs, result)
+    _keep_times(candidates, costs, predictions, result)
     return result
 
 
@@ -210,7 +212,10 @@ def _qualities(
 
 
 def _keep_times(
-    candidates: Sequence[Candidate], costs: Mapping[CallKey, CallCost], result: BenchResult
+    candidates: Sequence[Candidate],
+    costs: Mapping[CallKey, CallCost],
+    predictions: Mapping[CallKey, Prediction],
+    result: BenchResult,
 ) -> None:
     """Keep what engines took, for predictions of other sizes."""
     threads = result.settings.num_threads
@@ -218,5 +223,14 @@ def _keep_times(
     for (place, kind, batch), cost in costs.items():
         call = result.rows[place].call(kind, batch)
         if call is not None:
-            calls.append(engine_call(candidates[place], kind, cost, threads, call.p50_s.value))
+            calls.append(
+                engine_call(
+                    candidates[place],
+                    kind,
+                    cost,
+                    threads,
+                    time_s=call.p50_s.value,
+                    predicted=predictions.get((place, kind, batch)),
+                )
+            )
     save_engine_times(load_engine_times().with_calls(tuple(calls)))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,8 @@ from kleiber.runs import Document, default_cache
 __all__ = ["EngineCall", "EngineTimes", "load_engine_times", "save_engine_times"]
 
 _MIN_SHAPES = 3
+_NEAR_OCTAVES = 1.0
+"""Calls within an octave of each other count nearly alike."""
 _FILE = "engines.json"
 
 
@@ -31,6 +34,10 @@ class EngineCall(Document):
     read_bytes: float
     time_s: float = 0.0
     """The median; 0 of a call that is only asked about."""
+    by_operations_s: float = 0.0
+    """What the calibration gave, operation by operation; 0 where it was not asked."""
+    calibrated_at: str = ""
+    """When that calibration was made."""
 
     def is_like(self, other: EngineCall) -> bool:
         """Return whether the other says something of this one: the same engine at the same kind of work."""
@@ -81,6 +88,34 @@ class EngineTimes(Document):
         factors, _ = nnls(parts / times_s[:, None], np.ones(len(known)))
         predicted = float(np.array(_parts(asked, limits)) @ factors)
         return predicted or None
+
+    def operations_factor(self, asked: EngineCall) -> float:
+        """Return what calls of other sizes took over what their operations gave, 1 of fewer than three sizes that are like it.
+
+        What lies between operations is a model's own, and the same part of a larger and a smaller one; near sizes count most.
+
+        Args:
+            asked: Measurements of its very shape are left aside, and those that another calibration was asked about.
+        """
+        known = [
+            one
+            for one in self.calls
+            if asked.is_like(one)
+            and one.shape != asked.shape
+            and one.by_operations_s
+            and one.calibrated_at == asked.calibrated_at
+        ]
+        if len({one.shape for one in known}) < _MIN_SHAPES:
+            return 1.0
+        factors = np.log([one.time_s / one.by_operations_s for one in known])
+        weights = np.array([1 / (_NEAR_OCTAVES**2 + _octaves_between(one, asked) ** 2) for one in known])
+        return float(np.exp(weights @ factors / weights.sum()))
+
+
+def _octaves_between(one: EngineCall, other: EngineCall) -> float:
+    """Return how far apart two calls are in arithmetic and in reading, the farther of both."""
+    pairs = ((one.flops, other.flops), (one.read_bytes, other.read_bytes))
+    return max(abs(math.log2(max(a, 1.0) / max(b, 1.0))) for a, b in pairs)
 
 
 def _parts(call: EngineCall, limits: Limits) -> tuple[float, float, float]:

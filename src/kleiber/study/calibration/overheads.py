@@ -10,7 +10,7 @@ from typing import TypeAlias
 import numpy as np
 
 from kleiber.cost.call_time import CallTimes
-from kleiber.cost.measured_call import Limits, MeasuredCall
+from kleiber.cost.measured_call import Limits, MeasuredCall, streamed_bytes
 from kleiber.cost.operations import Operation
 from kleiber.cost.rates import mean_moved_bytes
 
@@ -56,14 +56,15 @@ class Overheads:
         return self.work_factor * calls_s + math.sqrt(self.gap_s * num_calls * calls_s)
 
 
-def measured_calls(calls: StepCalls) -> list[MeasuredCall]:
-    """Return the calls of one step as documents."""
-    among_bytes = _among_bytes(calls)
+def measured_calls(calls: StepCalls, *, is_streamed: bool = False) -> list[MeasuredCall]:
+    """Return the calls of one step, or of one answer, as documents."""
+    among_bytes = _among_bytes(calls, is_streamed=is_streamed)
     return [MeasuredCall.timed(operation, time_s, among_bytes) for operation, (_, time_s) in calls.items()]
 
 
-def _among_bytes(calls: StepCalls) -> int:
-    return mean_moved_bytes((operation, count) for operation, (count, _) in calls.items())
+def _among_bytes(calls: StepCalls, *, is_streamed: bool) -> int:
+    counted = [(operation, count) for operation, (count, _) in calls.items()]
+    return streamed_bytes(counted) if is_streamed else mean_moved_bytes(counted)
 
 
 def fit_overheads(steps: Sequence[MeasuredStep]) -> Overheads:
@@ -90,7 +91,11 @@ def fit_overheads(steps: Sequence[MeasuredStep]) -> Overheads:
 
 
 def left_out_errors(
-    limits: Limits, steps: Mapping[str, MeasuredStep], others: Sequence[MeasuredCall]
+    limits: Limits,
+    steps: Mapping[str, MeasuredStep],
+    others: Sequence[MeasuredCall],
+    *,
+    is_streamed: bool = False,
 ) -> dict[str, float]:
     """Return the relative error of each step's time when it is predicted from the other steps and `others` alone.
 
@@ -98,14 +103,16 @@ def left_out_errors(
         limits: Of the processor.
         steps: By name; with fewer than two there is nothing to predict from, and the result is empty.
         others: Calls of no step.
+        is_streamed: Whether they are answers.
     """
     errors = {}
     for name, step in steps.items() if len(steps) > 1 else ():
         rest = [other for known, other in steps.items() if known != name]
-        times = CallTimes(
-            limits, [*others, *(call for other in rest for call in measured_calls(other.calls))]
-        )
-        among_bytes = _among_bytes(step.calls)
+        known_calls = [
+            call for other in rest for call in measured_calls(other.calls, is_streamed=is_streamed)
+        ]
+        times = CallTimes(limits, [*others, *known_calls], is_streamed=is_streamed)
+        among_bytes = _among_bytes(step.calls, is_streamed=is_streamed)
         calls_s = sum(count * times.time_s(op, among_bytes) for op, (count, _) in step.calls.items())
         errors[name] = fit_overheads(rest).step_time_s(calls_s, step.num_calls) / step.step_time_s - 1
     return errors

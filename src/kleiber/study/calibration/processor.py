@@ -10,6 +10,7 @@ import torch
 
 from kleiber.cost.rates import ProcessorRates
 from kleiber.runs import processor_name
+from kleiber.study.calibration.answers import ANSWERS
 from kleiber.study.calibration.limits import LimitMeter
 from kleiber.study.calibration.overheads import MeasuredStep, fit_overheads, left_out_errors, measured_calls
 from kleiber.study.calibration.single_calls import SINGLE_CALLS
@@ -20,7 +21,7 @@ from kleiber.study.calibration.training_steps import STEPS
 __all__ = ["SPECIMENS", "ProcessorMeter"]
 
 SPECIMENS = {**STEPS, **SINGLE_CALLS}
-"""All that calibration runs, by name."""
+"""All that calibration runs with gradients, by name."""
 
 _SCRATCH_BYTES = 1 << 22
 """More than the inner caches of a few cores."""
@@ -33,6 +34,7 @@ class ProcessorMeter:
         device: Torch's.
         num_threads: Of this process while it measures.
         specimens: What runs; at least one of them a whole step.
+        answers: What runs without gradients, by names of its own; all of them whole.
         max_run_s: A specimen whose run takes longer is left out.
     """
 
@@ -42,11 +44,13 @@ class ProcessorMeter:
         num_threads: int,
         specimens: Mapping[str, Specimen] = SPECIMENS,
         *,
+        answers: Mapping[str, Specimen] = ANSWERS,
         max_run_s: float = 1.0,
     ) -> None:
         self._clock = Clock(device)
         self._num_threads = num_threads
-        self._specimens = specimens
+        self._specimens = {**specimens, **answers}
+        self._answers = frozenset(answers)
         self._max_run_s = max_run_s
         self._limits = LimitMeter(self._clock)
         self._scratch = torch.zeros(_SCRATCH_BYTES // 4, device=device)
@@ -80,12 +84,20 @@ class ProcessorMeter:
                 timer.measure_calls()
 
     def rates(self) -> ProcessorRates:
-        """Return what was measured so far, after at least one round."""
+        """Return what was measured so far with gradients, after at least one round."""
+        return self._rates({name: one for name, one in self._timers.items() if name not in self._answers})
+
+    def answer_rates(self) -> ProcessorRates | None:
+        """Return what was measured so far without them; None where nothing was."""
+        timers = {name: one for name, one in self._timers.items() if name in self._answers}
+        return self._rates(timers, is_streamed=True) if timers else None
+
+    def _rates(self, timers: Mapping[str, StepTimer], *, is_streamed: bool = False) -> ProcessorRates:
         dispatch_time_s = statistics.median(self._dispatch_times_s)
-        calls = {name: timer.call_times(dispatch_time_s) for name, timer in self._timers.items()}
+        calls = {name: timer.call_times(dispatch_time_s) for name, timer in timers.items()}
         steps = {
             name: MeasuredStep(timer.step_time_s, calls[name])
-            for name, timer in self._timers.items()
+            for name, timer in timers.items()
             if self._specimens[name].is_step
         }
         single = [call for name in calls if name not in steps for call in measured_calls(calls[name])]
@@ -96,8 +108,11 @@ class ProcessorMeter:
             fresh_page_s_per_byte=self._limits.fresh_page_s_per_byte,
             work_factor=overheads.work_factor,
             gap_s=overheads.gap_s,
-            check_errors=left_out_errors(limits, steps, single),
-            calls=tuple(call for found in calls.values() for call in measured_calls(found)),
+            check_errors=left_out_errors(limits, steps, single, is_streamed=is_streamed),
+            calls=tuple(
+                call for found in calls.values() for call in measured_calls(found, is_streamed=is_streamed)
+            ),
+            is_streamed=is_streamed,
         )
 
     @contextmanager
