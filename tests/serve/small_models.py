@@ -51,7 +51,12 @@ def rows_run(root, make_record):
 def digits_run(root, make_record):
     """Make a run over rows of numbers."""
     return untrained_run(
-        root / "digits", make_record, "data.source=digits", "model.family=mlp", "model.depth=1", "model.width=8"
+        root / "digits",
+        make_record,
+        "data.source=digits",
+        "model.family=mlp",
+        "model.depth=1",
+        "model.width=8",
     )[0]
 
 

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from kleiber.data.table.numbers import MAX_NUMBER
-from kleiber.errors import UsageError
+from kleiber.errors import DataError, UsageError
 from kleiber.infer.classification.arrays import ArrayReader
 from kleiber.infer.classification.images import ImageReader
 from kleiber.infer.classification.reading import Reader
@@ -65,14 +65,11 @@ def given_in(reader: Reader, value: object, settings: ServeSettings) -> list[Giv
     """Return the inputs in a request's JSON: one, or several in an array.
 
     Raises:
-        RefusedError: They are of another kind than the classifier reads, or too many.
-        DataError: Numbers are of another shape.
+        RefusedError: They are of another kind or shape than the classifier reads, or too many.
     """
     kind = reads(reader)
     if kind == "numbers" or (kind == "image" and _holds_numbers(value)):
-        arrays = reader.arrays if isinstance(reader, ImageReader) else reader
-        assert isinstance(arrays, ArrayReader)  # noqa: S101 - the kinds say so
-        found = [Given("the input", array) for array in arrays.of(_numbers(value), "the input")]
+        found = [Given("the input", array) for array in _arrays(reader, value)]
     else:
         several = value if isinstance(value, list) else [value]
         of = len(several) > 1
@@ -174,6 +171,18 @@ def _bytes_of(url: str, name: str, kind: Reads) -> bytes:
 def _holds_numbers(value: object) -> bool:
     """Return whether JSON is an array of arrays or numbers, and not of texts."""
     return isinstance(value, list) and bool(value) and not isinstance(value[0], str)
+
+
+def _arrays(reader: Reader, value: object) -> npt.NDArray[np.float32]:
+    """Return samples as they go into the model, along the first axis."""
+    arrays = reader.arrays if isinstance(reader, ImageReader) else reader
+    if not isinstance(arrays, ArrayReader):
+        raise TypeError("what reads numbers is an ArrayReader")
+    numbers = _numbers(value)
+    try:
+        return arrays.of(numbers, "the input")
+    except DataError as error:
+        raise RefusedError(error.message, param="input", got=error.got, hint=_AS["numbers"]) from None
 
 
 def _numbers(value: object) -> npt.NDArray[Any]:

@@ -1,0 +1,88 @@
+"""As many requests are worked on and wait as may; the next are told when to come again."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+
+import pytest
+
+from kleiber.serve.errors import RefusedError
+from kleiber.serve.metrics import Metrics
+from kleiber.serve.workers import Workers
+
+
+def workers(**options):
+    return Workers(Metrics(), **{"max_waiting": 1, "timeout_s": 30, "num_threads": 2, **options})
+
+
+async def one(pool, work):
+    async with pool.admitted("m"):
+        return await pool.run(work)
+
+
+def test_those_beyond_the_queue_are_turned_away_and_there_is_room_again():
+    pool, gate = workers(), threading.Event()
+
+    async def tried():
+        running = [asyncio.create_task(one(pool, gate.wait)) for _ in range(3)]
+        await asyncio.sleep(0)
+        with pytest.raises(RefusedError, match=r"3 requests are worked on or wait already.") as caught:
+            await one(pool, gate.wait)
+        gate.set()
+        assert await asyncio.gather(*running) == [True] * 3
+        assert await one(pool, lambda: 5) == 5
+        return caught.value
+
+    error = asyncio.run(tried())
+    assert (error.status, error.code) == (429, "queue_full")
+    assert error.retry_after_s >= 1
+    assert b'kleiber_rejected_total{model="m",reason="queue_full"} 1.0' in pool._metrics.text()[0]
+
+
+def test_a_request_that_takes_too_long_is_given_up_and_its_place_is_free():
+    pool, gate = workers(timeout_s=0.05, max_waiting=0, num_threads=1), threading.Event()
+
+    async def tried():
+        with pytest.raises(RefusedError, match=r"the request took longer than 0.05 s") as caught:
+            await one(pool, gate.wait)
+        gate.set()
+        assert await one(pool, lambda: 5) == 5
+        return caught.value.status
+
+    assert asyncio.run(tried()) == 503
+
+
+def test_what_nobody_waits_for_is_not_begun():
+    pool, gate, begun = workers(num_threads=1), threading.Event(), []
+
+    async def tried():
+        first = asyncio.create_task(one(pool, gate.wait))
+        second = asyncio.create_task(one(pool, lambda: begun.append(1)))
+        await asyncio.sleep(0.01)
+        second.cancel()
+        await asyncio.gather(second, return_exceptions=True)
+        gate.set()
+        await first
+        await one(pool, lambda: None)
+
+    asyncio.run(tried())
+    assert begun == []
+
+
+def test_an_error_leaves_its_place():
+    pool = workers(max_waiting=0, num_threads=1)
+
+    async def tried():
+        for _ in range(3):
+            with pytest.raises(ZeroDivisionError):
+                await one(pool, lambda: 1 / 0)
+
+    asyncio.run(tried())
+
+
+def test_an_engine_answers_one_caller_at_a_time():
+    pool = workers()
+    with pool.engine("a"):
+        assert not pool.engine("a").acquire(blocking=False)
+        assert pool.engine("b").acquire(blocking=False)
