@@ -19,7 +19,7 @@ from kleiber.errors import ConventionError, RecipeError
 from kleiber.fleet import Job, JobEvent, LocalExecutor
 from kleiber.infer import Request, Sampling, TextGenerator, open_text_model
 from kleiber.infer.bench import add_to_ledgers, bench
-from kleiber.infer.compiled.program import has_compiler
+from kleiber.infer.compiled.compiler import has_compiler
 from kleiber.models import resolve_spec
 from kleiber.runs import DataMeta, LedgerEntry, Predicted, Recipe, Record, Row, RunFolder, write_ledger
 from kleiber.runs.bench_result import BenchResult, BenchSettings

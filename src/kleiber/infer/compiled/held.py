@@ -1,8 +1,8 @@
 """How this engine holds a weight, and how it multiplies with it: one row at the speed of memory, many by matrix products.
 
-A product of one row with a weight is bound by the bytes of the weight. Written as multiply and sum it is compiled to one pass
-over them that unpacks codes on the way; libraries of matrix products reach less than half of that for one row. Many rows are
-theirs: in fp32, or with rows rounded to int8 where a weight has one scale a row.
+A product of one row with a weight is bound by the bytes of the weight. Codes go to native code of our own, which reads them once
+and multiplies integers; many rows are its too. Plain numbers, and codes in groups that it does not know, are written as multiply
+and sum, which is compiled to one pass over them: libraries of matrix products reach less than half of that for one row.
 
 Legend: N rows, C columns of a weight, R its rows, G groups of a row, S columns of a group.
 """
@@ -13,14 +13,17 @@ import torch
 import torch.nn.functional as F  # noqa: N812 - the field's own name for it
 from torch import Tensor, nn
 
+from kleiber.infer.compiled.native import UNIT, products
 from kleiber.models.stored import Form, LowRank, Quantized, dense_of
 
-__all__ = ["Codes", "Dense", "Factors", "Held", "held"]
+__all__ = ["Codes", "Dense", "Factors", "Held", "UnitCodes", "held"]
 
 _NIBBLE, _LOW = 4, 15
-_MAX_INT8 = 127
+_MIDDLE, _MAX_INT8 = 128, 127
 _LEAST_SCALE = 1e-30
 """Of a row of zeros."""
+_MANY = 32
+"""Rows from which on a library's products of int8 are faster than ours, as measured."""
 
 
 class Held(nn.Module):
@@ -50,7 +53,7 @@ def held(weight: Tensor, form: Form | None) -> Held:
         form: None is plain.
     """
     if isinstance(form, Quantized):
-        return Codes(form)
+        return _codes(form)
     if isinstance(form, LowRank):
         return Factors(form)
     return Dense(weight)
@@ -77,6 +80,77 @@ class Dense(Held):
     def rows_at(self, numbers: Tensor) -> Tensor:
         """Return rows of the weight, [..., C]."""
         return self.weight_RC[numbers]
+
+
+class UnitCodes(Held):
+    """Codes in units of 128 columns, as our native code reads them; it rounds rows to int8, a scale for 128 columns or 64.
+
+    Many rows with a weight of 8 bits and a scale a row are rounded to int8 whole, which torch's library multiplies faster.
+
+    Args:
+        form: In groups that `knows` knows.
+    """
+
+    codes_RUx: Tensor
+    """Of 8 bits less 128 each, int8; of 4 bits two a byte, uint8."""
+    scale_RG: Tensor
+    zero: Tensor
+    """[R, G], or [1] for all."""
+
+    def __init__(self, form: Quantized) -> None:
+        super().__init__()
+        R, C = form.codes_RC.shape
+        U = -(-C // UNIT)
+        self.num_columns, self.num_bits = C, 4 if form.num_bits <= _NIBBLE else 8
+        self.computed_in = f"int{self.num_bits} weights"
+        self.is_by_row = form.scale_RG.shape[1] == 1
+        self.group_size = U * UNIT if self.is_by_row else form.group_size
+        codes_RUx = F.pad(form.codes_RC, (0, U * UNIT - C)).view(R, U, UNIT)
+        codes_RUx = _packed(codes_RUx) if self.num_bits == _NIBBLE else (codes_RUx ^ _MIDDLE).view(torch.int8)
+        is_alike = bool((form.zero_RG == form.zero_RG[0, 0]).all())
+        self.is_centred = self.num_bits > _NIBBLE and is_alike and int(form.zero_RG[0, 0]) == _MIDDLE
+        self.register_buffer("codes_RUx", codes_RUx)
+        self.register_buffer("scale_RG", form.scale_RG.float().contiguous())
+        self.register_buffer("zero", form.zero_RG[0, :1].clone() if is_alike else form.zero_RG.contiguous())
+
+    @staticmethod
+    def knows(form: Quantized) -> bool:
+        """Return whether groups are whole rows, or made of 64 columns each."""
+        return form.scale_RG.shape[1] == 1 or form.group_size % (UNIT // 2) == 0
+
+    def one_row(self, x_C: Tensor) -> Tensor:
+        """Return the product with one row, [R]."""
+        return self._native(x_C[None])[0]
+
+    def many_rows(self, x_NC: Tensor) -> Tensor:
+        """Return the products with many rows, [N, R]."""
+        # A program that is compiled for any number of rows is for many.
+        is_many = torch.compiler.is_compiling() or len(x_NC) >= _MANY
+        if not (is_many and self.is_by_row and self.is_centred):
+            return self._native(x_NC)
+        scale_N1 = (x_NC.abs().amax(1, keepdim=True) / _MAX_INT8).clamp(min=_LEAST_SCALE)
+        rounded_NC = (x_NC / scale_N1).round().to(torch.int8)
+        filled_NC = F.pad(rounded_NC, (0, self.group_size - self.num_columns))
+        product_NR = torch._int_mm(filled_NC, self.codes_RUx.flatten(1).t())  # noqa: SLF001 - torch has no other name for it
+        return product_NR.float() * scale_N1 * self.scale_RG.t()
+
+    def rows_at(self, numbers: Tensor) -> Tensor:
+        """Return rows of the weight, [..., C]."""
+        codes = self.codes_RUx[numbers]
+        if self.num_bits == _NIBBLE:
+            codes_C = torch.cat((codes & _LOW, codes >> _NIBBLE), -1).flatten(-2).float()
+        else:
+            codes_C = codes.flatten(-2).float() + _MIDDLE
+        zero = self.zero if self.zero.numel() == 1 else self._spread(self.zero[numbers].float())
+        return (codes_C[..., : self.num_columns] - zero) * self._spread(self.scale_RG[numbers])
+
+    def _native(self, x_NC: Tensor) -> Tensor:
+        return products(
+            x_NC, self.codes_RUx, self.scale_RG, self.zero, bits=self.num_bits, group_size=self.group_size
+        )
+
+    def _spread(self, of_groups: Tensor) -> Tensor:
+        return of_groups.repeat_interleave(self.group_size, -1)[..., : self.num_columns]
 
 
 class Codes(Held):
@@ -126,24 +200,14 @@ class Codes(Held):
         else:
             products_RGS = self.codes_RGS.float() * x_GS
         # One sum over a whole row: sums of groups would leave vectors for single numbers once a group.
-        y_R = (
-            products_RGS.sum((1, 2)) * self.scale_RG[:, 0]
-            if G == 1
-            else ((products_RGS * self.scale_RG[..., None]).sum((1, 2)))
-        )
+        y_R = (products_RGS * self.scale_RG[..., None]).sum((1, 2))
         if not self.is_centred:
             y_R = y_R - (self.zero_RG * self.scale_RG * x_GS.sum(-1)).sum(-1)
         return y_R
 
     def many_rows(self, x_NC: Tensor) -> Tensor:
-        """Return the products with many rows, [N, R]; with one scale a weight's row the rows are rounded to int8 each."""
-        # torch 2.13 gives wrong products of int8 over one column.
-        if self.is_packed or not self.is_centred or self.scale_RG.shape[1] > 1 or self.num_columns == 1:
-            return F.linear(x_NC, self._dense(slice(None)))
-        scale_N1 = (x_NC.abs().amax(1, keepdim=True) / _MAX_INT8).clamp(min=_LEAST_SCALE)
-        rounded_NC = (x_NC / scale_N1).round().to(torch.int8)
-        product_NR = torch._int_mm(rounded_NC, self.codes_RGS[:, 0].t())  # noqa: SLF001 - torch has no other name for it
-        return product_NR.float() * scale_N1 * self.scale_RG.t()
+        """Return the products with many rows, [N, R]."""
+        return F.linear(x_NC, self._dense(slice(None)))
 
     def rows_at(self, numbers: Tensor) -> Tensor:
         """Return rows of the weight, [..., C]."""
@@ -182,8 +246,12 @@ class Factors(Held):
         return rows_NK @ whole_KC
 
 
+def _codes(form: Quantized) -> Held:
+    return UnitCodes(form) if UnitCodes.knows(form) else Codes(form)
+
+
 def _factor(weight: Tensor | Quantized) -> Held:
-    return Codes(weight) if isinstance(weight, Quantized) else Dense(dense_of(weight))
+    return _codes(weight) if isinstance(weight, Quantized) else Dense(dense_of(weight))
 
 
 def _packed(codes_RGS: Tensor) -> Tensor:

@@ -7,8 +7,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-import shutil
 import sys
 import tempfile
 import warnings
@@ -20,22 +18,17 @@ import torch
 from torch import Tensor, nn
 
 from kleiber.errors import KleiberError, RecipeError
+from kleiber.infer.compiled.compiler import compiler
+from kleiber.infer.compiled.native import kernel_digest, kernel_shims, load_kernels
 from kleiber.infer.compiled.products import Hollow
 from kleiber.infer.machine import cpu_flags
 from kleiber.infer.threads import threads
 from kleiber.models.family import FamilyModule, title_of
 from kleiber.runs.cache import default_cache
 
-__all__ = ["Program", "compiled_program", "has_compiler", "program_key"]
+__all__ = ["Program", "compiled_program", "program_key"]
 
 Program: TypeAlias = Callable[..., Any]
-
-_COMPILERS = ("g++", "clang++", "c++")
-
-
-def has_compiler() -> bool:
-    """Return whether this machine has a C++ compiler, which torch compiles with."""
-    return any(shutil.which(name) for name in (os.environ.get("CXX", ""), *_COMPILERS) if name)
 
 
 def compiled_program(
@@ -59,12 +52,10 @@ def compiled_program(
         RecipeError: There is no C++ compiler, or torch does not compile the module.
         StorageError: The cache folder cannot be written.
     """
-    if not has_compiler():
-        raise RecipeError(
-            "The engine compiled needs a C++ compiler.", got="no g++ or clang++", hint="apt install g++"
-        )
+    load_kernels()
     path = default_cache() / "compiled" / f"{_digest(key, num_threads)}.pt2"
     if not path.is_file():
+        compiler()
         _compile(module, inputs, axes, path, num_threads)
     return _opened(path, module)
 
@@ -97,6 +88,7 @@ def _digest(key: Mapping[str, Any], num_threads: int) -> str:
         "torch": torch.__version__,
         "python": sys.version_info[:2],
         "cpu": cpu_flags(),
+        "kernels": kernel_digest(),
     }
     return hashlib.sha256(json.dumps(made_for, sort_keys=True).encode()).hexdigest()[:24]
 
@@ -122,7 +114,10 @@ def _compile(
                 written = torch._inductor.aoti_compile_and_package(  # noqa: SLF001 - its public name
                     exported,
                     package_path=str(Path(folder) / path.name),
-                    inductor_configs={"aot_inductor.package_constants_in_so": False},
+                    inductor_configs={
+                        "aot_inductor.package_constants_in_so": False,
+                        "aot_inductor.custom_ops_to_c_shims": kernel_shims(),
+                    },
                 )
             Path(written).replace(path)
     except KleiberError:
