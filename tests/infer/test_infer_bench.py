@@ -6,13 +6,13 @@ import pytest
 import torch
 from benching import SPEC, brief, tiny_model
 
+from kleiber.cost.engine_times import EngineCall, EngineTimes, load_engine_times
 from kleiber.cost.measured_call import Limits, WorkingSet
 from kleiber.errors import MissingExtraError, UsageError
 from kleiber.infer.bench import add_to_ledgers, bench, compared
 from kleiber.infer.bench.bench import _names
 from kleiber.infer.bench.candidates import PromptShape, open_candidates, prompt_shape
 from kleiber.infer.bench.decoder_module import DecoderModule
-from kleiber.infer.bench.engine_times import EngineCall, EngineTimes, load_engine_times
 from kleiber.infer.bench.first_samples import FirstSamples
 from kleiber.infer.bench.limits import PeakMeter, ReadMeter, peak_meters, working_sets
 from kleiber.infer.bench.model import open_benched
@@ -312,5 +312,8 @@ def test_operations_are_off_by_as_much_as_at_other_sizes() -> None:
     others = (torch_call(2**24, 9.0), torch_call(2**23, 9.0, "then"), engine_call(4, 2**25, 2**25, 9.0))
     assert EngineTimes(calls=(*known, *others)).operations_factor(asked) == pytest.approx(1.2)
     # A size an octave away counts for more than one four octaves away: weights of 1/2, 1/2 and 1/17.
-    uneven = (torch_call(2**23, 2.0), torch_call(2**25, 2.0), torch_call(2**20, 1.0))
-    assert EngineTimes(calls=uneven).operations_factor(asked) == pytest.approx(2 ** (17 / 18))
+    uneven = (torch_call(2**23, 1.2), torch_call(2**25, 1.2), torch_call(2**20, 1.0))
+    assert EngineTimes(calls=uneven).operations_factor(asked) == pytest.approx(1.2 ** (17 / 18))
+    # What is off by more was disturbed.
+    wild = tuple(torch_call(2.0**size, 3.0) for size in (20, 22, 26))
+    assert EngineTimes(calls=wild).operations_factor(asked) == 1.25

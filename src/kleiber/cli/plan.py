@@ -32,7 +32,7 @@ def plan(
         str,
         typer.Argument(
             metavar="MODEL",
-            help="A size such as gpt:depth=12 or resnet:depth=20, a recipe in YAML, hf:PATH, my_model.py:Net, or a transformers config.json.",
+            help="A size such as gpt:depth=12 or resnet:depth=20, a recipe in YAML, a run, hf:PATH, my_model.py:Net, or a transformers config.json.",
         ),
     ],
     *,
@@ -149,7 +149,7 @@ def plan(
     With --json: num_params (total, trainable, active, embedding, body, head), flops (of a step), train_flops, memory_bytes
     (weights, gradients, optimizer, activations, peak), fits, kv_cache_bytes, disk, step_time_s, time_by_kind,
     total_time_s, num_tokens, device, dtype, layout, energy_kwh, usd (or null), modules, moments, layouts, optimum,
-    room, measured, assumptions, spec, shape.
+    latencies (by engine, with --mode infer), room, measured, assumptions, spec, shape.
     """
     command = f"kleiber plan {model}"
 

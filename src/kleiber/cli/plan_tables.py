@@ -26,6 +26,7 @@ def print_plan(out: Output, plan: CostPlan) -> None:
     out.table(["", "total", "of which"], list(_figures(plan)), words=(0, 2))
     _print_disk(out, plan)
     _print_kinds(out, plan)
+    _print_latencies(out, plan)
     _print_modules(out, plan)
     _print_layouts(out, plan)
     _print_optimum(out, plan)
@@ -158,6 +159,29 @@ def _print_kinds(out: Output, plan: CostPlan) -> None:
         [part.kind, format_seconds(part.time_s), f"{part.time_s / whole:.0%}", part.bound] for part in shown
     ]
     out.table(["time of a step", "", "", "bound by"], rows, words=(0, 3))
+
+
+def _print_latencies(out: Output, plan: CostPlan) -> None:
+    if not plan.latencies:
+        return
+    first = plan.latencies[0]
+    out.table(
+        [
+            "engine, one text at a time",
+            f"a prompt of {first.num_prompt}",
+            f"a token of the {first.num_new} after it",
+        ],
+        [
+            [
+                one.engine,
+                *(
+                    "" if time_s is None else format_seconds(time_s)
+                    for time_s in (one.prefill_s, one.decode_s)
+                ),
+            ]
+            for one in plan.latencies
+        ],
+    )
 
 
 def _print_modules(out: Output, plan: CostPlan) -> None:

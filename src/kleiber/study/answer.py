@@ -79,6 +79,10 @@ def answer(
             plan = planned_for(Job(steps=room.num_steps))
         plan = plan.model_copy(update={"room": room})
     plan = plan.model_copy(update={"optimum": optimum, "layouts": layouts})
+    if planned.usage.mode == "infer":
+        from kleiber.study.planned_latency import planned_latencies  # noqa: PLC0415 - NumPy is not for every plan
+
+        plan = plan.model_copy(update={"latencies": planned_latencies(planned.model.spec, place)})
     if ledger is None:
         return plan
     file_entries(ledger, ())  # before minutes are spent: can it be written?

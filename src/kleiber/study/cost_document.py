@@ -18,6 +18,7 @@ __all__ = [
     "PlannedDisk",
     "PlannedFlops",
     "PlannedKind",
+    "PlannedLatency",
     "PlannedLayout",
     "PlannedModule",
     "PlannedMoment",
@@ -100,6 +101,20 @@ class PlannedLayout(Document):
     why_not: str | None
 
 
+class PlannedLatency(Document):
+    """What a language model takes behind an engine here, by what other sizes took."""
+
+    engine: str
+    num_prompt: int
+    """Tokens that are read."""
+    prefill_s: float | None
+    """Until the first new token is known; None where too little was measured."""
+    num_new: int
+    """Tokens after it."""
+    decode_s: float | None
+    """A token; of the one in the middle."""
+
+
 class PlannedRoom(Document):
     """What is the most that fits of this very model, one thing changed at a time."""
 
@@ -167,6 +182,8 @@ class CostPlan(Document):
     """Every way to spread the model over these devices, best first; empty of one device, and when a layout was asked for."""
     optimum: Optimum | None = None
     """What the budget buys, when the size was left open; the plan is that of its best model that fits."""
+    latencies: tuple[PlannedLatency, ...] = ()
+    """Of a decoder that serves one text at a time here in fp32, by engine; empty where none of its like was benchmarked."""
     room: PlannedRoom | None = None
     """What the budget and the memory leave to a model whose size was given."""
     measured: tuple[LedgerEntry, ...] = ()

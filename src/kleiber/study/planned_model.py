@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -14,7 +14,7 @@ from kleiber.cost.usage import OptimizerName, Precision, Usage
 from kleiber.errors import RecipeError, UsageError
 from kleiber.models import FAMILIES, resolve_spec, shape_of
 from kleiber.models.gpt import GPTSpec
-from kleiber.runs import Recipe, read_recipe
+from kleiber.runs import Recipe, RunFolder, read_recipe
 from kleiber.study.job import MAX_STEPS, Job
 from kleiber.study.measured_step import SubjectArguments
 from kleiber.study.model_cost import CostedModel, costed_family, costed_subject
@@ -68,7 +68,7 @@ def open_planned(asked: Asked, place: Place, job: Job) -> Planned:
     """Return what `asked` names.
 
     Args:
-        asked: A size or recipe of a built-in family, a transformers config, a class in a file.
+        asked: A size or recipe of a built-in family, a run's folder, a transformers config, a class in a file.
         place: Where it will run: the precision and the batch that are not asked for depend on it.
         job: How long it is; empty takes the recipe's steps.
 
@@ -77,6 +77,9 @@ def open_planned(asked: Asked, place: Place, job: Job) -> Planned:
     """
     if not asked.text.strip():
         raise UsageError("MODEL must not be empty.", hint="kleiber plan gpt:depth=12")
+    run = RunFolder(Path(asked.text))
+    if run.recipe_path.is_file():
+        asked = replace(asked, text=str(run.recipe_path))
     if _is_recipe(asked.text) or asked.text.partition(":")[0] in FAMILIES:
         return _open_family(asked, place, job)
     for option, value in (("--vocab-size", asked.vocab_size), ("--set", " ".join(asked.sets) or None)):

@@ -11,7 +11,7 @@ from kleiber.cost.rates import Rates
 from kleiber.cost.roofline import step_time
 from kleiber.cost.step_cost import StepCost
 from kleiber.cost.step_time import probed_step_time
-from kleiber.cost.usage import Usage
+from kleiber.cost.usage import Mode, Usage
 from kleiber.models import Spec
 from kleiber.study.cost_document import PlannedKind
 from kleiber.study.place import Place
@@ -55,7 +55,7 @@ def planned_time(cost: StepCost, usage: Usage, place: Place, spec: Spec | None) 
     shape = _shape(cost, usage, place, spec)
     probed = None if shape is None else probed_step_time(shape, place.calibration)
     if probed is None and place.calibration.rates is not None:
-        return time_by_rates(cost, place.calibration.rates, place.num_threads)
+        return time_by_rates(cost, place.calibration.rates, place.num_threads, mode=usage.mode)
     if shape is None:
         return _assumed(cost, place)
     found = probed or calibrated_step_time(shape, place.calibration)
@@ -102,15 +102,16 @@ def _shape(cost: StepCost, usage: Usage, place: Place, spec: Spec | None) -> Ste
     )
 
 
-def time_by_rates(cost: StepCost, rates: Rates, num_threads: int) -> PlannedTime:
+def time_by_rates(cost: StepCost, rates: Rates, num_threads: int, *, mode: Mode = "train") -> PlannedTime:
     """Return the time of a step on this machine, operation by operation.
 
     Args:
         cost: Of the step.
         rates: As `kleiber calibrate` measured them.
         num_threads: Of the process.
+        mode: `infer` of calls without gradients.
     """
-    found = rates.step_time(cost.operations, num_threads)
+    found = rates.step_time(cost.operations, num_threads, mode=mode)
     return PlannedTime(
         found.step_time_s,
         tuple(PlannedKind(kind=part.kind, time_s=part.time_s, bound=part.bound) for part in found.by_kind),

@@ -12,9 +12,9 @@ from typing import Protocol
 
 from kleiber.cost.calibration import load_calibration
 from kleiber.cost.call_limit import CallCost
+from kleiber.cost.engine_times import load_engine_times, save_engine_times
 from kleiber.errors import KleiberError, UsageError
 from kleiber.infer.bench.candidates import Candidate, open_candidates, require_known
-from kleiber.infer.bench.engine_times import load_engine_times, save_engine_times
 from kleiber.infer.bench.limits import ReadMeter, peak_meters, working_sets
 from kleiber.infer.bench.model import Benched, open_benched
 from kleiber.infer.bench.prediction import Prediction, Predictor, call_cost, engine_call

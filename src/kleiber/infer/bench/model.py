@@ -14,9 +14,9 @@ from kleiber.data import Data, Split, open_data
 from kleiber.data.corpus import Progress
 from kleiber.data.random_batch import random_batch
 from kleiber.errors import UsageError
-from kleiber.infer.bench.counting import Counted
 from kleiber.infer.precision import Precision, in_precision
 from kleiber.models import Spec, is_ours, load, shape_of
+from kleiber.models.counting import Counted
 from kleiber.models.family import FamilyModule
 from kleiber.models.file.named import name_asked, name_module, split_module
 from kleiber.models.hf.spec import HFSpec

@@ -8,15 +8,15 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from kleiber.cost.call_limit import CallCost
+from kleiber.cost.engine_times import EngineCall, EngineTimes
 from kleiber.cost.operations import Operation
 from kleiber.cost.rates import Rates
 from kleiber.errors import KleiberError
 from kleiber.infer.bench.candidates import Candidate, PromptShape
-from kleiber.infer.bench.counting import Counted
-from kleiber.infer.bench.engine_times import EngineCall, EngineTimes
 from kleiber.infer.bench.model import Benched
 from kleiber.infer.bench.traced_calls import forward_operations, text_operations
 from kleiber.models import Spec
+from kleiber.models.counting import Counted
 from kleiber.models.hf.spec import HFSpec
 from kleiber.runs.bench_result import CallKind
 

@@ -4,9 +4,9 @@ import pytest
 import torch
 from benching import SPEC
 
-from kleiber.infer.bench.counting import Counted, weight_bytes
 from kleiber.infer.precision import in_precision
 from kleiber.models import build
+from kleiber.models.counting import Counted, weight_bytes
 from kleiber.models.gpt import GPTSpec
 from kleiber.models.mlp import MLPSpec
 from kleiber.models.stored import AS_COMPUTED, Activations, LowRank, Quantized

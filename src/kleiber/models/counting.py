@@ -6,17 +6,19 @@ Legend: R rows, C columns, G groups of a row.
 from __future__ import annotations
 
 from dataclasses import dataclass
-
-import torch
-from torch import Tensor
+from typing import TYPE_CHECKING
 
 from kleiber.cost.call_limit import CallCost
 from kleiber.cost.kv_cache import kv_cache_bytes
 from kleiber.models import Spec
-from kleiber.models.family import FamilyModule
 from kleiber.models.gpt.spec import GPTSpec
 from kleiber.models.seen_data import blocks_of, keeps_cache
-from kleiber.models.stored import Activations, Form, Forms, LowRank, Quantized
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from kleiber.models.family import FamilyModule
+    from kleiber.models.stored import Activations, Form, Forms, Quantized
 
 __all__ = ["Counted", "weight_bytes"]
 
@@ -34,12 +36,15 @@ def weight_bytes(weight: Tensor, form: Form | None) -> float:
         form: How it is stored; None as it is.
 
     Example:
+        >>> import torch
         >>> weight_bytes(torch.zeros(2, 3), None)
         24.0
     """
+    from kleiber.models.stored import LowRank, Quantized  # noqa: PLC0415 - brings torch, which a plan of a size needs not
+
     if isinstance(form, Quantized):
         (R, C), G = form.codes_RC.shape, form.scale_RG.shape[1]
-        scale = _FP16 if torch.equal(form.scale_RG.half().float(), form.scale_RG) else _FP32
+        scale = _FP16 if form.scale_RG.half().float().equal(form.scale_RG) else _FP32
         zeros = 0.0 if form.is_symmetric else R * G * form.num_bits / 8
         return R * C * form.num_bits / 8 + R * G * scale + zeros
     if isinstance(form, LowRank):
@@ -48,6 +53,8 @@ def weight_bytes(weight: Tensor, form: Form | None) -> float:
 
 
 def _factor_bytes(factor: Tensor | Quantized) -> float:
+    from kleiber.models.stored import Quantized  # noqa: PLC0415 - the same
+
     if isinstance(factor, Quantized):
         return weight_bytes(factor.codes_RC, factor)
     return float(_FP32 * factor.numel())
@@ -84,6 +91,18 @@ class Counted:
         experts = sum(num_bytes for name, num_bytes in read.items() if "experts." in name)
         value = _FP32 if activations.cache_bits is None else 1
         return cls(spec, experts, sum(read.values()) - experts, value)
+
+    @classmethod
+    def of_size(cls, spec: GPTSpec) -> Counted:
+        """Return what is counted of a dense decoder in fp32 that is not built.
+
+        Example:
+            >>> spec = GPTSpec.from_dial({"depth": 2, "width": 64}, vocab_size=300, context=64)
+            >>> Counted.of_size(spec).other_bytes == 4 * spec.count().total  # the head is the table
+            True
+        """
+        count = spec.count()
+        return cls(spec, 0.0, _FP32 * (count.total - (0 if count.is_tied else count.embedding)), _FP32)
 
     def prefill(self, batch: int, num_tokens: int) -> CallCost:
         """Return the cost of a prompt whose last token alone asks for logits: the head works on one token of each sequence."""

@@ -15,6 +15,8 @@ __all__ = ["EngineCall", "EngineTimes", "load_engine_times", "save_engine_times"
 _MIN_SHAPES = 3
 _NEAR_OCTAVES = 1.0
 """Calls within an octave of each other count nearly alike."""
+_MOST_FACTOR = 1.25
+"""What is farther off was disturbed while it was measured, and says nothing of others."""
 _FILE = "engines.json"
 
 
@@ -109,7 +111,8 @@ class EngineTimes(Document):
             return 1.0
         factors = np.log([one.time_s / one.by_operations_s for one in known])
         weights = np.array([1 / (_NEAR_OCTAVES**2 + _octaves_between(one, asked) ** 2) for one in known])
-        return float(np.exp(weights @ factors / weights.sum()))
+        factor = float(np.exp(weights @ factors / weights.sum()))
+        return min(max(factor, 1 / _MOST_FACTOR), _MOST_FACTOR)
 
 
 def _octaves_between(one: EngineCall, other: EngineCall) -> float:
