@@ -81,7 +81,8 @@ class Desk:
             # Shielded: a future that is cancelled while its thread works would lose what the thread hands over.
             texts = await asyncio.shield(asyncio.wrap_future(submitted))
         except asyncio.CancelledError:
-            submitted.add_done_callback(_cancel_all)
+            if not submitted.cancel():  # it is being read
+                submitted.add_done_callback(_cancel_all)
             self._num_open -= num_texts
             raise
         except QueueFullError:

@@ -1,0 +1,176 @@
+"""Who leaves is waited for no longer, and who stops the server lets others finish."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import socket
+import threading
+
+import httpx
+import openai
+import pytest
+from scripted_texts import ALPHABET, alphabet_model, serving, until
+
+from kleiber.serve import ServeSettings
+from kleiber.serve.listening import address_of, listen
+from kleiber.serve.run import Server
+
+SLOW_S = 0.01
+"""A token: the texts here would take seconds."""
+
+
+def ask(server, *, stream, n=1, max_tokens=400 - 2):
+    """Return a socket on which a request was sent, and nothing read."""
+    body = json.dumps({"prompt": "hi", "max_tokens": max_tokens, "stream": stream, "n": n}).encode()
+    host, port = server.address.removeprefix("http://").split(":")
+    sent = socket.create_connection((host, int(port)), timeout=20)
+    head = f"POST /v1/completions HTTP/1.1\r\nHost: {host}\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
+    sent.sendall(head.encode() + body)
+    return sent
+
+
+def num_cancelled(server):
+    """Return what the metrics say of texts that were given up because their client left."""
+    lines = server.raw.get("/metrics").text.splitlines()
+    found = [line for line in lines if line.startswith("kleiber_cancelled_total") and "client_left" in line]
+    return sum(float(line.split()[-1]) for line in found)
+
+
+@pytest.mark.parametrize("stream", [True, False], ids=["streamed", "whole"])
+def test_a_client_that_is_killed_frees_its_slots_within_a_second(tmp_path, stream):
+    settings = ServeSettings(max_running=2, max_waiting=1)
+    with serving(tmp_path, settings, step_s=SLOW_S, max_running=2) as server:
+        sent = ask(server, stream=stream, n=3)
+        if stream:
+            assert b"200 OK" in sent.recv(100)
+        assert until(lambda: server.model.text.stats().num_running == 2, 10)
+        assert server.model.text.stats().num_waiting == 1
+        sent.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\x01\0\0\0\0\0\0\0")  # as when a process dies
+        sent.close()
+        stats = server.model.text.stats
+        assert until(lambda: stats().num_running + stats().num_waiting == 0, 1)
+        assert server.backend.num_released == 2
+        assert until(lambda: num_cancelled(server) == 3, 5)
+        # Its places are free, all of them.
+        found = server.openai.completions.create(model="alphabet", prompt="hi", n=3, max_tokens=2)
+        assert [choice.text for choice in found.choices] == ["ab"] * 3
+
+
+def test_a_client_that_leaves_while_its_prompt_is_read_leaves_nothing_behind(tmp_path, monkeypatch):
+    reading, may_read = threading.Event(), threading.Event()
+    with serving(tmp_path) as server:
+        submit = server.model.text.submit
+
+        def slowly(*given, **named):
+            reading.set()
+            may_read.wait(20)
+            return submit(*given, **named)
+
+        monkeypatch.setattr(server.model.text, "submit", slowly)
+        sent = ask(server, stream=True, n=12)
+        assert reading.wait(20)
+        sent.close()
+        assert until(lambda: 'status="499"' in server.raw.get("/metrics").text, 10)
+        may_read.set()
+        stats = server.model.text.stats
+        assert until(lambda: stats().num_cancelled == 12, 10)
+        assert stats().num_running + stats().num_waiting == 0
+
+
+def test_a_task_that_is_cancelled_frees_its_slot(tmp_path):
+    with serving(tmp_path, step_s=SLOW_S) as server:
+
+        async def begin_and_cancel():
+            async with openai.AsyncOpenAI(base_url=f"{server.address}/v1", api_key="none") as client:
+                asked = client.completions.create(model="alphabet", prompt="hi", max_tokens=300)
+                task = asyncio.create_task(asked)
+                while server.model.text.stats().num_running == 0:
+                    await asyncio.sleep(0.005)
+                task.cancel()
+                with pytest.raises(asyncio.CancelledError):
+                    await task
+
+        asyncio.run(begin_and_cancel())
+        assert until(lambda: server.model.text.stats().num_running == 0, 1)
+
+
+def test_a_stream_that_is_closed_frees_its_slot(tmp_path):
+    with serving(tmp_path, step_s=SLOW_S) as server:
+        with server.openai.completions.create(
+            model="alphabet", prompt="hi", max_tokens=300, stream=True
+        ) as chunks:
+            for _, _ in zip(range(3), chunks, strict=False):
+                pass
+        assert until(lambda: server.model.text.stats().num_running == 0, 1)
+
+
+def test_a_client_that_reads_slowly_gets_several_tokens_at_once_and_loses_none(tmp_path):
+    with serving(tmp_path, step_s=0.0) as server:
+        events, tokens = 0, ""
+        with server.raw.stream(
+            "POST", "/v1/completions", json={"prompt": "hi", "max_tokens": 390, "stream": True}
+        ) as found:
+            for line in found.iter_lines():
+                if line.startswith("data: {"):
+                    events += 1
+                    tokens += json.loads(line.removeprefix("data: "))["choices"][0]["text"]
+        assert tokens == (ALPHABET * 16)[:390]
+        assert events <= 390
+
+
+class Stopping:
+    """A server of the alphabet in a thread that can be asked to stop."""
+
+    def __init__(self, folder, settings, **options):
+        self.model, self.backend = alphabet_model(folder, **options)
+        self.listener, ready = listen(settings), threading.Event()
+        self.address = address_of(self.listener)
+        self.server = Server({"alphabet": self.model}, settings, on_ready=ready.set)
+        self.thread = threading.Thread(target=self.server.run, args=([self.listener],))
+        self.thread.start()
+        assert ready.wait(20)
+
+    def stop(self):
+        self.server.should_exit = True
+
+    def ended(self):
+        self.thread.join(20)
+        return not self.thread.is_alive()
+
+
+def streamed(address, max_tokens, found):
+    """Note the events of a stream."""
+    body = {"prompt": "hi", "max_tokens": max_tokens, "stream": True}
+    with httpx.stream("POST", f"{address}/v1/completions", json=body, timeout=20) as answer:
+        found += [line.removeprefix("data: ") for line in answer.iter_lines() if line]
+
+
+def test_a_server_that_stops_finishes_what_runs_and_takes_nothing_more(tmp_path):
+    stopping = Stopping(tmp_path, ServeSettings(port=0, drain_s=20, max_running=4), step_s=SLOW_S)
+    found = []
+    client = threading.Thread(target=streamed, args=(stopping.address, 60, found))
+    client.start()
+    assert until(lambda: stopping.model.text.stats().num_tokens > 3, 10)
+    stopping.stop()
+    assert until(lambda: not stopping.server.servers[0].is_serving(), 10)
+    with pytest.raises(httpx.ConnectError):
+        httpx.get(f"{stopping.address}/health")
+    assert stopping.ended()
+    client.join(20)
+    assert "".join(json.loads(one)["choices"][0]["text"] for one in found[:-1]) == (ALPHABET * 3)[:60]
+    assert found[-1] == "[DONE]"
+
+
+def test_what_does_not_end_while_a_server_drains_is_told_so(tmp_path):
+    stopping = Stopping(tmp_path, ServeSettings(port=0, drain_s=0.3, max_running=4), step_s=SLOW_S)
+    found = []
+    client = threading.Thread(target=streamed, args=(stopping.address, 398, found))
+    client.start()
+    assert until(lambda: stopping.model.text.stats().num_tokens > 3, 10)
+    stopping.stop()
+    assert stopping.ended()
+    client.join(20)
+    error = json.loads(found[-2])["error"]
+    assert (error["code"], error["type"]) == ("stopping", "service_unavailable")
+    assert found[-1] == "[DONE]"
