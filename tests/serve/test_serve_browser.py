@@ -6,11 +6,12 @@ import shutil
 
 import numpy as np
 import pytest
+import soundfile
 from encoder_folders import write_bert
 from PIL import Image
 from running_server import running
 from scripted_texts import alphabet_model, until
-from small_models import images_run, opened_classifier, opened_encoder, rows_run, texts_run
+from small_models import RATE, images_run, opened_classifier, opened_encoder, rows_run, sounds_run, texts_run
 
 from kleiber.serve import ServeSettings
 
@@ -40,7 +41,8 @@ def backend_and_models(tmp_path_factory, cache, make_record):
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("KLEIBER_CACHE", str(cache))
         classifiers = [
-            opened_classifier(make(root, make_record)) for make in (images_run, texts_run, rows_run)
+            opened_classifier(make(root, make_record))
+            for make in (images_run, sounds_run, texts_run, rows_run)
         ]
         for model in classifiers:
             assert model.classifier.reader
@@ -128,6 +130,16 @@ def test_a_dropped_image_shows_bars(page, tmp_path):
         "dog",
     ]
     assert page.wait("document.querySelector('#shown img').naturalWidth") == 60
+
+
+def test_a_dropped_sound_can_be_heard_and_shows_bars(page, tmp_path):
+    samples = np.random.default_rng(0).normal(0, 0.1, RATE)
+    soundfile.write(tmp_path / "noise.wav", samples, RATE)
+    page.choose("model", "noises")
+    assert page.text("drop-what") == "Drop a sound here"
+    page.drop("#drop", tmp_path / "noise.wav")
+    page.wait("document.querySelectorAll('#bars li').length === 2")
+    assert page.wait("document.querySelector('#shown audio').duration") == pytest.approx(1)
 
 
 def test_what_is_wrong_is_said(page, tmp_path):

@@ -3,6 +3,7 @@
 import { ask, events } from "./api.js";
 
 const $ = (id) => document.getElementById(id);
+const NEAR_PX = 40;
 
 /** Make the panel work. `run` does what may fail and says why; `model` gives the name that is chosen. */
 export function wireWriting({ run, model }) {
@@ -60,7 +61,7 @@ export function wireWriting({ run, model }) {
       const choice = event.choices[0];
       const piece = choice?.text ?? choice?.delta?.content ?? "";
       heard.text += piece;
-      place.append(piece);
+      add(piece, place);
       if (choice?.finish_reason) $("finish").textContent = choice.finish_reason;
       $("count").textContent = tokens.toLocaleString("en");
       if (choice && tokens > first_tokens) $("rate").textContent = rate((tokens - first_tokens) / (now - first_ms));
@@ -121,6 +122,14 @@ export function wireWriting({ run, model }) {
   });
   for (const one of document.querySelectorAll("input[name=how]")) one.addEventListener("change", turn);
   turn();
+}
+
+/** Add a piece to the end; a sheet that is scrolled to its end stays there, one that is read further up is left alone. */
+function add(piece, place) {
+  const sheet = $("sheet");
+  const isAtEnd = sheet.scrollHeight - sheet.scrollTop - sheet.clientHeight < NEAR_PX;
+  place.append(piece);
+  if (isAtEnd) sheet.scrollTop = sheet.scrollHeight;
 }
 
 function saying(role) {
