@@ -7,70 +7,22 @@ import threading
 import numpy as np
 import pytest
 import torch
-from tokenizers import Tokenizer, models
+from batched import CONTEXT, GREEDY, MODULE, VOCAB, alone, prompts, slots, speaker
 
 from kleiber.data.text_tokenizer import TextTokenizer
 from kleiber.data.tokenizer import train_tokenizer
 from kleiber.errors import KleiberError, MissingExtraError, UsageError
-from kleiber.infer.batching import BatchedText, Pages, QueueFullError, Slots, Speaker, open_batched_text
+from kleiber.infer.batching import BatchedText, Pages, QueueFullError, open_batched_text
 from kleiber.infer.batching.row_cache import RowCache
-from kleiber.infer.batching.torch_rows import TorchRows
 from kleiber.infer.decoding.cached_forward import cached_forward, cached_heads
 from kleiber.infer.generation import generate
 from kleiber.infer.generation.request import Request
-from kleiber.infer.generation.sampling import Sampling, draw, probabilities
+from kleiber.infer.generation.sampling import Sampling, probabilities
 from kleiber.infer.text_model import open_text_model
 from kleiber.models import save
 from kleiber.models.gpt.module import build
 from kleiber.models.gpt.spec import GPTSpec
 from kleiber.models.stored import AS_COMPUTED
-
-VOCAB, CONTEXT = 60, 48
-GREEDY = Sampling(temperature=0)
-
-
-def speaker(end_ids=(0,)):
-    """Return a tokenizer of one letter a token."""
-    letters = {"<|endoftext|>": 0} | {chr(0x100 + index): index for index in range(1, VOCAB)}
-    return Speaker(TextTokenizer(Tokenizer(models.WordLevel(letters))), (), frozenset(end_ids), CONTEXT)
-
-
-def gpt(num_kv_heads=2):
-    """Return a small decoder whose logits differ."""
-    size = {"depth": 2, "width": 32, "num_heads": 4, "num_kv_heads": num_kv_heads, "head_dim": 8}
-    module = build(GPTSpec.from_dial(size, vocab_size=VOCAB, context=CONTEXT)).eval()
-    generator = torch.Generator().manual_seed(0)
-    with torch.no_grad():
-        for parameter in module.parameters():
-            if parameter.ndim > 1:
-                parameter.normal_(0, 0.3, generator=generator)
-    return module
-
-
-MODULE = gpt()
-
-
-def alone(prompt, request, *, sample=0, end_ids=(0,), module=MODULE):
-    """Return the tokens that a text has without a cache and without others."""
-    rng, tokens = np.random.default_rng((request.seed, sample)), list(prompt)
-    while len(tokens) < min(len(prompt) + request.max_tokens, CONTEXT + 1):
-        with torch.no_grad():
-            logits = module(torch.tensor([tokens]))[:, -1].numpy()
-        tokens.append(int(draw(logits, request.sampling, [tokens], np.array([rng.random()]))[0]))
-        if tokens[-1] in end_ids:
-            break
-    return tokens[len(prompt) :]
-
-
-def prompts(num, seed=0):
-    """Return prompts of different lengths."""
-    rng = np.random.default_rng(seed)
-    return [rng.integers(1, VOCAB, rng.integers(1, 30)).tolist() for _ in range(num)]
-
-
-def slots(num, module=MODULE):
-    """Return slots of a module in torch."""
-    return Slots(TorchRows(module, cached_heads(module), num, 1), num)
 
 
 def opened(max_running=3, **options):
@@ -282,6 +234,94 @@ def test_a_closed_batch_ends_its_texts_and_takes_no_more(held):
         batch.submit([1], Request())
 
 
+def test_what_was_taken_is_finished_before_it_closes(held):
+    backend, batch = held
+    first = batch.submit([1], Request(max_tokens=4))
+    until(lambda: batch.stats().num_running == 1)
+    second = batch.submit([2], Request(max_tokens=6))
+    closing = threading.Thread(target=lambda: batch.close(drain_s=60))
+    closing.start()
+    until(lambda: batch._is_closing)
+    with pytest.raises(KleiberError, match="the batch is closed: it takes no more requests"):
+        batch.submit([1], Request())
+    backend.may_step.release(1000)
+    closing.join(20)
+    assert not closing.is_alive()
+    assert [piece.token for piece in first] == [5] * 4
+    assert [piece.token for piece in second] == [5] * 6
+
+
+def test_what_is_not_finished_in_time_is_cancelled(held):
+    backend, batch = held
+    handle = batch.submit([1], Request(max_tokens=1000))
+    backend.may_step.release(2)
+    closing = threading.Thread(target=lambda: batch.close(drain_s=0.05))
+    closing.start()
+    until(lambda: handle.is_cancelled)
+    backend.may_step.release(1000)
+    closing.join(20)
+    assert not closing.is_alive()
+
+
+def test_a_text_that_cannot_go_on_ends_alone(monkeypatch):
+    request = Request(max_tokens=8, sampling=GREEDY)
+    batch = opened()
+    lost = batch.speaker.job([3, 4], request)
+    monkeypatch.setattr(
+        lost.writing, "allowed", lambda _: (_ for _ in ()).throw(KleiberError("lost its form."))
+    )
+    backend = slots(3)
+    kept = batch.speaker.job([4, 5], request)
+    batch.close()
+    for job in (lost, kept):
+        backend.admit(job)
+    (job, error), (other, piece) = backend.step()
+    assert (job, other, str(error)) == (lost, kept, "lost its form.")
+    backend.release(lost)
+    tokens = [piece.token]
+    while piece.finish is None:
+        ((_, piece),) = backend.step()
+        tokens.append(piece.token)
+    assert tokens == alone([4, 5], request)
+
+
+def test_an_error_of_one_text_reaches_who_waits_for_it_alone(held):
+    backend, batch = held
+    writing = backend.step
+    backend.step = lambda: [
+        (job, KleiberError("lost.") if job.writing.tokens[0] == 1 else piece) for job, piece in writing()
+    ]
+    kept = batch.submit([2], Request(max_tokens=3))
+    until(lambda: batch.stats().num_running == 1)
+    lost = batch.submit([1], Request())
+    backend.may_step.release(1000)
+    with pytest.raises(KleiberError, match="lost"):
+        lost.text()
+    assert len(list(kept)) == 3
+    until(lambda: not backend.running)
+    assert (batch.stats().num_finished, batch.stats().num_running) == (1, 0)
+
+
+def test_several_threads_may_submit_text(tmp_path):
+    request = Request(max_tokens=2, sampling=GREEDY)
+    with open_batched_text(run_of(tmp_path), engine="torch", max_running=4, max_waiting=1000) as batch:
+        expected = batch.submit("low <|endoftext|> lower", request).text()
+        found, start = [], threading.Barrier(8)
+
+        def ask():
+            start.wait()
+            found.extend(batch.submit("low <|endoftext|> lower", request).text() for _ in range(10))
+
+        threads = [threading.Thread(target=ask) for _ in range(8)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        spelt = batch.speaker.tokens_of("<|endoftext|>")
+    assert found == [expected] * 80
+    assert len(spelt) > 1  # not the token that ends a text
+
+
 def test_requests_that_cannot_be_served_are_refused():
     with opened() as batch:
         with pytest.raises(UsageError, match="the prompt is empty"):
@@ -379,8 +419,32 @@ def test_a_run_is_opened_for_many(tmp_path):
         text = batch.submit("low lower", request).text()
     model = open_text_model(folder, engine="torch")
     assert text == "".join(piece.text for piece in generate(model, "low lower", request))
-    with open_batched_text(folder) as batch:  # whatever is installed
-        assert batch.submit("low lower", request).text() == text
+
+
+def test_auto_takes_what_measures_fastest_and_remembers_it(tmp_path, monkeypatch):
+    monkeypatch.setenv("KLEIBER_CACHE", str(tmp_path / "cache"))
+    folder, said = run_of(tmp_path), []
+    with open_batched_text(folder, max_running=2, on_progress=said.append) as batch:
+        assert batch.choice is not None
+        assert batch.engine == batch.choice.engine == batch.choice.times[0].engine
+        assert "one text alone and 2 at once, 24 tokens read and 24 written of each" in batch.choice.says()
+        assert len(said) == 2
+        request = Request(max_tokens=4, sampling=GREEDY)
+        assert batch.submit("low lower", request).text()
+        assert batch.stats().num_tokens == 4
+    with open_batched_text(folder, max_running=2, on_progress=said.append) as again:
+        assert again.choice == batch.choice
+    assert len(said) == 2
+
+
+def test_texts_may_be_kept_short(tmp_path):
+    with open_batched_text(run_of(tmp_path), engine="torch", max_running=2, context=10) as batch:
+        *_, last = batch.submit([1] * 8, Request(max_tokens=99, sampling=GREEDY))
+        assert (batch.context, last.finish) == (10, "length")
+        with pytest.raises(UsageError, match="the prompt is 11 tokens long; the model reads at most 10"):
+            batch.submit([1] * 11, Request())
+    with pytest.raises(UsageError, match=r"a text of this model has 1 to 48 tokens with its prompt\. Got 49"):
+        open_batched_text(tmp_path, engine="torch", context=49)
 
 
 def test_settings_that_no_batch_has_are_refused(tmp_path, monkeypatch):

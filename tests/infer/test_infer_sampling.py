@@ -96,6 +96,21 @@ def test_pick_inverts_the_sum_and_never_draws_the_impossible(weights: list[float
     assert uniform * total <= sum(weights[: token + 1]) + 1e-9
 
 
+@given(seed=st.integers(0, 2**32), num_tokens=st.integers(60, 700), power=st.sampled_from([1, 8, 60]))
+def test_of_many_tokens_the_one_is_drawn_whose_sum_passes(seed: int, num_tokens: int, power: int) -> None:
+    rng = np.random.default_rng(seed)
+    probs = rng.random((3, num_tokens)) ** power * (rng.random((3, num_tokens)) < 0.5)
+    probs[:, -1] += 1e-3
+    uniform = np.array([0.0, rng.random(), 1 - 2**-53])
+    sums = probs.cumsum(1)
+    for token, weights, total, passed in zip(
+        pick(probs, uniform), probs, sums, uniform * sums[:, -1], strict=True
+    ):
+        assert weights[token] > 0
+        assert total[token] - weights[token] <= passed + 1e-12 * total[-1]
+        assert passed <= total[token] + 1e-12 * total[-1]
+
+
 LOGITS = np.log(np.array([[0.1, 0.5, 0.15, 0.25]]))
 
 

@@ -36,7 +36,8 @@ def drawn(jobs: Sequence[Job], logits_BV: Logits) -> Written:
             rows_of.setdefault(job.request.sampling, []).append(row)
     for sampling, rows in rows_of.items():
         texts = [jobs[row] for row in rows]
-        written += _drawn_alike(texts, logits_BV[rows], sampling, [allowed[row] for row in rows])
+        of_them_BV = logits_BV if len(rows) == len(logits_BV) else logits_BV[rows]
+        written += _drawn_alike(texts, of_them_BV, sampling, [allowed[row] for row in rows])
     return written
 
 

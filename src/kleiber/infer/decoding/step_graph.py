@@ -27,6 +27,8 @@ from kleiber.models.gpt.rotary import half_tables
 
 __all__ = ["buffer_graph", "growing_graph", "past_name", "present_name"]
 
+_TURNED_AT_ONCE = 16
+"""Features that ONNX Runtime's attention turns by positions together: heads of another size turn before they come to it."""
 _BATCH, _TOKENS, _PAST, _KEPT = 2, 3, 5, 4
 """Sizes of the examples; all different, so that the exporter takes none for another."""
 
@@ -53,8 +55,8 @@ def buffer_graph(module: FamilyModule) -> Any:
         RecipeError: It cannot be exported.
     """
     heads = cached_heads(module)
-    is_own = isinstance(module, GPT)
-    rotations = half_tables(module.get_buffer("cos"), module.get_buffer("sin")) if is_own else None
+    is_turned = isinstance(module, GPT) and heads.head_dim % _TURNED_AT_ONCE == 0
+    rotations = half_tables(module.get_buffer("cos"), module.get_buffer("sin")) if is_turned else None
     axes = [_TOKEN_AXES, _KEPT_AXES, {0: _batch()}]
     last_B = torch.full((_BATCH,), _TOKENS - 1, dtype=torch.int32)
     room = torch.export.Dim("room", max=max(heads.context, _TOKENS + 1))

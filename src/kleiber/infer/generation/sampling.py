@@ -1,6 +1,6 @@
 """From logits to a token.
 
-Legend: B sequences, V vocabulary, S tokens of a sequence so far.
+Legend: B sequences, V vocabulary, S tokens of a sequence so far; in `pick` P parts of the vocabulary of S tokens each.
 """
 
 from __future__ import annotations
@@ -16,6 +16,9 @@ from kleiber.errors import KleiberError, UsageError
 from kleiber.infer.generation.constraint import Allowed
 
 __all__ = ["Logits", "Probabilities", "Sampling", "draw", "pick", "probabilities", "require_finite"]
+
+_PART = 64
+"""Tokens whose probabilities are added up before it is known which of them is drawn."""
 
 Logits = npt.NDArray[np.floating]
 Probabilities = npt.NDArray[np.float64]
@@ -131,11 +134,12 @@ def probabilities(
         certain_BV = np.zeros_like(scores_BV)
         np.put_along_axis(certain_BV, scores_BV.argmax(1)[:, None], 1.0, 1)
         return certain_BV
-    scores_BV = (scores_BV - scores_BV.max(1, keepdims=True)) / sampling.temperature
+    scores_BV -= scores_BV.max(1, keepdims=True)
+    scores_BV /= sampling.temperature
     if 0 < sampling.top_k < scores_BV.shape[1]:
         least_B1 = np.partition(scores_BV, -sampling.top_k, axis=1)[:, -sampling.top_k, None]
         scores_BV[scores_BV < least_B1] = -np.inf
-    probs_BV = _normalized(np.exp(scores_BV))
+    probs_BV = _normalized(np.exp(scores_BV, out=scores_BV))
     if sampling.top_p < 1:
         probs_BV = _normalized(np.where(_is_in_top_p(probs_BV, sampling.top_p), probs_BV, 0.0))
     if sampling.min_p:
@@ -155,10 +159,21 @@ def pick(probs_BV: Probabilities, uniform_B: Probabilities) -> npt.NDArray[np.in
         >>> pick(np.array([[0.25, 0.0, 0.75]] * 3), np.array([0.2, 0.25, 0.99])).tolist()
         [0, 2, 2]
     """
-    cumulative_BV = probs_BV.cumsum(1)
+    B, num_more = len(probs_BV), -probs_BV.shape[1] % _PART
+    if num_more:
+        probs_BV = np.concatenate((probs_BV, np.zeros((B, num_more))), 1)
+    parts_BPS = probs_BV.reshape(B, -1, _PART)
+    # Sums of parts first, then one part: a running sum over all tokens is several times as slow as a sum.
+    cumulative_BP = parts_BPS.sum(2).cumsum(1)
     # Below 1 is at most 1 - 2**-53: times the total that is rounded to less than the total, which some sum passes.
-    passed_B1 = (uniform_B * cumulative_BV[:, -1])[:, None]
-    tokens_B: npt.NDArray[np.int64] = (cumulative_BV <= passed_B1).sum(1)
+    passed_B = uniform_B * cumulative_BP[:, -1]
+    part_B = (cumulative_BP <= passed_B[:, None]).sum(1)
+    each_B = np.arange(B)
+    before_B = np.where(part_B, cumulative_BP[each_B, part_B - 1], 0.0)
+    cumulative_BS = parts_BPS[each_B, part_B].cumsum(1)
+    # Sums in another order are rounded otherwise: what is left must be less than the part.
+    left_B = np.minimum(passed_B - before_B, np.nextafter(cumulative_BS[:, -1], 0.0))
+    tokens_B: npt.NDArray[np.int64] = part_B * _PART + (cumulative_BS <= left_B[:, None]).sum(1)
     return tokens_B
 
 
@@ -202,5 +217,6 @@ def _is_in_top_p(probs_BV: Probabilities, top_p: float) -> npt.NDArray[np.bool_]
 
 
 def _normalized(weights_BV: Probabilities) -> Probabilities:
-    probs_BV: Probabilities = weights_BV / weights_BV.sum(1, keepdims=True)
-    return probs_BV
+    """Return them as parts of their sum, in the same memory."""
+    weights_BV /= weights_BV.sum(1, keepdims=True)
+    return weights_BV
