@@ -10,6 +10,7 @@ from untrained_runs import untrained_run
 from kleiber.infer.classification import open_classifier
 from kleiber.infer.embedding import open_embedder
 from kleiber.serve import Opened
+from kleiber.serve.given import reads
 
 RATE = 8000
 WORDS = ("good", "bad", "film", "plot", "lovely", "dull")
@@ -18,7 +19,8 @@ WORDS = ("good", "bad", "film", "plot", "lovely", "dull")
 def opened_classifier(folder):
     """Return a run as it is served."""
     classifier = open_classifier(folder, num_threads=1)
-    return Opened(folder.name, folder, "classifier", "torch", "fp32", classifier=classifier)
+    kind = reads(classifier.reader)
+    return Opened(folder.name, folder, "classifier", "torch", "fp32", classifier=classifier, reads=kind)
 
 
 def opened_encoder(folder):

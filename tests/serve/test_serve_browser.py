@@ -44,8 +44,6 @@ def backend_and_models(tmp_path_factory, cache, make_record):
             opened_classifier(make(root, make_record))
             for make in (images_run, sounds_run, texts_run, rows_run)
         ]
-        for model in classifiers:
-            assert model.classifier.reader
     encoder = opened_encoder(write_bert(root / "bert"))
     return backend, {model.name: model for model in (writer, *classifiers, encoder)}
 

@@ -12,6 +12,7 @@ from kleiber.errors import UsageError
 from kleiber.infer.batching import BatchedText, open_batched_text
 from kleiber.models.config_file import read_config
 from kleiber.runs import RunFolder
+from kleiber.serve.given import Reads, reads
 from kleiber.serve.settings import ServeSettings
 
 if TYPE_CHECKING:
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Kind", "Opened", "open_served"]
 
+_Progress: TypeAlias = Callable[[str], None] | None
 Kind: TypeAlias = Literal["text", "classifier", "encoder"]
 
 
@@ -34,9 +36,11 @@ class Opened:
     engine: str
     precision: str
     notes: tuple[str, ...] = ()
-    """What is done otherwise than asked, a sentence each."""
+    """How its engine was found and what is done otherwise than asked, a sentence each."""
     text: BatchedText | None = None
     classifier: Classifier | None = None
+    reads: Reads | None = None
+    """What one input of a classifier is."""
     embedder: Embedder | None = None
     opened_at: int = field(default_factory=lambda: int(time.time()))
     """Seconds since 1970."""
@@ -78,7 +82,7 @@ def open_served(
         for name, folder, kind in zip(names, folders, kinds, strict=True):
             if on_progress is not None:
                 on_progress(f"opening {folder}")
-            opened[name] = _OPENERS[kind](name, folder, settings)
+            opened[name] = _OPENERS[kind](name, folder, settings, on_progress)
     except BaseException:
         for model in opened.values():
             model.close()
@@ -113,7 +117,7 @@ def _name_of(folder: Path) -> str:
     return folder.resolve().name
 
 
-def _text(name: str, folder: Path, settings: ServeSettings) -> Opened:
+def _text(name: str, folder: Path, settings: ServeSettings, on_progress: _Progress) -> Opened:
     engine: Any = settings.engine
     precision: Any = settings.precision
     # Who may wait is counted by the server, in whole requests; the batch's own queue is never the narrower one.
@@ -124,20 +128,27 @@ def _text(name: str, folder: Path, settings: ServeSettings) -> Opened:
         num_threads=settings.num_threads,
         max_running=settings.max_running,
         max_waiting=settings.max_running + settings.max_waiting,
+        context=settings.context,
+        on_progress=on_progress,
     )
-    return Opened(name, folder, "text", text.engine, text.precision, text.notes, text=text)
+    notes = text.notes if text.choice is None else (text.choice.says(), *text.notes)
+    return Opened(name, folder, "text", text.engine, text.precision, notes, text=text)
 
 
-def _classifier(name: str, folder: Path, settings: ServeSettings) -> Opened:
+def _classifier(name: str, folder: Path, settings: ServeSettings, _: _Progress) -> Opened:
     from kleiber.infer.classification import open_classifier  # noqa: PLC0415 - what reads files is heavy
 
     engine: Any = "torch" if settings.engine == "auto" else settings.engine
     classifier = open_classifier(folder, engine=engine, num_threads=settings.num_threads)
     found = classifier.predictor
-    return Opened(name, folder, "classifier", found.engine, found.precision, classifier=classifier)
+    # What reads its inputs is opened now: a tokenizer or a table that is gone is known before the first request.
+    kind = reads(classifier.reader)
+    return Opened(
+        name, folder, "classifier", found.engine, found.precision, classifier=classifier, reads=kind
+    )
 
 
-def _encoder(name: str, folder: Path, settings: ServeSettings) -> Opened:
+def _encoder(name: str, folder: Path, settings: ServeSettings, _: _Progress) -> Opened:
     from kleiber.infer.embedding import open_embedder  # noqa: PLC0415 - imports transformers
 
     engine: Any = "torch" if settings.engine == "auto" else settings.engine
@@ -145,7 +156,7 @@ def _encoder(name: str, folder: Path, settings: ServeSettings) -> Opened:
     return Opened(name, folder, "encoder", embedder.engine, embedder.precision, embedder=embedder)
 
 
-_OPENERS: dict[Kind, Callable[[str, Path, ServeSettings], Opened]] = {
+_OPENERS: dict[Kind, Callable[[str, Path, ServeSettings, _Progress], Opened]] = {
     "text": _text,
     "classifier": _classifier,
     "encoder": _encoder,

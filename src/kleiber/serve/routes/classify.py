@@ -14,7 +14,7 @@ from kleiber.infer.classification import Classifier
 from kleiber.infer.classification.rows import RowReader
 from kleiber.runs import Document
 from kleiber.serve.errors import RefusedError, invalid
-from kleiber.serve.given import Given, given_in, prepared, reads
+from kleiber.serve.given import Given, given_in, prepared
 from kleiber.serve.json_body import JsonRoute
 from kleiber.serve.opened import Opened
 from kleiber.serve.served import Served, served_of
@@ -113,7 +113,7 @@ def _classifier(model: Opened) -> Classifier:
 def _described(model: Opened) -> dict[str, Any]:
     classifier = _classifier(model)
     reader = classifier.reader
-    said: dict[str, Any] = {"id": model.name, "object": "classifier", "reads": reads(reader)}
+    said: dict[str, Any] = {"id": model.name, "object": "classifier", "reads": model.reads}
     said["classes"] = list(classifier.classes)
     if isinstance(reader, RowReader):
         columns = reader.features.columns

@@ -31,7 +31,7 @@ def router() -> APIRouter:
 
 def _document(model: Opened) -> dict[str, Any]:
     """Return what OpenAI's API says of a model, and beside it what ours is."""
-    context = None if model.text is None else model.text.context
+    reader = model.text or model.embedder
     return {
         "id": model.name,
         "object": "model",
@@ -40,5 +40,5 @@ def _document(model: Opened) -> dict[str, Any]:
         "kind": model.kind,
         "engine": model.engine,
         "precision": model.precision,
-        "context_tokens": context,
+        "context_tokens": reader.context if reader else None,
     }
