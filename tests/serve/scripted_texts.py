@@ -29,8 +29,7 @@ def bytes_tokenizer(special=None):
     """Return a tokenizer with a token a byte, in their order, and its end of text."""
     letters = sorted(pre_tokenizers.ByteLevel.alphabet())
     order = {
-        pre_tokenizers.ByteLevel(add_prefix_space=False).pre_tokenize_str(chr(i))[0][0]: i
-        for i in range(128)
+        pre_tokenizers.ByteLevel(add_prefix_space=False).pre_tokenize_str(chr(i))[0][0]: i for i in range(128)
     }
     rest = [letter for letter in letters if letter not in order]
     vocab = order | {letter: 128 + index for index, letter in enumerate(rest)}
@@ -57,6 +56,8 @@ class Alphabet:
         return 0.0
 
     def check(self, job):
+        if job.request.constraint is not None:
+            raise UsageError("the alphabet takes no form.")
         if job.request.num_logprobs is not None and job.request.num_logprobs > 5:
             raise UsageError("the alphabet tells five likeliest at most.", got=job.request.num_logprobs)
 

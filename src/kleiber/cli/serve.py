@@ -52,6 +52,12 @@ def serve(
         str | None,
         typer.Option("--precision", metavar="fp32|int8|int4", help="Of the weights of language models."),
     ] = None,
+    context: Annotated[
+        str | None,
+        typer.Option(
+            "--context", metavar="WHOLE", help="Tokens of a text with its prompt; fewer take less memory."
+        ),
+    ] = None,
     threads: Annotated[str | None, typer.Option("--threads", metavar="WHOLE", help="Of each engine.")] = None,
     max_running: Annotated[
         str, typer.Option("--max-running", metavar="WHOLE", help="Texts that a model writes at once.")
@@ -87,6 +93,7 @@ def serve(
         "max_body_bytes": parse_whole(max_body, "--max-body", _COMMAND, minimum=1),
         "request_timeout_s": parse_positive(timeout, "--timeout", _COMMAND, example="600"),
         "drain_s": parse_whole(drain, "--drain", _COMMAND, maximum=86_400),
+        "context": _optional(context, "--context", 2**31 - 1),
         "num_threads": _optional(threads, "--threads", 4096),
         "max_prompt_tokens": _optional(max_prompt_tokens, "--max-prompt-tokens", 2**31 - 1),
         "max_output_tokens": _optional(max_output_tokens, "--max-output-tokens", 2**31 - 1),

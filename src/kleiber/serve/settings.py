@@ -24,6 +24,8 @@ class ServeSettings(Document):
     """Computes each model."""
     precision: str | None = None
     """Of the weights of language models; None is as stored."""
+    context: int | None = Field(default=None, ge=1)
+    """Tokens that a text may have with its prompt; None is all that its model reads. The cache has room for `max_running`."""
     num_threads: int | None = Field(default=None, ge=1, le=4096)
     """Of each engine; None takes torch's number."""
     max_running: int = Field(default=16, ge=1, le=1024)
