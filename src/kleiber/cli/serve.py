@@ -82,8 +82,9 @@ def serve(
 ) -> None:
     """Serve models as OpenAI's API does, with a page to try them.
 
-    Ctrl-C or SIGTERM stops it: it takes no more requests, and what runs may end. With --json a line when it is ready:
-    address, pid, models (name, kind, engine, precision).
+    Ctrl-C or SIGTERM stops it: it takes no more requests, and what runs may end.
+
+    With --json: address, pid, models (name, kind, engine, precision), as soon as it is ready.
     """
     out = Output(json_)
     numbers = {
