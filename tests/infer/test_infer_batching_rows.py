@@ -16,6 +16,7 @@ from kleiber.infer.batching import BatchedText, Slots
 from kleiber.infer.batching.known_rows import KnownRows
 from kleiber.infer.batching.onnxruntime_rows import OnnxRuntimeRows
 from kleiber.infer.batching.row_stepper import cache_bytes, require_memory
+from kleiber.infer.batching.rows_at_once import rows_at_once
 from kleiber.infer.batching.torch_rows import TorchRows
 from kleiber.infer.decoding.cached_forward import Heads, cached_heads
 from kleiber.infer.decoding.open import step_model
@@ -66,7 +67,8 @@ def continued(prompt, num):
 @given(data=st.data(), num_rows=st.integers(1, 4))
 def test_texts_come_and_go_and_none_reads_what_another_holds(data, num_rows):
     stepper = Marked(num_rows)
-    backend, texts = Slots(stepper, num_rows), speaker(end_ids=())
+    backend = Slots(stepper, num_rows, rows_at_once=data.draw(st.integers(1, 4)))
+    texts = speaker(end_ids=())
     running, written, numbers = [], {}, itertools.count()
     stems = [[7] * 20, [7] * 20 + [9] * 10, [3]]
     for _ in range(data.draw(st.integers(1, 25))):
@@ -117,6 +119,38 @@ def test_who_came_first_is_read_first_and_nobody_waits_for_a_whole_long_prompt(m
         ["short", "long", "third"],
     ]
     assert max(len(tokens[0]) for _, tokens, _ in stepper.reads) == 8
+
+
+def test_as_many_rows_are_read_at_once_as_is_fastest(monkeypatch):
+    class Timed:
+        """A stepper that takes so long for each number of rows [ms]."""
+
+        context = CONTEXT
+        now = 0.0
+
+        def __init__(self, *times):
+            self.times = times
+
+        def read(self, first, tokens_BT, num_read_B):
+            assert (first, len(num_read_B), tokens_BT.shape[1]) == (0, len(tokens_BT), 1)
+            Timed.now += dict(self.times)[len(tokens_BT)]
+
+    monkeypatch.setattr("kleiber.infer.batching.rows_at_once.time.perf_counter", lambda: Timed.now)
+    assert rows_at_once(Timed((1, 1.0), (2, 1.1), (4, 1.2), (8, 1.4), (12, 1.6)), 12) == 12
+    assert rows_at_once(Timed((1, 1.0), (2, 1.1), (4, 1.2), (8, 3.0), (16, 6.0)), 16) == 4
+    assert rows_at_once(Timed((1, 1.0), (2, 1.96), (4, 4.0)), 4) == 4  # too little to split for
+    assert rows_at_once(Timed((1, 1.0)), 1) == 1
+
+
+def test_many_rows_are_read_in_even_parts():
+    stepper = Marked(5)
+    backend, texts = Slots(stepper, 5, rows_at_once=2), speaker(end_ids=())
+    for token in range(1, 6):
+        backend.admit(texts.job([token], Request(max_tokens=9, sampling=GREEDY)))
+    backend.step()
+    stepper.reads.clear()
+    backend.step()
+    assert [(first, len(tokens)) for first, tokens, _ in stepper.reads] == [(0, 2), (2, 1), (3, 2)]
 
 
 def num_read(stepper):

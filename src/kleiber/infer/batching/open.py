@@ -15,7 +15,8 @@ from kleiber.infer.batching.backend import Backend
 from kleiber.infer.batching.batched_text import BatchedText
 from kleiber.infer.batching.onnxruntime_rows import OnnxRuntimeRows
 from kleiber.infer.batching.pages import Pages
-from kleiber.infer.batching.row_stepper import require_memory
+from kleiber.infer.batching.row_stepper import RowStepper, require_memory
+from kleiber.infer.batching.rows_at_once import rows_at_once
 from kleiber.infer.batching.slots import Slots
 from kleiber.infer.batching.speaker import Speaker
 from kleiber.infer.batching.timed import many_time
@@ -120,7 +121,14 @@ def _backend(
             num_threads=num_threads,
             context=heads.context,
         )
+    stepper = _rows(engine, model, heads, max_running, num_threads)
+    return Slots(stepper, max_running, rows_at_once=rows_at_once(stepper, max_running))
+
+
+def _rows(
+    engine: BatchEngine, model: LoadedText, heads: Heads, num_rows: int, num_threads: int
+) -> RowStepper:
     if engine == "torch":
-        return Slots(TorchRows(model.module, heads, max_running, num_threads), max_running)
+        return TorchRows(model.module, heads, num_rows, num_threads)
     step = step_model("onnxruntime", model.module, forms=model.forms, activations=model.activations)
-    return Slots(OnnxRuntimeRows(step, heads, max_running, num_threads), max_running)
+    return OnnxRuntimeRows(step, heads, num_rows, num_threads)

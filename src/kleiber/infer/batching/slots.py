@@ -5,6 +5,8 @@ Legend: B texts of a step, T tokens of each.
 
 from __future__ import annotations
 
+import itertools
+import math
 from collections import deque
 
 import numpy as np
@@ -31,12 +33,14 @@ class Slots:
     Args:
         stepper: A model and its rows.
         num_slots: Texts that are written at once: its rows.
+        rows_at_once: Those that are read together; None is all.
     """
 
-    def __init__(self, stepper: RowStepper, num_slots: int) -> None:
+    def __init__(self, stepper: RowStepper, num_slots: int, *, rows_at_once: int | None = None) -> None:
         self.engine, self.precision, self.notes = stepper.engine, stepper.precision, stepper.notes
         self.context = stepper.context
         self._stepper, self._num_slots = stepper, num_slots
+        self._rows_at_once = rows_at_once or num_slots
         self._rows = KnownRows(stepper, num_slots)
         self._writing: list[Job] = []
         self._unread: deque[Job] = deque()
@@ -105,9 +109,16 @@ class Slots:
         return job, self._rows.begin(job.writing.tokens, len(self._writing))
 
     def _write(self) -> Written:
-        held = [self._rows.tokens(row) for row in range(len(self._writing))]
-        next_B = [job.writing.tokens[-1] for job in self._writing]
-        logits_BV = self._stepper.read(0, np.array(next_B)[:, None], [len(one) for one in held])
-        for one, token in zip(held, next_B, strict=True):
-            one.append(token)
-        return drawn(self._writing, logits_BV)
+        """Read a token of each text that writes, as many at once as is fastest, and write the next."""
+        num = len(self._writing)
+        bounds = np.linspace(0, num, 1 + math.ceil(num / self._rows_at_once)).round().astype(int).tolist()
+        written: Written = []
+        for first, end in itertools.pairwise(bounds):
+            held = [self._rows.tokens(row) for row in range(first, end)]
+            jobs = self._writing[first:end]
+            next_B = [job.writing.tokens[-1] for job in jobs]
+            logits_BV = self._stepper.read(first, np.array(next_B)[:, None], [len(one) for one in held])
+            for one, token in zip(held, next_B, strict=True):
+                one.append(token)
+            written += drawn(jobs, logits_BV)
+        return written

@@ -1,6 +1,7 @@
 """From logits to a token.
 
-Legend: B sequences, V vocabulary, S tokens of a sequence so far; in `pick` P parts of the vocabulary of S tokens each.
+Legend: B sequences, V vocabulary, S tokens of a sequence so far; in `pick` P parts of the vocabulary of S tokens each,
+L likeliest tokens.
 """
 
 from __future__ import annotations
@@ -17,6 +18,8 @@ from kleiber.infer.generation.constraint import Allowed
 
 __all__ = ["Logits", "Probabilities", "Sampling", "draw", "pick", "probabilities", "require_finite"]
 
+_LIKELIEST = 1024
+"""Tokens that are sorted first."""
 _PART = 64
 """Tokens whose probabilities are added up before it is known which of them is drawn."""
 
@@ -204,16 +207,25 @@ def _penalized(logits_BV: Logits, sampling: Sampling, seen_B: Sequence[Sequence[
 
 def _is_in_top_p(probs_BV: Probabilities, top_p: float) -> npt.NDArray[np.bool_]:
     """Return which tokens are the likeliest that together reach `top_p`; of equal ones those with lower numbers."""
-    sorted_BV = -np.sort(-probs_BV, axis=1)
-    likelier_BV = sorted_BV.cumsum(1) - sorted_BV
-    num_kept_B1 = np.maximum((likelier_BV < top_p).sum(1, keepdims=True), 1)
-    least_B1 = np.take_along_axis(sorted_BV, num_kept_B1 - 1, 1)
+    least_B1, num_kept_B1 = _last_in_top_p(probs_BV, top_p)
     is_in_BV: npt.NDArray[np.bool_] = probs_BV >= least_B1
     if (is_in_BV.sum(1, keepdims=True) > num_kept_B1).any():  # as likely as the last, and too many
         is_least_BV = probs_BV == least_B1
         num_left_B1 = num_kept_B1 - (probs_BV > least_B1).sum(1, keepdims=True)
         is_in_BV &= ~is_least_BV | (is_least_BV.cumsum(1) <= num_left_B1)
     return is_in_BV
+
+
+def _last_in_top_p(probs_BV: Probabilities, top_p: float) -> tuple[Probabilities, npt.NDArray[np.int64]]:
+    """Return how probable the last of the likeliest tokens is that together reach `top_p`, and how many they are, [B, 1] each."""
+    V = probs_BV.shape[1]
+    for num in (min(V, _LIKELIEST), V):  # mostly they are few, and sorting all takes several times as long
+        sorted_BL = -np.sort(-np.partition(probs_BV, V - num, axis=1)[:, V - num :], axis=1)
+        likelier_BL = sorted_BL.cumsum(1) - sorted_BL
+        if num == V or (likelier_BL[:, -1] >= top_p).all():
+            break
+    num_kept_B1 = np.maximum((likelier_BL < top_p).sum(1, keepdims=True), 1)
+    return np.take_along_axis(sorted_BL, num_kept_B1 - 1, 1), num_kept_B1
 
 
 def _normalized(weights_BV: Probabilities) -> Probabilities:
