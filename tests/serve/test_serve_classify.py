@@ -34,8 +34,7 @@ def models(tmp_path_factory, cache, make_record):
     root = tmp_path_factory.mktemp("classifiers")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("KLEIBER_CACHE", str(cache))
-        opened = {name: opened_classifier(make(root, make_record)) for name, make in MAKERS.items()}
-    return opened
+        return {name: opened_classifier(make(root, make_record)) for name, make in MAKERS.items()}
 
 
 @pytest.fixture(scope="module")
@@ -137,7 +136,7 @@ def test_many_inputs_keep_their_order_and_top_k_cuts(client):
 
 
 def test_what_each_classifier_reads(client):
-    found = {one["id"]: one for one in client.get("/v1/classify").json()["data"]}
+    found = {one["id"]: one for one in client.get("/v1/classifiers").json()["data"]}
     kinds = {name: one["reads"] for name, one in found.items()}
     assert kinds == {
         "reviews": "text",

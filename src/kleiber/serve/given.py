@@ -129,8 +129,19 @@ def _prepared(reader: Reader, given: Given, settings: ServeSettings) -> npt.NDAr
     if isinstance(reader, ImageReader) and isinstance(value, bytes):
         return reader.of(value, name, max_pixels=settings.max_image_pixels, formats=_IMAGE_FORMATS)
     if isinstance(reader, SoundReader) and isinstance(value, bytes):
-        return reader.of(io.BytesIO(value), name, max_s=settings.max_sound_s)
+        return reader.of(_Content(value), name, max_s=settings.max_sound_s)
     raise RefusedError(f"{name}: this classifier reads {_AS[reads(reader)]}.", param="input")
+
+
+class _Content(io.BytesIO):
+    """Bytes in which a header may send libsndfile before the beginning: it finds itself where it was, and gives up by itself."""
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET, /) -> int:
+        """Go to a place that there is."""
+        try:
+            return super().seek(offset, whence)
+        except ValueError:  # raised in a callback of C it would be printed, and nothing else
+            return self.tell()
 
 
 def _one(kind: Reads, value: object, name: str, settings: ServeSettings) -> Given:

@@ -93,7 +93,8 @@ class SoundReader:
                 self._require_rate(name, sound.samplerate)
                 _require_length(name, sound, max_s)
                 for channels in sound.blocks(num_samples, dtype="float32", always_2d=True):
-                    wave_L: npt.NDArray[np.float32] = channels.mean(1)
+                    with np.errstate(all="ignore"):  # what is not finite is told of in a sentence
+                        wave_L: npt.NDArray[np.float32] = channels.mean(1)
                     if not np.isfinite(wave_L).all():
                         raise DataError(f"{name} holds samples that are not finite.")
                     yield wave_L

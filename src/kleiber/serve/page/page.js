@@ -33,7 +33,7 @@ const showEncoder = wireComparing({ run, model });
 
 async function load() {
   models = (await (await ask("v1/models")).json()).data;
-  const described = models.some((one) => one.kind === "classifier") ? (await (await ask("v1/classify")).json()).data : [];
+  const described = models.some((one) => one.kind === "classifier") ? (await (await ask("v1/classifiers")).json()).data : [];
   classifiers = Object.fromEntries(described.map((one) => [one.id, one]));
   $("model").replaceChildren(...models.map((one) => new Option(one.id, one.id)));
   choose();

@@ -71,7 +71,7 @@ def router() -> APIRouter:
     """Return the routes."""
     routes = APIRouter(tags=["classification"], route_class=JsonRoute)
 
-    @routes.get("/v1/classify")
+    @routes.get("/v1/classifiers")
     async def describe(request: Request) -> dict[str, Any]:
         """Say what each classifier reads, and its classes."""
         models = served_of(request).models.values()
