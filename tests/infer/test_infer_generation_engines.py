@@ -53,7 +53,11 @@ def test_a_beginning_that_is_held_gives_the_same_logits(model: TextModel) -> Non
 
 # A draft that is drawn takes random numbers of its own: its texts are spread alike, and are others.
 @pytest.mark.parametrize(("draft", "temperature"), [("lookup", 0.0), ("lookup", 0.7), ("model", 0.0)])
-def test_drafts_change_no_text(model: TextModel, draft: str, temperature: float) -> None:
+def test_drafts_change_no_text(
+    model: TextModel, draft: str, temperature: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # A draft as slow as the model would never be tried.
+    monkeypatch.setattr("kleiber.infer.generation.speculation.draft_model._times_s", lambda _: (0.0, 0.0))
     request = Request(max_tokens=100, sampling=Sampling(temperature=temperature), seed=1)
     prompt = [1, 2, 3, 4, 1, 2, 3]
     alone = [piece.token for piece in TextGenerator(model).generate([prompt], request)]

@@ -5,6 +5,7 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
+from kleiber.infer.generation.speculation.drafter import Outlook
 from kleiber.infer.generation.speculation.pace import SIZES, Pace
 
 Seconds = Callable[[int], float]
@@ -24,7 +25,7 @@ class Machine:
             luck = self.rng.random(size) < rate
             num_kept = size if luck.all() else int(luck.argmin())
             time_s = seconds(size) * float(1 + self.noise * abs(self.rng.normal()))
-            self.pace.timed(size, time_s)
+            self.pace.timed(size, time_s, num_written=1 + num_kept)
             if size:
                 self.pace.judged(0, num_drafted=size, num_kept=num_kept)
             num_tokens, total_s = num_tokens + 1 + num_kept, total_s + time_s
@@ -112,3 +113,90 @@ def test_a_slow_first_round_of_a_size_is_not_held_against_it() -> None:
         pace.timed(1, time_s)
     pace.judged(0, num_drafted=1, num_kept=1)
     assert pace.choose(0, 1) == 1
+
+
+# --- What trying costs
+
+
+def rounds_without(pace: Pace, num: int, time_s: float = 1.0) -> None:
+    for _ in range(num):
+        pace.timed(0, time_s)
+
+
+def test_a_part_of_the_time_is_saved_and_a_trial_waits_until_what_it_may_lose_is_there() -> None:
+    pace, unlikely = Pace(), Outlook(rate=0.25)
+    rounds_without(pace, 12)
+    # A round of one drafted token may take 1.5 of a plain one's time, and writes 1.25 tokens: it may lose a quarter.
+    assert pace.saved_s == pytest.approx(0.24)
+    assert pace.choose(2, 16, unlikely) == 0
+    rounds_without(pace, 1)
+    assert pace.choose(2, 16, unlikely) == 1
+    # What is likely is tried at once: it may write as much as it takes.
+    assert pace.choose(8, 16, Outlook(rate=0.8)) == 1
+    # Nothing is worth a trial that does not promise a gain.
+    rounds_without(pace, 300)
+    assert pace.choose(3, 16, Outlook(rate=0.04)) == 0
+
+
+def test_what_drafts_gain_and_lose_is_saved_too_up_to_a_bound() -> None:
+    pace = Pace()
+    rounds_without(pace, 3)
+    pace.timed(1, 40.0, num_written=1)  # the engine prepares: a plain round is charged, once
+    assert pace.saved_s == pytest.approx(0.06 - 1.0)
+    pace.timed(1, 1.5, num_written=2)
+    assert pace.saved_s == pytest.approx(0.06 - 1.0 + 0.5)
+    for _ in range(50):
+        pace.timed(1, 1.5, num_written=2)
+    assert pace.saved_s == 8.0
+
+
+def test_drafts_that_have_lost_more_than_was_saved_must_promise_more() -> None:
+    pace = Pace()
+    rounds_without(pace, 3)
+    for _ in range(3):
+        pace.timed(1, 1.3, num_written=1)
+        pace.judged(0, num_drafted=1, num_kept=1)
+    # 1.5 and three that were right: 1.875 tokens in 1.3 rounds is a gain of 1.44.
+    assert pace.saved_s < 0
+    assert pace.choose(0, 1) == 1
+    pace.judged(0, num_drafted=1, num_kept=0)
+    pace.judged(0, num_drafted=1, num_kept=0)
+    assert pace.choose(0, 1) == 0  # 1.58 in 1.3
+    rounds_without(pace, 60)
+    assert pace.saved_s > 0
+    assert pace.choose(0, 1) == 1
+
+
+@pytest.mark.parametrize(("each_s", "size"), [(0.9, 0), (0.45, 0), (0.2, 1)])
+def test_a_draft_whose_own_time_says_that_it_cannot_pay_is_never_tried(each_s: float, size: int) -> None:
+    pace = Pace()
+    rounds_without(pace, 2000)
+    assert pace.choose(0, 16, Outlook(each_s=each_s)) == size
+
+
+def test_what_a_draft_has_not_read_must_be_repaid_by_the_rest_of_the_text() -> None:
+    pace = Pace()
+    rounds_without(pace, 3)
+    for _ in range(3):
+        pace.timed(1, 1.2, num_written=2)
+        pace.judged(0, num_drafted=1, num_kept=1)
+    gain = 1.875 / 1.2
+    assert pace.choose(0, 100, Outlook(each_s=2.0, behind_s=0.9 * (1 - 1 / gain) * 100)) == 1
+    assert pace.choose(0, 100, Outlook(each_s=2.0, behind_s=1.1 * (1 - 1 / gain) * 100)) == 0
+    # A first trial has to have saved for it.
+    fresh = Pace()
+    rounds_without(fresh, 100)
+    assert fresh.choose(0, 100, Outlook(behind_s=1.9)) == 1
+    assert fresh.choose(0, 100, Outlook(behind_s=2.1)) == 0
+
+
+@pytest.mark.parametrize("rate", [0.0, 0.2, 0.45])
+@pytest.mark.parametrize("cost", [0.3, 1.0, 3.0])
+def test_trying_loses_no_more_than_its_part_of_a_short_text(rate: float, cost: float) -> None:
+    """Texts of 96 tokens one after the other, where drafts cost more than they bring."""
+    lost = []
+    for seed in range(20):
+        machine = Machine(Pace(), seed=seed, noise=0.0)
+        speed, _ = machine.run(6 * 96, lambda size: 1 + cost * size, rate)
+        lost.append(1 - speed)
+    assert np.mean(lost) < 0.025

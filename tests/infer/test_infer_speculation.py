@@ -13,9 +13,9 @@ from scripted_models import CONTEXT, random_table, scripted_table, stepper_of, t
 
 from kleiber.errors import UsageError
 from kleiber.infer.generation import Request, Sampling, TextGenerator, generate, probabilities
-from kleiber.infer.generation.speculation import Draft, PromptLookup, Speculator, verified
+from kleiber.infer.generation.speculation import Draft, DraftModel, PromptLookup, Speculator, verified
 from kleiber.infer.generation.speculation.accept import rest
-from kleiber.infer.generation.speculation.drafter import Drafter
+from kleiber.infer.generation.speculation.drafter import Drafter, Outlook
 
 GREEDY = Sampling(temperature=0)
 VOCAB = 4
@@ -33,12 +33,12 @@ class Steady:
     def __init__(self, num: int) -> None:
         self._num = num
 
-    def choose(self, occasion: int, most: int) -> int:
-        del occasion
+    def choose(self, occasion: int, most: int, outlook: Outlook) -> int:
+        del occasion, outlook
         return min(self._num, most)
 
-    def timed(self, num_drafted: int, time_s: float) -> None:
-        del num_drafted, time_s
+    def timed(self, num_drafted: int, time_s: float, *, num_written: int) -> None:
+        del num_drafted, time_s, num_written
 
     def judged(self, occasion: int, *, num_drafted: int, num_kept: int) -> None:
         del occasion, num_drafted, num_kept
@@ -186,6 +186,7 @@ def test_a_good_draft_saves_rounds() -> None:
     table = random_table(VOCAB)
     model, draft = table_model(table, context=64), table_model(table, context=64)
     generator = steadily(TextGenerator(model, draft), 4)
+    stepper_of(draft).steps.clear()  # of the trial that tells what it takes
     tokens_of(generator, [1], Request(max_tokens=41, sampling=Sampling(temperature=1)))
     assert len(stepper_of(model).steps) == 1 + 8  # each round writes 5
     done = generator.speculation
@@ -260,6 +261,10 @@ class Silent:
         del tokens
         return 1
 
+    def outlook(self, occasion: int, tokens: Sequence[int]) -> Outlook:
+        del occasion, tokens
+        return Outlook()
+
     def propose(self, tokens: Sequence[int], num: int, sampling: Sampling, rng: np.random.Generator) -> Any:
         del sampling, rng
         return Draft(tuple(self._text[len(tokens) : len(tokens) + num]))
@@ -278,3 +283,30 @@ def test_a_free_draft_is_judged_where_it_is_not_used() -> None:
         assert draft.tokens == ()
         speculator.judge(draft, 0, text[: length + 1], 0.1)
     assert judged[:2] == [(16, 16), (16, 3)]
+
+
+def test_a_longer_match_promises_more() -> None:
+    lookup = PromptLookup()
+    rates = [lookup.outlook(length, []).rate for length in (2, 3, 5, 8)]
+    assert rates == sorted(rates)
+    assert lookup.outlook(8, []).behind_s == 0
+
+
+def test_a_draft_model_knows_what_it_takes_before_the_first_text() -> None:
+    table = random_table(VOCAB)
+    draft = DraftModel(table_model(table, context=64), table_model(table))
+    draft.begin()
+    first = draft.outlook(0, [1, 2, 3, 1, 2])
+    assert first.each_s > 0
+    assert first.behind_s > 0
+    assert draft.outlook(0, [1] * 9).behind_s == pytest.approx(2 * first.behind_s)
+    draft.propose([1, 2, 3, 1, 2], 2, GREEDY, np.random.default_rng(0))
+    assert draft.outlook(0, [1, 2, 3, 1, 2, 3, 1]).behind_s == 0  # it has read what it wrote
+    assert draft.outlook(0, [1, 2, 3, 1, 2, 3, 1, 1, 1]).behind_s == pytest.approx(first.behind_s / 4)
+    draft.begin()
+    assert draft.outlook(0, [1, 2, 3, 1, 2]) == first
+
+
+def test_a_draft_with_a_short_context_is_tried_within_it() -> None:
+    table = random_table(VOCAB)
+    assert DraftModel(table_model(table, context=2), table_model(table)).outlook(0, [1]).each_s > 0

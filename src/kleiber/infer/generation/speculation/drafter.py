@@ -13,7 +13,7 @@ import numpy as np
 
 from kleiber.infer.generation.sampling import Probabilities, Sampling
 
-__all__ = ["Draft", "Drafter"]
+__all__ = ["Draft", "Drafter", "Outlook"]
 
 
 @dataclass(frozen=True)
@@ -24,6 +24,18 @@ class Draft:
     """K of them."""
     probs_KV: tuple[Probabilities, ...] | None = None
     """What each was drawn from; None where each is certain, as of a draft that is looked up."""
+
+
+@dataclass(frozen=True)
+class Outlook:
+    """What is known of a proposal before any was made."""
+
+    rate: float = 0.5
+    """Part of drafted tokens that is taken to be kept before any was judged."""
+    each_s: float = 0.0
+    """To draft a token."""
+    behind_s: float = 0.0
+    """To read what the draft has not read of the text yet."""
 
 
 class Drafter(Protocol):
@@ -43,6 +55,10 @@ class Drafter(Protocol):
 
         Proposals of one kind are kept about as often as each other.
         """
+        ...
+
+    def outlook(self, occasion: int, tokens: Sequence[int]) -> Outlook:
+        """Return what a proposal of a kind after these tokens is like."""
         ...
 
     def propose(self, tokens: Sequence[int], num: int, sampling: Sampling, rng: np.random.Generator) -> Draft:

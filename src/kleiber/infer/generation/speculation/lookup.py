@@ -7,11 +7,11 @@ from collections.abc import Sequence
 import numpy as np
 
 from kleiber.infer.generation.sampling import Sampling
-from kleiber.infer.generation.speculation.drafter import Draft
+from kleiber.infer.generation.speculation.drafter import Draft, Outlook
 
 __all__ = ["PromptLookup"]
 
-_LENGTHS = (8, 5, 3, 2)
+_RATES = {8: 0.8, 5: 0.6, 3: 0.4, 2: 0.25}
 """Tokens that must be the same, the most first: the more there are, the likelier the text goes on the same way."""
 
 
@@ -42,11 +42,15 @@ class PromptLookup:
     def occasion(self, tokens: Sequence[int]) -> int | None:
         """Return how many last tokens have stood before, as one of a few lengths; None where not even two have."""
         self._index(tokens)
-        for length in _LENGTHS:
+        for length in _RATES:
             self._place = self._after.get(tuple(tokens[-length:])) if length < len(tokens) else None
             if self._place is not None:
                 return length
         return None
+
+    def outlook(self, occasion: int, tokens: Sequence[int]) -> Outlook:  # noqa: ARG002 - the length says it
+        """Return how likely a text goes on as it did after as many of the same tokens."""
+        return Outlook(rate=_RATES[occasion])
 
     def propose(
         self,
@@ -66,7 +70,7 @@ class PromptLookup:
     def _index(self, tokens: Sequence[int]) -> None:
         """Note where each sequence of tokens was last followed by another."""
         for end in range(max(1, self._num_indexed), len(tokens)):
-            for length in _LENGTHS:
+            for length in _RATES:
                 if length <= end:
                     self._after[tuple(tokens[end - length : end])] = end
         self._num_indexed = len(tokens)

@@ -77,7 +77,7 @@ class Speculator:
         if occasion is None:
             self._asked = None
             return Draft()
-        num = self._pace.choose(occasion, most)
+        num = self._pace.choose(occasion, most, self._drafter.outlook(occasion, tokens))
         self._asked = occasion, num
         if num:
             return self._drafter.propose(tokens, num, sampling, rng)
@@ -99,7 +99,7 @@ class Speculator:
         num_drafted = len(draft.tokens)
         self.done = self.done.plus(num_drafted, num_kept)
         if num_drafted == num_asked:  # a draft model may have ended the text sooner
-            self._pace.timed(num_drafted, time_s)
+            self._pace.timed(num_drafted, time_s, num_written=num_kept + 1)
         if occasion is not None and num_drafted:
             self._pace.judged(occasion, num_drafted=num_drafted, num_kept=num_kept)
         self._judge_guess(tokens)
