@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: demo test check bench bench-cost bench-training bench-compress bench-infer docs format clean
+.PHONY: demo test check bench bench-cost bench-training bench-compress bench-infer bench-serve docs format clean
 
 demo: $(STAMP)
 	$(BIN)/kleiber demo
@@ -65,6 +65,14 @@ ifdef DATA
 	mkdir -p build/compress && ln -sfn $(abspath $(DATA)) build/compress/data
 	cd build/compress && $(abspath $(BIN))/python $(abspath bench/infer/trained.py)
 endif
+
+# A server under load, under malformed requests, and beside other servers, on the demo's model or RUN=folder; a quarter of an hour.
+RUN ?= runs/demo/target
+bench-serve: $(STAMP)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev,bench]'
+	$(BIN)/python bench/serve/load.py $(RUN)
+	$(BIN)/python bench/serve/malformed.py $(RUN)
+	$(BIN)/python bench/serve/streams.py $(RUN)
 
 docs: $(STAMP)
 	$(BIN)/python docs/make_reference.py
