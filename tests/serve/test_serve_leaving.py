@@ -15,6 +15,7 @@ from scripted_texts import ALPHABET, alphabet_model, serving, until
 from kleiber.serve import ServeSettings
 from kleiber.serve.listening import address_of, listen
 from kleiber.serve.run import Server
+from kleiber.serve.streamed import EventStream
 
 SLOW_S = 0.01
 """A token: the texts here would take seconds."""
@@ -174,3 +175,24 @@ def test_what_does_not_end_while_a_server_drains_is_told_so(tmp_path):
     error = json.loads(found[-2])["error"]
     assert (error["code"], error["type"]) == ("stopping", "service_unavailable")
     assert found[-1] == "[DONE]"
+
+
+def test_a_stream_that_never_began_is_closed_too():
+    async def leave():
+        closed, begun = [], []
+
+        async def documents():
+            begun.append(1)
+            yield {}
+
+        async def send(message):
+            await asyncio.sleep(60)  # nothing goes out any more
+
+        async def receive():
+            return {"type": "http.disconnect"}
+
+        stream = EventStream(documents(), lambda: closed.append(1))
+        await stream({"type": "http", "asgi": {"spec_version": "2.3"}}, receive, send)
+        return begun, closed
+
+    assert asyncio.run(asyncio.wait_for(leave(), 20)) == ([], [1])
