@@ -29,6 +29,7 @@ from kleiber.cli import (
     verify,
 )
 from kleiber.cli import eval as evaluation
+from kleiber.cli.named_paths import require_named_paths
 from kleiber.errors import Interrupted, KleiberError, UsageError
 
 __all__ = ["app", "main", "run"]
@@ -103,9 +104,9 @@ def main(arguments: Sequence[str]) -> int:
     """Run one command and return the exit code: 0 done, 1 failed, 2 asked wrongly, 130 interrupted."""
     rest = [argument for argument in arguments if argument != "--debug"]
     try:
-        code = typer.main.get_command(app).main(
-            rest or ["--help"], prog_name="kleiber", standalone_mode=False
-        )
+        command = typer.main.get_command(app)
+        require_named_paths(command, rest)
+        code = command.main(rest or ["--help"], prog_name="kleiber", standalone_mode=False)
     except (Exception, KeyboardInterrupt) as error:  # noqa: BLE001 - the one place where a command ends
         if len(rest) < len(arguments):
             traceback.print_exc()
