@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import json
+import sys
 
 import pytest
 
 import kleiber.report
+import kleiber.serve.trial as serve_trial
 import kleiber.study.demo as study_demo
 from kleiber.cost import MemoryBytes
 from kleiber.errors import Interrupted
 from kleiber.fleet import Done, Progressed
 from kleiber.runs import DataMeta, LedgerEntry, ParamCount, Row
 from kleiber.scaling import fit, forecast
+from kleiber.serve.trial import Reply
 from kleiber.study.demo import Prepared, Sample, Verified
 from kleiber.study.demo_design import MAX_SEED, demo_designs
 from kleiber.study.ladder_plan import LadderPlan, RunPlan
@@ -84,7 +87,13 @@ def asked(monkeypatch):
         calls.append(([str(path) for path in paths], str(output), lang))
         return output
 
+    def streamed_reply(folder, prompt, *, on_text):
+        calls.append((str(folder), prompt))
+        on_text("x):")
+        return Reply(text="x):", num_tokens=3, first_token_s=0.004, tokens_per_s=1234.5)
+
     monkeypatch.setattr(study_demo, "run_demo", run_demo)
+    monkeypatch.setattr(serve_trial, "streamed_reply", streamed_reply)
     monkeypatch.setattr(kleiber.report, "write_report", write_report)
     return calls
 
@@ -97,13 +106,19 @@ def test_the_story_for_people(cli, asked):
         "target", "1 rungs, 2 at a time: 12 s. With the target: 24 s and 2.00 GFLOP.", "Training the ladder ...",
         "d2-w32-s0 has finished", "L(N, D) = E + A/N^alpha + B/D^beta over 9 rows", "Without a law:",
         "3.0300", "+1.00%", "2.9000 to 3.1000 held", "0.150", "200 MB", "+100.00%",
-        "'def f(' goes on:\ndef f(x):\n    return x[1:end:2][2J\n", "runs/demo/report.html: open it in a browser.",
+        "'def f(' goes on:\ndef f(x):\n    return x[1:end:2][2J\n", "Serving one reply over HTTP ...", "def __init__(self, x):", "3 tokens: the first after 4 ms, then 1,234 a second.",
+        "kleiber serve runs/demo/target   and http://127.0.0.1:8000/ in a browser is a page to try it",
+        "runs/demo/report.html: open it in a browser.",
     ]  # fmt: skip
     place = 0
     for text in told:
         assert text in ran.stdout[place:], text
         place = ran.stdout.index(text, place)
-    assert asked == [("runs/demo", 0, False), (["runs/demo"], "runs/demo/report.html", "en")]
+    assert asked == [
+        ("runs/demo", 0, False),
+        ("runs/demo/target", "def __init__(self, "),
+        (["runs/demo"], "runs/demo/report.html", "en"),
+    ]
 
 
 def test_json_holds_the_ledger(cli, asked):
@@ -114,8 +129,18 @@ def test_json_holds_the_ledger(cli, asked):
     assert {"quantity", "unit", "predicted", "measured", "error_frac", "skill"} <= set(document["ledger"][0])
     assert document["ledger"][0]["error_frac"] == pytest.approx(0.01)
     assert document["report"] == "there/report.html"
-    assert asked == [("there", 7, True), (["there"], "there/report.html", "zh")]
+    assert document["served"]["num_tokens"] == 3
+    assert [asked[0], asked[2]] == [("there", 7, True), (["there"], "there/report.html", "zh")]
     assert json.dumps(document)
+
+
+def test_without_its_extra_nothing_is_served(cli, asked, monkeypatch):
+    monkeypatch.setitem(sys.modules, "kleiber.serve.trial", None)
+    ran = cli("demo", "--json")
+    assert (
+        "Nothing is served: kleiber.serve.trial is not installed.  pip install 'kleiber[serve]'" in ran.stderr
+    )
+    assert ran.document["served"] is None
 
 
 def test_ctrl_c_says_how_to_resume(cli, monkeypatch):

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
 from kleiber.cli.bars import RunBars
 from kleiber.cli.options import Json, Seed, parse_whole
 from kleiber.cli.output import Output
+from kleiber.units import format_seconds
 
 if TYPE_CHECKING:
     from rich.progress import Progress as Bar
@@ -39,7 +41,8 @@ def demo(
     Minutes on two CPU cores, no GPU, no network. What is finished is skipped when the command runs again.
 
     With --json: ledger (a list of quantity, unit, predicted, measured, error_frac, skill, method, interval_80,
-    is_inside), skill (of the law's forecast), folder, report.
+    is_inside), skill (of the law's forecast), folder, report, served (text, num_tokens, first_token_s, tokens_per_s; null
+    without the extra serve).
     """
     from kleiber.study.demo_design import MAX_SEED
 
@@ -51,9 +54,29 @@ def demo(
     out = Output(json_)
     with out.progress() as bar:
         entries = run_demo(output, seed=number, fresh=fresh, on_event=_Story(out, bar, RunBars(bar)).tell)
+    reply = _serve(out, output / "target")
     page = write_report([output], output / "report.html", lang=lang)
     out.say(f"\n{page}: open it in a browser.")
-    out.document(ledger_document(entries) | {"folder": str(output), "report": str(page)})
+    out.document(ledger_document(entries) | {"folder": str(output), "report": str(page), "served": reply})
+
+
+def _serve(out: Output, folder: Path) -> dict[str, Any] | None:
+    """Serve one streamed reply, and say how to open the page; return the reply."""
+    try:
+        from kleiber.serve.trial import streamed_reply
+    except ModuleNotFoundError as error:
+        out.say(f"\nNothing is served: {error.name} is not installed.  pip install 'kleiber[serve]'")
+        return None
+    prompt = "def __init__(self, "
+    out.say("\nServing one reply over HTTP ...")
+    out.write(prompt)
+    reply = streamed_reply(folder, prompt, on_text=out.write)
+    out.say(
+        f"\n  {reply.num_tokens} tokens: the first after {format_seconds(reply.first_token_s)}, "
+        f"then {reply.tokens_per_s:,.0f} a second."
+    )
+    out.say(f"  kleiber serve {folder}   and http://127.0.0.1:8000/ in a browser is a page to try it")
+    return dataclasses.asdict(reply)
 
 
 @dataclass(frozen=True)
