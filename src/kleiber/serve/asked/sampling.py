@@ -75,7 +75,7 @@ class Asked(Document):
     """Beyond OpenAI's: only so many likeliest tokens may be drawn; 0 is all."""
     min_p: float | None = Field(default=None, ge=0, le=1)
     """Beyond OpenAI's: only tokens so probable, as a part of the likeliest, may be drawn."""
-    repetition_penalty: float | None = Field(default=None, gt=0, le=100)
+    repetition_penalty: float | None = Field(default=None, ge=0.01, le=100)
     """Beyond OpenAI's: above 1 tokens that have occurred come less."""
     seed: int | None = Field(default=None, ge=-_MAX_SEED, lt=_MAX_SEED)
     """The same seed gives the same texts; without it they differ each time."""
