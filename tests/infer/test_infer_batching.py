@@ -319,7 +319,10 @@ def test_several_threads_may_submit_text(tmp_path):
             thread.join()
         spelt = batch.speaker.tokens_of("<|endoftext|>")
     assert found == [expected] * 80
+    tokenizers = (batch.speaker._reader.backend, batch.speaker.tokenizer.backend)
     assert len(spelt) > 1  # not the token that ends a text
+    # One is changed before anybody reads with it, the other never.
+    assert [one.encode_special_tokens for one in tokenizers] == [True, False]
 
 
 def test_requests_that_cannot_be_served_are_refused():

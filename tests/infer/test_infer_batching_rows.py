@@ -49,6 +49,9 @@ class Marked:
     def copy(self, source, target, num_tokens):
         self.held[target, :num_tokens] = self.held[source, :num_tokens]
 
+    def clear(self):
+        self.held[:] = -1
+
     def swap(self, row, other, num_tokens):
         before = self.held[row, :num_tokens].copy()
         self.held[row, :num_tokens] = self.held[other, :num_tokens]
@@ -276,12 +279,19 @@ def test_logits_that_are_not_finite_end_the_texts_and_leave_nothing_behind():
     with BatchedText(backend, speaker(), max_running=2) as batch:
         torch_rows = backend._stepper
         good = torch_rows.read
-        torch_rows.read = lambda *asked: good(*asked) * np.nan
+
+        def spoilt(*asked):
+            torch_rows._cache._values_LRKSH.fill_(np.nan)
+            return good(*asked) * np.nan
+
+        torch_rows.read = spoilt
         with pytest.raises(Exception, match="the model's output is not finite"):
             batch.submit([1] * 20, Request(max_tokens=3)).text()
         torch_rows.read = good
-        request = Request(max_tokens=3, sampling=GREEDY)
-        assert [piece.token for piece in batch.submit([1] * 20, request)] == alone([1] * 20, request)
+        request = Request(max_tokens=9, sampling=GREEDY)
+        handles = [batch.submit(prompt, request) for prompt in ([1] * 20, [2])]
+        written = [[piece.token for piece in handle] for handle in handles]
+    assert written == [alone(prompt, request) for prompt in ([1] * 20, [2])]
 
 
 def test_a_cache_is_counted_before_it_is_made(monkeypatch):

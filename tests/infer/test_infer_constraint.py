@@ -146,6 +146,11 @@ def test_any_object_is_an_object_and_a_pattern_matches_as_a_whole(model):
         assert re.fullmatch(pattern, text)
 
 
+def test_a_text_is_over_as_soon_as_it_is_whole(model):
+    pieces = list(TextGenerator(model).generate(["low"], Request(constraint=Constraint.regex("ab"))))
+    assert [(piece.text, piece.finish) for piece in pieces] == [("a", None), ("b", "end")]
+
+
 def test_a_text_that_is_cut_off_says_so(model):
     asked = Constraint.json_schema({"type": "string", "minLength": 50})
     text, finish = written(model, Request(max_tokens=5, constraint=asked))

@@ -111,6 +111,19 @@ def test_of_many_tokens_the_one_is_drawn_whose_sum_passes(seed: int, num_tokens:
         assert passed <= total[token] + 1e-12 * total[-1]
 
 
+@pytest.mark.parametrize("top_p", [0.05, 0.5, 0.9, 0.999])
+def test_top_p_is_the_same_however_many_tokens_are_sorted_first(
+    top_p: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rng = np.random.default_rng(0)
+    logits = rng.normal(size=(5, 80)) * np.array([[0.0], [0.1], [1.0], [3.0], [9.0]])
+    sampling, seen = Sampling(temperature=1, top_p=top_p), [[]] * 5
+    whole = probabilities(logits, sampling, seen)
+    for num in (1, 4, 30):
+        monkeypatch.setattr("kleiber.infer.generation.sampling._LIKELIEST", num)
+        np.testing.assert_array_equal(probabilities(logits, sampling, seen), whole)
+
+
 LOGITS = np.log(np.array([[0.1, 0.5, 0.15, 0.25]]))
 
 

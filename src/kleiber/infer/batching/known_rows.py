@@ -75,6 +75,7 @@ class KnownRows:
 
     def forget(self) -> None:
         """Let no row hold anything."""
+        self._stepper.clear()
         for row in self._rows:
             row.tokens = []
 

@@ -66,6 +66,11 @@ class OnnxRuntimeRows:
             held_RKSH[row, :, :num_tokens] = held_RKSH[other, :, :num_tokens]
             held_RKSH[other, :, :num_tokens] = before_KTH
 
+    def clear(self) -> None:
+        """Let no row hold anything, nor anything be left of what was not finite."""
+        for held_RKSH in self._held:
+            held_RKSH.fill(0)
+
     def _binding(self, first: int, num: int) -> Any:
         """Return what the session reads these rows through; made once, for a small model's token takes little longer."""
         bound = self._bound.get((first, num))

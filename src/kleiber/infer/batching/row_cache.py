@@ -81,6 +81,11 @@ class RowCache:
             held_LRKSH[:, row, :, :num_tokens] = held_LRKSH[:, other, :, :num_tokens]
             held_LRKSH[:, other, :, :num_tokens] = before_LKTH
 
+    def clear(self) -> None:
+        """Let no row hold anything: what is not finite would spread through weights of 0 to whoever attends beside it."""
+        self._keys_LRKSH.zero_()
+        self._values_LRKSH.zero_()
+
 
 def _extended(held_BKSH: Tensor, new_BTKH: Tensor, places_BT: Tensor, num_held: int) -> Tensor:
     """Store what is new at its places; return what the rows hold up to the last of them, [B, K, S, H]."""

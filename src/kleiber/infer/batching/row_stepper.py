@@ -56,6 +56,10 @@ class RowStepper(InEngine, Protocol):
         """Let two rows hold each the first `num_tokens` tokens of the other."""
         ...
 
+    def clear(self) -> None:
+        """Let no row hold anything, nor anything be left of what was not finite."""
+        ...
+
 
 def cache_bytes(heads: Heads, num_rows: int) -> int:
     """Return what keys and values take of so many texts that fill the context, in fp32.

@@ -66,3 +66,7 @@ class TorchRows:
     def swap(self, row: int, other: int, num_tokens: int) -> None:
         """Let two rows hold each the first `num_tokens` tokens of the other."""
         self._cache.swap(row, other, num_tokens)
+
+    def clear(self) -> None:
+        """Let no row hold anything, nor anything be left of what was not finite."""
+        self._cache.clear()
