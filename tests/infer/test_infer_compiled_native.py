@@ -84,6 +84,15 @@ def test_products_are_those_of_the_rounded_rows(plain, grid, rows, columns, num_
     assert torch.allclose(weight.rows_at(torch.arange(rows)), form.dense(), atol=1e-6)
 
 
+@given(rows=st.integers(1, 9), columns=st.integers(1, 300), seed=st.integers(0, 99))
+@settings(max_examples=60, deadline=None)
+def test_plain_products(rows, columns, seed):
+    generator = torch.Generator().manual_seed(seed)
+    weight, x = torch.randn(rows, columns, generator=generator), torch.randn(columns, generator=generator)
+    assert torch.allclose(native.plain_product(x, weight), weight @ x, atol=1e-4)
+    assert torch.allclose(native.plain_product(x, weight.t().contiguous().t()), weight @ x, atol=1e-4)
+
+
 def test_a_hand_worked_product():
     # (3 - 8, 15 - 8) x 0.5 times (127, -1): x is on its grid as it is.
     form = Quantized(

@@ -1,8 +1,8 @@
 """How this engine holds a weight, and how it multiplies with it: one row at the speed of memory, many by matrix products.
 
-A product of one row with a weight is bound by the bytes of the weight. Codes go to native code of our own, which reads them once
-and multiplies integers; many rows are its too. Plain numbers, and codes in groups that it does not know, are written as multiply
-and sum, which is compiled to one pass over them: libraries of matrix products reach less than half of that for one row.
+A product of one row with a weight is bound by the bytes of the weight; libraries of matrix products read them at less than half of
+the memory's rate. Native code of our own reads them once, and multiplies codes as integers; many rows with codes are its too. Codes in
+groups that it does not know are written as multiply and sum, which torch compiles to one pass over them.
 
 Legend: N rows, C columns of a weight, R its rows, G groups of a row, S columns of a group.
 """
@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812 - the field's own name for it
 from torch import Tensor, nn
 
-from kleiber.infer.compiled.native import UNIT, products
+from kleiber.infer.compiled.native import UNIT, plain_product, products
 from kleiber.models.stored import Form, LowRank, Quantized, dense_of
 
 __all__ = ["Codes", "Dense", "Factors", "Held", "UnitCodes", "held"]
@@ -67,11 +67,11 @@ class Dense(Held):
 
     def __init__(self, weight_RC: Tensor) -> None:
         super().__init__()
-        self.register_buffer("weight_RC", weight_RC.detach())
+        self.register_buffer("weight_RC", weight_RC.detach().contiguous())
 
     def one_row(self, x_C: Tensor) -> Tensor:
         """Return the product with one row, [R]."""
-        return (x_C * self.weight_RC).sum(-1)
+        return plain_product(x_C, self.weight_RC)
 
     def many_rows(self, x_NC: Tensor) -> Tensor:
         """Return the products with many rows, [N, R]."""

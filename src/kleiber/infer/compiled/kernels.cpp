@@ -1,4 +1,4 @@
-// Products of rows of numbers with a weight in codes: y[n][r] = sum over c of x[n][c] * (code[r][c] - zero) * scale.
+// Products of one row of numbers with a plain weight, and of rows with a weight in codes: y[n][r] = sum over c of x[n][c] * (code[r][c] - zero) * scale.
 //
 // One row is bound by the bytes of the weight, so codes are read once, in order, and unpacked on the way. The numbers of x are
 // rounded to int8, a scale for each block of them, and multiplied with codes as integers, four to a lane and instruction where
@@ -217,7 +217,30 @@ void products(const Weight& w, bool has_one_zero, const float* x, int64_t group_
                : products<BITS, BLOCK, false>(w, x, group_size, N, y);
 }
 
+// One row of plain numbers with a plain weight: four sums side by side hide the latency of each.
+float plain_dot(const float* __restrict w, const float* __restrict x, int64_t C) {
+  constexpr int64_t width = 64;
+  float sums[width] = {};
+  int64_t c = 0;
+  for (; c + width <= C; c += width) {
+    for (int64_t line = 0; line < width; line += 16) __builtin_prefetch(w + c + line + kAhead / 4);
+#pragma omp simd
+    for (int64_t i = 0; i < width; ++i) sums[i] += w[c + i] * x[c + i];
+  }
+  float total = 0;
+#pragma omp simd reduction(+ : total)
+  for (int64_t i = 0; i < width; ++i) total += sums[i];
+  for (; c < C; ++c) total += w[c] * x[c];
+  return total;
+}
+
 }  // namespace
+
+// x [C], w [R, C] and y [R] are contiguous.
+extern "C" void kleiber_plain_product(const float* x, const float* w, int64_t R, int64_t C, float* y) {
+#pragma omp parallel for schedule(static)
+  for (int64_t r = 0; r < R; ++r) y[r] = plain_dot(w + r * C, x, C);
+}
 
 // bits is 4 or 8, group_size a multiple of 64; x [N, C], codes, scale [R, G] and zero ([R, G], or one for all) are contiguous.
 extern "C" void kleiber_products(const float* x, const uint8_t* codes, const float* scale, const uint8_t* zero,
@@ -231,24 +254,44 @@ extern "C" void kleiber_products(const float* x, const uint8_t* codes, const flo
     bits == 4 ? products<4, 64>(w, is_one, x, group_size, N, y) : products<8, 64>(w, is_one, x, group_size, N, y);
 }
 
-// The same, as programs that torch compiles ahead of time call it.
+// The same, as programs that torch compiles ahead of time call them.
+
+namespace {
+
+// A new tensor [N, R], or [R] where N is 0.
+AOTITorchError make(int64_t N, int64_t R, AtenTensorHandle* y, void** at) {
+  const int64_t shape[2] = {N, R}, strides[2] = {R, 1};
+  const int64_t first = N ? 0 : 1;
+  const AOTITorchError failed =
+      aoti_torch_empty_strided(2 - first, shape + first, strides + first, aoti_torch_dtype_float32(),
+                               aoti_torch_device_type_cpu(), 0, y);
+  return failed ? failed : aoti_torch_get_data_ptr(*y, at);
+}
+
+}  // namespace
+
+extern "C" AOTITorchError aoti_torch_cpu_plain_product(AtenTensorHandle x, AtenTensorHandle w, AtenTensorHandle* y) {
+  void *x_at, *w_at, *y_at;
+  int64_t R, C;
+  AOTITorchError failed = aoti_torch_get_data_ptr(x, &x_at) | aoti_torch_get_data_ptr(w, &w_at) |
+                          aoti_torch_get_size(w, 0, &R) | aoti_torch_get_size(w, 1, &C);
+  if (failed || (failed = make(0, R, y, &y_at))) return failed;
+  kleiber_plain_product(static_cast<float*>(x_at), static_cast<float*>(w_at), R, C, static_cast<float*>(y_at));
+  return 0;
+}
+
 extern "C" AOTITorchError aoti_torch_cpu_products(AtenTensorHandle x, AtenTensorHandle codes, AtenTensorHandle scale,
                                                   AtenTensorHandle zero, int64_t bits, int64_t group_size,
                                                   AtenTensorHandle* y) {
   void *x_at, *codes_at, *scale_at, *zero_at, *y_at;
-  int64_t sizes[2], R, G, num_zeros;
+  int64_t N, C, R, G, num_zeros;
   AOTITorchError failed = aoti_torch_get_data_ptr(x, &x_at) | aoti_torch_get_data_ptr(codes, &codes_at) |
                           aoti_torch_get_data_ptr(scale, &scale_at) | aoti_torch_get_data_ptr(zero, &zero_at) |
-                          aoti_torch_get_size(x, 0, &sizes[0]) | aoti_torch_get_size(x, 1, &sizes[1]) |
+                          aoti_torch_get_size(x, 0, &N) | aoti_torch_get_size(x, 1, &C) |
                           aoti_torch_get_size(scale, 0, &R) | aoti_torch_get_size(scale, 1, &G) |
                           aoti_torch_get_numel(zero, &num_zeros);
-  if (failed) return failed;
-  const int64_t shape[2] = {sizes[0], R}, strides[2] = {R, 1};
-  failed = aoti_torch_empty_strided(2, shape, strides, aoti_torch_dtype_float32(), aoti_torch_device_type_cpu(), 0, y) |
-           aoti_torch_get_data_ptr(*y, &y_at);
-  if (failed) return failed;
+  if (failed || (failed = make(N, R, y, &y_at))) return failed;
   kleiber_products(static_cast<float*>(x_at), static_cast<uint8_t*>(codes_at), static_cast<float*>(scale_at),
-                   static_cast<uint8_t*>(zero_at), num_zeros, sizes[0], R, sizes[1], G, bits, group_size,
-                   static_cast<float*>(y_at));
+                   static_cast<uint8_t*>(zero_at), num_zeros, N, R, C, G, bits, group_size, static_cast<float*>(y_at));
   return 0;
 }

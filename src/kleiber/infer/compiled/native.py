@@ -1,7 +1,7 @@
 """Native code of our own, for products that torch's libraries and its compiler are slow at: see `kernels.cpp`.
 
-It is compiled once a machine and kept in the cache folder. torch knows it as an operation, `products`, which programs that are
-compiled ahead of time call directly.
+It is compiled once a machine and kept in the cache folder. torch knows it as operations, which programs that are compiled ahead of
+time call directly.
 
 Legend: N rows, C columns of a weight, R its rows, G groups of a row, U units of 128 columns.
 """
@@ -26,12 +26,23 @@ from kleiber.infer.compiled.compiler import compiler
 from kleiber.infer.machine import cpu_flags
 from kleiber.runs.cache import default_cache
 
-__all__ = ["UNIT", "compile_kernels", "kernel_digest", "kernel_shims", "load_kernels", "products"]
+__all__ = [
+    "UNIT",
+    "compile_kernels",
+    "kernel_digest",
+    "kernel_shims",
+    "load_kernels",
+    "plain_product",
+    "products",
+]
 
 UNIT = 128
 """Columns whose codes lie together."""
 
 _SOURCE = "kernels.cpp"
+_PLAIN_SHIM = (
+    "AOTITorchError aoti_torch_cpu_plain_product(AtenTensorHandle x, AtenTensorHandle w, AtenTensorHandle* y)"
+)
 _SHIM = """AOTITorchError aoti_torch_cpu_products(
     AtenTensorHandle x, AtenTensorHandle codes, AtenTensorHandle scale, AtenTensorHandle zero, int64_t bits, int64_t group_size,
     AtenTensorHandle* y)"""
@@ -62,6 +73,18 @@ def products(
     return found
 
 
+def plain_product(x_C: Tensor, weight_RC: Tensor) -> Tensor:
+    """Return the product of one row with a plain weight, fp32 [R]; arguments are fp32.
+
+    Raises:
+        RecipeError: There is no C++ compiler, or it does not compile the code.
+        StorageError: The cache folder cannot be written.
+    """
+    _library()
+    found: Tensor = _PLAIN(x_C, weight_RC)
+    return found
+
+
 def load_kernels() -> None:
     """Make the code known to programs that call it, before they are opened; it is compiled the first time.
 
@@ -73,8 +96,8 @@ def load_kernels() -> None:
 
 
 def kernel_shims() -> dict[Any, list[str]]:
-    """Return what torch's compiler is told of the operation: the C function that programs call."""
-    return {torch.ops.kleiber.products.default: [_SHIM]}
+    """Return what torch's compiler is told of each operation: the C function that programs call."""
+    return {_PLAIN: [_PLAIN_SHIM], _OPERATION: [_SHIM]}
 
 
 @functools.cache
@@ -134,7 +157,9 @@ _LIBRARY = _library_of("kleiber", "DEF")
 _LIBRARY.define(
     "products(Tensor x, Tensor codes, Tensor scale, Tensor zero, int bits, int group_size) -> Tensor"
 )
+_LIBRARY.define("plain_product(Tensor x, Tensor w) -> Tensor")
 _OPERATION: Callable[..., Any] = torch.ops.kleiber.products.default
+_PLAIN: Callable[..., Any] = torch.ops.kleiber.plain_product.default
 
 
 @torch.library.impl(_LIBRARY, "products", "CPU")
@@ -156,3 +181,18 @@ def _as_traced(  # noqa: PLR0917 - the same
 ) -> Tensor:
     del codes, zero, bits, group_size
     return x_NC.new_empty(x_NC.shape[0], scale_RG.shape[0])
+
+
+@torch.library.impl(_LIBRARY, "plain_product", "CPU")
+def _plain_on_cpu(x_C: Tensor, weight_RC: Tensor) -> Tensor:
+    x_C, weight_RC = x_C.contiguous(), weight_RC.contiguous()
+    y_R = x_C.new_empty(len(weight_RC))
+    sizes = map(ctypes.c_int64, weight_RC.shape)
+    at = (ctypes.c_void_p(one.data_ptr()) for one in (x_C, weight_RC))
+    _library().kleiber_plain_product(*at, *sizes, ctypes.c_void_p(y_R.data_ptr()))
+    return y_R
+
+
+@torch.library.register_fake("kleiber::plain_product", lib=_LIBRARY)  # type: ignore[untyped-decorator] # the same
+def _plain_as_traced(x_C: Tensor, weight_RC: Tensor) -> Tensor:
+    return x_C.new_empty(len(weight_RC))
