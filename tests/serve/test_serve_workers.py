@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from functools import partial
 
 import pytest
 
 from kleiber.serve.errors import RefusedError
 from kleiber.serve.metrics import Metrics
 from kleiber.serve.workers import Workers
+
+DEADLINE_S = 10
 
 
 def workers(**options):
@@ -25,10 +28,10 @@ def test_those_beyond_the_queue_are_turned_away_and_there_is_room_again():
     pool, gate = workers(), threading.Event()
 
     async def tried():
-        running = [asyncio.create_task(one(pool, gate.wait)) for _ in range(3)]
+        running = [asyncio.create_task(one(pool, partial(gate.wait, DEADLINE_S))) for _ in range(3)]
         await asyncio.sleep(0)
         with pytest.raises(RefusedError, match=r"3 requests are worked on or wait already.") as caught:
-            await one(pool, gate.wait)
+            await one(pool, partial(gate.wait, DEADLINE_S))
         gate.set()
         assert await asyncio.gather(*running) == [True] * 3
         assert await one(pool, lambda: 5) == 5
@@ -45,7 +48,7 @@ def test_a_request_that_takes_too_long_is_given_up_and_its_place_is_free():
 
     async def tried():
         with pytest.raises(RefusedError, match=r"the request took longer than 0.05 s") as caught:
-            await one(pool, gate.wait)
+            await one(pool, partial(gate.wait, DEADLINE_S))
         gate.set()
         assert await one(pool, lambda: 5) == 5
         return caught.value.status
@@ -57,7 +60,7 @@ def test_what_nobody_waits_for_is_not_begun():
     pool, gate, begun = workers(num_threads=1), threading.Event(), []
 
     async def tried():
-        first = asyncio.create_task(one(pool, gate.wait))
+        first = asyncio.create_task(one(pool, partial(gate.wait, DEADLINE_S)))
         second = asyncio.create_task(one(pool, lambda: begun.append(1)))
         await asyncio.sleep(0.01)
         second.cancel()
