@@ -356,3 +356,30 @@ def test_the_client_without_waiting(server):
         ALPHABET[:19],
     ]
     assert streamed == "abcdef"
+
+
+def test_limits_of_prompts_and_texts(tmp_path):
+    with serving(
+        tmp_path, ServeSettings(max_running=4, max_prompt_tokens=20, max_output_tokens=10)
+    ) as server:
+        assert complete(server).choices[0].text == ALPHABET[:10]
+        assert chat(server, "").usage.completion_tokens == 10
+        with pytest.raises(openai.BadRequestError, match=r"a text here has at most 10 tokens\. Got 11"):
+            complete(server, max_tokens=11)
+        with pytest.raises(
+            openai.BadRequestError, match="the prompt is 21 tokens long; the server reads at most 20"
+        ):
+            complete(server, "x" * 21)
+
+
+def test_what_ends_otherwise_than_it_should_is_counted_by_why(tmp_path):
+    with serving(tmp_path, ServeSettings(max_running=4, idle_timeout_s=0.2)) as server:
+        with pytest.raises(openai.InternalServerError):
+            complete(server, [BROKEN, "hi"])
+        server.backend.go.clear()
+        with pytest.raises(openai.InternalServerError):
+            complete(server)
+        server.backend.go.set()
+        told = server.raw.get("/metrics").text
+    assert 'kleiber_cancelled_total{model="alphabet",reason="failed"} 2.0' in told
+    assert 'kleiber_cancelled_total{model="alphabet",reason="timed_out"} 1.0' in told

@@ -20,7 +20,7 @@ __all__ = ["UNKNOWN_ROUTE", "CancelReason", "Metrics", "RejectReason"]
 
 RejectReason: TypeAlias = Literal["queue_full", "closing"]
 """Why a request was turned away although nothing was wrong with it."""
-CancelReason: TypeAlias = Literal["client_left", "timed_out", "closing"]
+CancelReason: TypeAlias = Literal["client_left", "timed_out", "failed", "closing"]
 """Why a text was given up."""
 
 UNKNOWN_ROUTE = "unknown"

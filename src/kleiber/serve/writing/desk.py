@@ -7,7 +7,7 @@ import time
 import weakref
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from kleiber.infer.batching import BatchedText, QueueFullError
@@ -102,6 +102,8 @@ class Desk:
             on_end=self._ended,
         )
         self._open.add(found)
+        if self._is_stopping:  # since its prompts were read
+            found.stop()
         return found
 
     def stop(self) -> None:
@@ -145,8 +147,7 @@ class Desk:
         )
 
     def _submit(self, read: Callable[[PromptReader], Work]) -> list[WrittenText]:
-        work = read(self.reader)
-        self._check_room(work)
+        work = self._within_limits(read(self.reader))
         texts: list[WrittenText] = []
         try:
             for tokens in work.prompts:
@@ -159,7 +160,7 @@ class Desk:
             raise
         return texts
 
-    def _check_room(self, work: Work) -> None:
+    def _within_limits(self, work: Work) -> Work:
         settings, context = self._settings, self.reader.context
         most = settings.max_output_tokens or context
         asked = work.request.max_tokens
@@ -179,6 +180,7 @@ class Desk:
                     code="context_length_exceeded",
                     hint=f'"max_tokens": {room}',
                 )
+        return replace(work, request=replace(work.request, max_tokens=min(asked, most)))
 
     def _ended(self, text: WrittenText, reason: CancelReason | None) -> None:
         self._num_open -= 1

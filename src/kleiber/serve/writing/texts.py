@@ -127,8 +127,8 @@ class Texts:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Give up what is not over."""
-        self.leave()
+        """Give up what is not over: the engine failed one of the texts, or whoever asked has left."""
+        self.give_up("failed" if isinstance(error, KleiberError) else "client_left")
 
     async def _collected(self) -> list[tuple[int, Piece | KleiberError | None]]:
         limits = self._settings
