@@ -302,6 +302,16 @@ def test_an_error_of_one_text_reaches_who_waits_for_it_alone(held):
     assert (batch.stats().num_finished, batch.stats().num_running) == (1, 0)
 
 
+def test_a_text_that_is_not_admitted_ends_alone(held):
+    backend, batch = held
+    admitting = backend.admit
+    backend.admit = lambda job: {}["room"] if job.writing.tokens[0] == 1 else admitting(job)
+    backend.may_step.release(1000)
+    with pytest.raises(KleiberError, match="the engine held failed: 'room'"):
+        batch.submit([1], Request()).text()
+    assert len(list(batch.submit([2], Request(max_tokens=3)))) == 3
+
+
 def test_several_threads_may_submit_text(tmp_path):
     request = Request(max_tokens=2, sampling=GREEDY)
     with open_batched_text(run_of(tmp_path), engine="torch", max_running=4, max_waiting=1000) as batch:
@@ -336,6 +346,8 @@ def test_requests_that_cannot_be_served_are_refused():
         with pytest.raises(UsageError, match=r"a request of a batch is one text\. Got 2"):
             batch.submit([1], Request(num_samples=2))
         assert [piece.finish for piece in batch.submit([1] * 48, Request())] == ["length"]
+        until(lambda: batch.stats().num_running == 0)
+        assert batch.stats().cache_frac == 0
 
 
 @pytest.fixture(scope="module")

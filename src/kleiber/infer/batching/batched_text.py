@@ -149,16 +149,16 @@ class BatchedText:
             self._admit()
             try:
                 written = self._backend.step() if self._running else []
-            except KleiberError as error:
-                self._fail(error)
             except Exception as error:  # noqa: BLE001 - whatever a library raises, those who wait must hear of it
-                self._fail(
-                    KleiberError(
-                        f"the engine {self.engine} failed: {str(error).strip() or type(error).__name__}"
-                    )
-                )
+                self._fail(self._told(error))
             else:
                 self._hand_on(written)
+
+    def _told(self, error: Exception) -> KleiberError:
+        """Return what those who wait are told."""
+        if isinstance(error, KleiberError):
+            return error
+        return KleiberError(f"the engine {self.engine} failed: {str(error).strip() or type(error).__name__}")
 
     def _wait(self) -> bool:
         """Return when there is something to do; False when it is closed."""
@@ -172,6 +172,7 @@ class BatchedText:
                 del self._running[job]
                 self._backend.release(job)
                 self._num_cancelled += 1
+                self._cache_frac = self._backend.cache_frac
             left = [entry for entry in self._waiting if not entry[1].is_cancelled]
             self._num_cancelled += len(self._waiting) - len(left)
             self._waiting = deque(left)
@@ -181,12 +182,15 @@ class BatchedText:
         with self._changed:
             while self._waiting and len(self._running) < self._max_running:
                 job, handle = self._waiting.popleft()
-                self._backend.admit(job)
-                self._running[job] = handle
+                try:
+                    self._backend.admit(job)
+                except Exception as error:  # noqa: BLE001 - the others go on
+                    handle.put(self._told(error))
+                else:
+                    self._running[job] = handle
 
     def _hand_on(self, written: Written) -> None:
         with self._changed:
-            self._cache_frac = self._backend.cache_frac
             for job, piece in written:
                 if job not in self._running:
                     continue
@@ -197,6 +201,7 @@ class BatchedText:
                     del self._running[job]
                     self._backend.release(job)
                     self._num_finished += not is_failed
+            self._cache_frac = self._backend.cache_frac
             if not self._running:
                 self._changed.notify_all()
 
