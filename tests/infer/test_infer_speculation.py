@@ -310,3 +310,17 @@ def test_a_draft_model_knows_what_it_takes_before_the_first_text() -> None:
 def test_a_draft_with_a_short_context_is_tried_within_it() -> None:
     table = random_table(VOCAB)
     assert DraftModel(table_model(table, context=2), table_model(table)).outlook(0, [1]).each_s > 0
+
+
+def test_a_round_whose_draft_is_wrong_is_timed_as_it_was_asked() -> None:
+    timed: list[tuple[int, int]] = []
+    pace = Steady(4)
+    pace.timed = lambda num_drafted, _, *, num_written: timed.append((num_drafted, num_written))  # type: ignore[method-assign,assignment,misc]
+    table = random_table(VOCAB)
+    generator = TextGenerator(table_model(table, context=64), "lookup")
+    generator._speculator._pace = pace  # type: ignore[union-attr,assignment]
+    text = tokens_of(generator, [1, 2, 1, 2], Request(max_tokens=40, sampling=Sampling(temperature=1)))
+    drafted = [num_written for num_drafted, num_written in timed if num_drafted]
+    assert sum(num_written for _, num_written in timed) == len(text) - 1  # every round but the prompt's
+    assert set(drafted) > {1}
+    assert (4, 1) in timed

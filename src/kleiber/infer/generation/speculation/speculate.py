@@ -48,8 +48,7 @@ def speculate(
         reader.rewind(length + 1 + num_kept)
         time_s = time.perf_counter() - start_s
         # Of a text that is over, what was drafted beyond its end is neither right nor wrong.
-        judged = Draft(draft.tokens[: len(pieces)])
-        speculator.judge(judged, num_kept, writing.tokens, time_s)
+        speculator.judge(draft, num_kept, writing.tokens, time_s, num_judged=len(pieces))
         yield from pieces
 
 

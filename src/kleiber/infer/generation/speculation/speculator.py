@@ -86,7 +86,15 @@ class Speculator:
             self._guess = _Guess(occasion, guess.tokens, len(tokens))
         return Draft()
 
-    def judge(self, draft: Draft, num_kept: int, tokens: Sequence[int], time_s: float) -> None:
+    def judge(
+        self,
+        draft: Draft,
+        num_kept: int,
+        tokens: Sequence[int],
+        time_s: float,
+        *,
+        num_judged: int | None = None,
+    ) -> None:
         """Learn what became of a draft.
 
         Args:
@@ -94,6 +102,7 @@ class Speculator:
             num_kept: How many of its first tokens were written.
             tokens: Of the text, with what was written in the round.
             time_s: Of the round, drafting included.
+            num_judged: How many of its tokens the model had to say something about; None is all.
         """
         occasion, num_asked = self._asked or (None, 0)
         num_drafted = len(draft.tokens)
@@ -101,7 +110,8 @@ class Speculator:
         if num_drafted == num_asked:  # a draft model may have ended the text sooner
             self._pace.timed(num_drafted, time_s, num_written=num_kept + 1)
         if occasion is not None and num_drafted:
-            self._pace.judged(occasion, num_drafted=num_drafted, num_kept=num_kept)
+            num_known = num_drafted if num_judged is None else min(num_drafted, num_judged)
+            self._pace.judged(occasion, num_drafted=num_known, num_kept=num_kept)
         self._judge_guess(tokens)
 
     def _judge_guess(self, tokens: Sequence[int]) -> None:
