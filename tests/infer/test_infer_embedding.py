@@ -59,6 +59,18 @@ def test_the_mean_of_a_texts_tokens_beside_others(bert, engine):
     assert (found @ found.T - np.eye(4)).max() < 0.999
 
 
+def test_the_fastest_engine_is_measured_and_answers_alike(bert, monkeypatch, tmp_path):
+    monkeypatch.setenv("KLEIBER_CACHE", str(tmp_path))
+    heard = []
+    embedder = open_embedder(bert, engine="auto", num_threads=1, on_progress=heard.append)
+    assert any("measuring the engine openvino" in sentence for sentence in heard)
+    np.testing.assert_allclose(embedded(embedder, TEXTS), embedded(open_embedder(bert), TEXTS), atol=2e-6)
+    (choice,) = (tmp_path / "engines").glob("*.json")
+    said = json.loads(choice.read_text())
+    assert said["engine"] == embedder.engine
+    assert "knows programs by the spec" in said["left_out"]["compiled"]
+
+
 def test_the_first_tokens_vector_where_the_model_says_so(own):
     write_modules(own, "Normalize", pooling_mode_cls_token=True, pooling_mode_mean_tokens=False)
     embedder = open_embedder(own)

@@ -7,7 +7,7 @@ from functools import partial
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from kleiber.infer.choice import Choice, SampleRequest, chosen
 from kleiber.infer.engines import ENGINES, EngineName, open_predictor
@@ -15,7 +15,6 @@ from kleiber.infer.identity import identity_of
 from kleiber.infer.measure.turns import num_calls_for
 from kleiber.infer.measure.work import ForwardWork
 from kleiber.infer.predictor import Predictor
-from kleiber.models.family import FamilyModule
 from kleiber.models.stored import AS_COMPUTED, Activations, Forms
 
 __all__ = ["fastest_predictor"]
@@ -26,7 +25,7 @@ _WRITES_ALONE: EngineName = "llamacpp"
 
 
 def fastest_predictor(
-    module: FamilyModule,
+    module: nn.Module,
     inputs: Sequence[Tensor],
     *,
     forms: Forms | None = None,
@@ -38,7 +37,7 @@ def fastest_predictor(
     """Return `module` behind the engine that is the fastest here, and how it was found; arguments as of `open_predictor`.
 
     Args:
-        module: fp32; its weights are those that `forms` stand for.
+        module: fp32, with the spec of a family; its weights are those that `forms` stand for.
         inputs: Real samples, in the order of its arguments.
         forms: How weights are stored.
         activations: How the inputs of layers are held.

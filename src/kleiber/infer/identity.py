@@ -4,17 +4,18 @@ from __future__ import annotations
 
 from typing import Any
 
-from kleiber.models.family import FamilyModule
+from torch import nn
+
 from kleiber.models.stored import Activations, Forms, Quantized
 
 __all__ = ["identity_of"]
 
 
-def identity_of(module: FamilyModule, forms: Forms, activations: Activations) -> dict[str, Any]:
+def identity_of(module: nn.Module, forms: Forms, activations: Activations) -> dict[str, Any]:
     """Return in JSON what two models share that are equally fast on an engine.
 
     Args:
-        module: The model.
+        module: The model, with the spec of its family.
         forms: How its weights are stored.
         activations: How the inputs of layers are held, and a decoder's keys and values.
     """

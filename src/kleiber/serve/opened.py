@@ -148,11 +148,11 @@ def _classifier(name: str, folder: Path, settings: ServeSettings, _: _Progress) 
     )
 
 
-def _encoder(name: str, folder: Path, settings: ServeSettings, _: _Progress) -> Opened:
+def _encoder(name: str, folder: Path, settings: ServeSettings, on_progress: _Progress) -> Opened:
     from kleiber.infer.embedding import open_embedder  # noqa: PLC0415 - imports transformers
 
-    engine: Any = "torch" if settings.engine == "auto" else settings.engine
-    embedder = open_embedder(folder, engine=engine, num_threads=settings.num_threads)
+    engine: Any = settings.engine
+    embedder = open_embedder(folder, engine=engine, num_threads=settings.num_threads, on_progress=on_progress)
     return Opened(name, folder, "encoder", embedder.engine, embedder.precision, embedder=embedder)
 
 

@@ -5,10 +5,10 @@ Legend: N texts, B texts of a batch, T tokens of the longest, E numbers of an em
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -21,6 +21,7 @@ from kleiber.infer.embedding.declared import read_declared
 from kleiber.infer.embedding.pooling import Pooling
 from kleiber.infer.embedding.sentence_encoder import SentenceEncoder, load_encoder
 from kleiber.infer.engines import EngineName, open_predictor
+from kleiber.infer.fastest_predictor import fastest_predictor
 from kleiber.infer.predictor import Predictor
 from kleiber.models.stored import read_activations, read_forms
 from kleiber.runs import RunFolder
@@ -29,6 +30,8 @@ __all__ = ["Embedder", "open_embedder"]
 
 _BATCH = 32
 """Texts that go through the model at once: enough for its speed, and little memory."""
+_EXAMPLE_TOKENS = 32
+"""Of the text that engines are measured on: a sentence or two."""
 
 
 @dataclass(frozen=True)
@@ -109,15 +112,20 @@ class Embedder:
 
 
 def open_embedder(
-    folder: Path | str, *, engine: EngineName = "torch", num_threads: int | None = None
+    folder: Path | str,
+    *,
+    engine: EngineName | Literal["auto"] = "torch",
+    num_threads: int | None = None,
+    on_progress: Callable[[str], None] | None = None,
 ) -> Embedder:
     """Return the encoder of a folder.
 
     Args:
         folder: Of a run whose model is an encoder or has two towers, or in the Hugging Face layout, that of
             sentence-transformers included.
-        engine: Computes it.
+        engine: Computes it; `auto` measures those that are installed, once for a model of these sizes on this machine.
         num_threads: None takes torch's number.
+        on_progress: Is told which engine is measured.
 
     Raises:
         RunFolderError: There is no model, or it does not load.
@@ -131,13 +139,15 @@ def open_embedder(
     trunk = load_encoder(path, tokenizer)
     spec: Any = trunk.spec
     context = min(spec.shape.context, declared.max_tokens or spec.shape.context)
-    forms = {f"trunk.{name}": form for name, form in read_forms(path, trunk).items()}
-    predictor = open_predictor(
-        engine,
-        SentenceEncoder(trunk, declared.pooling, tokenizer.pad_id).eval(),
-        [torch.full((1, min(context, 8)), tokenizer.pad_id)],
-        forms=forms,
-        activations=read_activations(path),
-        num_threads=num_threads,
-    )
+    module = SentenceEncoder(trunk, declared.pooling, tokenizer.pad_id).eval()
+    example_1T = torch.arange(min(context, _EXAMPLE_TOKENS))[None] % tokenizer.vocab_size
+    given: dict[str, Any] = {
+        "forms": {f"trunk.{name}": form for name, form in read_forms(path, trunk).items()},
+        "activations": read_activations(path),
+        "num_threads": num_threads,
+    }
+    if engine == "auto":
+        predictor, _ = fastest_predictor(module, [example_1T], **given, on_progress=on_progress)
+    else:
+        predictor = open_predictor(engine, module, [example_1T], **given)
     return Embedder(Path(folder), FramedTexts(tokenizer, context), declared.pooling, predictor)

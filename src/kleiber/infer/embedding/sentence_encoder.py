@@ -43,6 +43,16 @@ class SentenceEncoder(nn.Module):
         self._pooling: Pooling = pooling
         self._pad_id = pad_id
 
+    @property
+    def spec(self) -> Any:
+        """Of the trunk."""
+        return self.trunk.spec
+
+    @property
+    def config(self) -> Any:
+        """What transformers built the trunk with; None of a family of ours."""
+        return getattr(self.trunk, "config", None)
+
     def forward(self, tokens_BT: Tensor) -> Tensor:
         """Return embeddings of unit length, [B, E].
 
