@@ -6,6 +6,7 @@ import asyncio
 import json
 import socket
 import threading
+from types import SimpleNamespace
 
 import httpx
 import openai
@@ -13,6 +14,7 @@ import pytest
 from scripted_texts import ALPHABET, alphabet_model, serving, until
 
 from kleiber.serve import ServeSettings
+from kleiber.serve.idle import IdleConnections
 from kleiber.serve.listening import address_of, listen
 from kleiber.serve.run import Server
 from kleiber.serve.streamed import EventStream
@@ -196,3 +198,46 @@ def test_a_stream_that_never_began_is_closed_too():
         return begun, closed
 
     assert asyncio.run(asyncio.wait_for(leave(), 20)) == ([], [1])
+
+
+class Connection(SimpleNamespace):
+    """A connection as uvicorn has it."""
+
+    __hash__ = object.__hash__
+
+    def __eq__(self, other):
+        return self is other
+
+
+def test_connections_that_ask_nothing_are_closed_and_those_that_do_are_not():
+    clock, closed = [0.0], []
+    idle = IdleConnections(10, lambda: clock[0])
+
+    def opened(name, cycle):
+        return Connection(cycle=cycle, transport=SimpleNamespace(close=lambda: closed.append(name)))
+
+    silent, writing = opened("silent", None), opened("writing", SimpleNamespace(response_complete=False))
+    lively = opened("lively", SimpleNamespace(response_complete=True))
+    for second in range(0, 31, 5):
+        clock[0] = second
+        lively.cycle = SimpleNamespace(response_complete=True)  # another answer since
+        idle.close([one for one in (silent, writing, lively) if one is not silent or not closed])
+        assert closed == (["silent"] if second > 10 else [])
+    writing.cycle.response_complete = True
+    for second in (35, 40, 45, 50):
+        clock[0] = second
+        idle.close([writing])
+    assert closed == ["silent", "writing"]
+
+
+def test_headers_that_do_not_end_are_not_waited_for(tmp_path):
+    stopping = Stopping(tmp_path, ServeSettings(port=0, drain_s=0, idle_connection_s=0.3))
+    try:
+        host, port = stopping.address.removeprefix("http://").split(":")
+        with socket.create_connection((host, int(port)), timeout=20) as sent:
+            sent.sendall(b"GET /health HTTP/1.1\r\nHost: local")
+            assert sent.recv(100) == b""
+        assert httpx.get(f"{stopping.address}/health").status_code == 200
+    finally:
+        stopping.stop()
+        assert stopping.ended()

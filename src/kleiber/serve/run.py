@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator, Mapping
 import uvicorn
 
 from kleiber.serve.app import create_app
+from kleiber.serve.idle import IdleConnections
 from kleiber.serve.listening import address_of, listen
 from kleiber.serve.opened import Opened
 from kleiber.serve.served import Served
@@ -20,8 +21,7 @@ from kleiber.serve.settings import ServeSettings
 
 __all__ = ["Server", "serve"]
 
-_KEEP_ALIVE_S = 65
-"""Longer than clients keep an idle connection: a server that closes first may do so under a request."""
+_TICKS_A_LOOK = 5
 _GRACE_S = 5
 """For answers to say that the server stops, after the time to drain."""
 
@@ -50,12 +50,13 @@ class Server(uvicorn.Server):
             server_header=False,
             proxy_headers=False,
             limit_concurrency=settings.max_connections,
-            timeout_keep_alive=_KEEP_ALIVE_S,
+            timeout_keep_alive=math.ceil(settings.idle_connection_s),
             timeout_graceful_shutdown=math.ceil(settings.drain_s) + _GRACE_S,
         )
         super().__init__(config)
         self._served: Served = app.state.served
         self._drain_s, self._on_ready = settings.drain_s, on_ready
+        self._idle = IdleConnections(settings.idle_connection_s)
 
     def run(self, sockets: list[socket.socket] | None = None) -> None:
         """Answer until asked to stop; then close the models."""
@@ -68,6 +69,12 @@ class Server(uvicorn.Server):
         """Begin to answer."""
         await super().startup(sockets)
         self._on_ready()
+
+    async def on_tick(self, counter: int) -> bool:
+        """Do what is done ten times a second."""
+        if counter % _TICKS_A_LOOK == 0:
+            self._idle.close(self.server_state.connections)
+        return await super().on_tick(counter)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Take no more connections, and let what runs end within the time to drain; what has not is told so."""

@@ -60,5 +60,7 @@ class ServeSettings(Document):
     """For an answer to be whole."""
     idle_timeout_s: float = Field(default=120, gt=0)
     """For the next token of a text that waits or is written."""
+    idle_connection_s: float = Field(default=65, gt=0)
+    """For a connection to ask something, headers and all; longer than clients keep an idle one, who would ask as it closes."""
     drain_s: float = Field(default=10, ge=0)
     """For what runs to end when the server is asked to stop."""
