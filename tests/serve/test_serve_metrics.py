@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
+
 from prometheus_client.parser import text_string_to_metric_families
 
 from kleiber.infer.batching import BatchStats
+from kleiber.serve import ServeSettings
 from kleiber.serve.metrics import Metrics
 
 
@@ -94,3 +98,16 @@ def test_openmetrics_where_it_is_asked_for() -> None:
     assert content_type.startswith("application/openmetrics-text")
     assert body.endswith(b"# EOF\n")
     assert Metrics().text()[1].startswith("text/plain")
+
+
+def test_the_page_on_serving_names_all_of_them_and_the_limits_as_they_are() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "serving.md").read_text(encoding="utf-8")
+    families = {family.name: family.type for family in Metrics().registry.collect()}
+    names = {f"{name}_total" if kind == "counter" else name for name, kind in families.items()}
+    assert set(re.findall(r"`(kleiber_\w+)`", page)) == names
+    settings = ServeSettings()
+    assert f"at most {settings.max_inputs:,}." in page
+    limits = (settings.max_image_pixels, settings.max_sound_s, settings.max_text_chars)
+    assert limits == (50_000_000, 600, 1_000_000)
+    assert "more than 50 million pixels and a sound of more than ten minutes" in page
+    assert "a text of more than a million characters" in page
