@@ -10,7 +10,7 @@ import soundfile
 from encoder_folders import write_bert
 from PIL import Image
 from running_server import running
-from scripted_texts import alphabet_model, until
+from scripted_texts import BROKEN, alphabet_model, until
 from small_models import RATE, images_run, opened_classifier, opened_encoder, rows_run, sounds_run, texts_run
 
 from kleiber.serve import ServeSettings
@@ -107,6 +107,36 @@ def test_a_talk_keeps_what_was_said(page, backend_and_models):
     heard = "".join(map(chr, backend_and_models[0].asked[-1].writing.tokens))
     assert heard.index("Hello") < heard.index("abc") < heard.index("And then?")
     page.click("#clear")
+    assert page.text("talk") == ""
+
+
+def test_an_engine_that_fails_says_so_and_the_next_text_is_written(page):
+    page.run("document.getElementsByName('max_tokens')[0].value = 3")
+    page.type("prompt", BROKEN)
+    page.click("#write")
+    page.wait(f"{ENDED} && !document.getElementById('error').hidden")
+    assert page.text("error") == "the alphabet is broken."
+    page.complaints.clear()  # of the browser itself, where the answer's status says it
+    page.click("#clear")
+    page.type("prompt", "go")
+    page.click("#write")
+    page.wait(f"{WRITTEN} === 'abc' && {ENDED}")
+    assert not page.is_shown("error")
+
+
+def test_a_question_without_an_answer_is_given_back(page, backend_and_models):
+    backend = backend_and_models[0]
+    page.click("input[value=chat] + span")
+    backend.go.clear()
+    try:
+        page.type("prompt", "Hello?")
+        page.click("#write")
+        page.wait("document.querySelectorAll('#talk .user').length === 1")
+        page.press("Escape")
+        page.wait(ENDED)
+    finally:
+        backend.go.set()
+    assert page.run("document.getElementById('prompt').value") == "Hello?"
     assert page.text("talk") == ""
 
 

@@ -46,7 +46,7 @@ export async function* events(answer) {
   let held = "";
   for (;;) {
     const { value, done } = await reader.read();
-    if (done) return;
+    if (done) throw new Refused("The server broke off.", 0);
     held += value;
     const whole = held.split("\n\n");
     held = whole.pop();

@@ -5,6 +5,7 @@ import { showBars } from "./bars.js";
 
 const $ = (id) => document.getElementById(id);
 const SHOWN = 8;
+const SMALL_PX = 100;
 const ACCEPTED = { image: "image/*", sound: "audio/*" };
 const PLACEHOLDERS = { text: "A text to classify", numbers: "Numbers as JSON: [0.1, 0.2, 0.3]" };
 
@@ -35,8 +36,12 @@ export function wireClassifying({ run, model }) {
     if (url) URL.revokeObjectURL(url);
     url = URL.createObjectURL(file);
     const made = document.createElement(reads === "sound" ? "audio" : "img");
-    if (reads === "sound") made.controls = true;
-    else made.alt = file.name;
+    if (reads === "sound") {
+      made.controls = true;
+    } else {
+      made.alt = file.name;
+      made.addEventListener("load", () => made.classList.toggle("small", made.naturalWidth < SMALL_PX));
+    }
     made.src = url;
     made.addEventListener("error", () => made.remove());
     $("shown").replaceChildren(made);
