@@ -6,12 +6,14 @@ import base64
 import io
 import json
 import struct
+import sys
 import zlib
 
 import httpx
 import numpy as np
 import pytest
 import soundfile
+import torch
 from PIL import Image
 from running_server import running
 from small_models import RATE, digits_run, images_run, opened_classifier, rows_run, sounds_run, texts_run
@@ -78,6 +80,9 @@ def sound(num_samples=RATE // 2, rate=RATE, form="WAV"):
     out = io.BytesIO()
     soundfile.write(out, np.zeros(num_samples, np.int16) + 9, rate, format=form)
     return out.getvalue()
+
+
+WAVE = sound()
 
 
 def data_url(content, kind="image/png"):
@@ -206,6 +211,7 @@ def test_bad_files(client, name, content, sentence):
         ("people", {"age": [1], "sex": "f"}, "the cell 'age' must be a finite number, a text, true, false or null."),
         ("people", {"age": 10**400, "sex": "f"}, "the cell 'age' must be a finite number"),
         ("people", ["f"], "the input must be an object, such as"),
+        ("people", dict.fromkeys(map(str, range(10_001)), 1), "the input has more than 10,000 cells. Got 10001."),
         ("digits", [[1, 2], [3]], "the input must be an array of numbers, its rows of one length."),
         ("digits", ["1", "2"], "the input must be an array of numbers"),
         ("digits", 10**30, "the input must be an array of numbers"),
@@ -272,3 +278,27 @@ def test_inputs_are_counted_and_a_classifier_neither_writes_nor_embeds(client):
     assert json.loads(client.get("/openapi.json").text)["paths"]["/v1/classify"]["post"]["requestBody"]["content"].keys() == {
         "application/json", "multipart/form-data",
     }  # fmt: skip
+
+
+def test_an_error_repeats_little_of_what_was_sent(client):
+    answer = asked(client, "people", dict.fromkeys(("x" * 1000 + str(index) for index in range(50)), 1))
+    refused(answer, "the input must have the column 'age'")
+    assert len(answer.content) < 1000
+
+
+def test_an_answer_that_is_not_finite_is_an_error_of_the_server(client, models):
+    parameter = next(models["digits"].classifier.module.parameters())
+    kept = parameter.detach().clone()
+    with torch.no_grad():
+        parameter.fill_(float("nan"))
+        answer = asked(client, "digits", np.zeros((1, 8, 8)).tolist())
+        parameter.copy_(kept)
+    assert answer.status_code == 500
+    assert answer.json()["error"]["message"] == "the model 'digits' gave an answer that is not finite."
+
+
+def test_a_package_that_is_missing_is_an_error_of_the_server(client, monkeypatch):
+    monkeypatch.setitem(sys.modules, "soundfile", None)
+    answer = asked(client, "noises", data_url(WAVE, "audio/wav"))
+    assert answer.status_code == 500
+    assert "Reading sound needs the package 'soundfile'" in answer.json()["error"]["message"]

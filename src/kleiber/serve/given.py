@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from kleiber.data.table.numbers import MAX_NUMBER
-from kleiber.errors import DataError, UsageError
+from kleiber.errors import DataError, MissingExtraError, UsageError
 from kleiber.infer.classification.arrays import ArrayReader
 from kleiber.infer.classification.images import ImageReader
 from kleiber.infer.classification.reading import Reader
@@ -44,6 +44,12 @@ _AS: dict[Reads, str] = {
 }
 _IMAGE_FORMATS = ("PNG", "JPEG", "BMP", "GIF", "WEBP", "TIFF", "PPM")
 """Those whose files the commands read. Pillow knows others, of which one runs a program."""
+
+_MOST_CELLS = 10_000
+"""Of a row; columns that the run did not use have no effect, and must not cost much either."""
+_MOST_SAID = 500
+"""Characters of an error, which may repeat what the client sent."""
+_SERVER_FAULT = 500
 
 
 @dataclass(frozen=True, eq=False)
@@ -108,13 +114,15 @@ def prepared(reader: Reader, given: Given, settings: ServeSettings) -> npt.NDArr
     """Return an input as it goes into the model, without the axis of a batch.
 
     Raises:
-        RefusedError: It is not what the classifier reads, or beyond a limit.
-        MissingExtraError: What decodes it is not installed.
+        RefusedError: It is not what the classifier reads, or beyond a limit; or what decodes it is not installed (500).
     """
     try:
         return _prepared(reader, given, settings)
+    except MissingExtraError as error:
+        raise RefusedError(error.message, status=_SERVER_FAULT, hint=error.hint) from None
     except UsageError as error:
-        raise RefusedError(error.message, param="input", got=error.got) from None
+        got = None if len(repr(error.got)) > _MOST_SAID else error.got
+        raise RefusedError(error.message[:_MOST_SAID], param="input", got=got) from None
 
 
 def _prepared(reader: Reader, given: Given, settings: ServeSettings) -> npt.NDArray[Any]:
@@ -148,6 +156,8 @@ def _one(kind: Reads, value: object, name: str, settings: ServeSettings) -> Give
     if kind == "text":
         return Given(name, given_text(value, name, settings))
     if kind == "row" and isinstance(value, dict):
+        if len(value) > _MOST_CELLS:
+            raise RefusedError(f"{name} has more than {_MOST_CELLS:,} cells.", param="input", got=len(value))
         return Given(name, {column: _cell(cell, column, name) for column, cell in value.items()})
     if kind in ("image", "sound") and isinstance(value, str):
         return Given(name, _bytes_of(value, name, kind))

@@ -6,10 +6,12 @@ import json
 from collections.abc import Sequence
 from typing import Annotated, Any
 
+import numpy as np
 from fastapi import APIRouter, Request, Response
 from pydantic import ConfigDict, Field, ValidationError, WithJsonSchema
 from starlette.datastructures import FormData, UploadFile
 
+from kleiber.errors import KleiberError
 from kleiber.infer.classification import Classifier
 from kleiber.infer.classification.rows import RowReader
 from kleiber.runs import Document
@@ -129,6 +131,8 @@ def _answers(
     arrays = [prepared(classifier.reader, one, served.settings) for one in given]
     with served.workers.engine(model.name):
         answers = classifier.answers(arrays)
+    if not all(np.isfinite(answer.probs_K).all() for answer in answers):
+        raise KleiberError(f"the model '{model.name}' gave an answer that is not finite.")
     return [answer.document(top_k or len(classifier.classes)) for answer in answers]
 
 
