@@ -32,13 +32,20 @@ def write_tokenizer(folder):
 
 def write_bert(folder, *, width=32):
     """Write a BERT without a head, whose vectors differ from text to text."""
-    write_tokenizer(folder)
-    config = transformers.BertConfig(
-        vocab_size=len(SPECIAL) + len(WORDS), hidden_size=width, num_hidden_layers=2, num_attention_heads=2,
-        intermediate_size=64, max_position_embeddings=MAX_TOKENS, initializer_range=0.5,
+    return write_encoder(
+        folder, "bert", hidden_size=width, num_hidden_layers=2, num_attention_heads=2, intermediate_size=64,
+        max_position_embeddings=MAX_TOKENS,
     )  # fmt: skip
+
+
+def write_encoder(folder, model_type, **sizes):
+    """Write a model of transformers without a head, and its tokenizer."""
+    write_tokenizer(folder)
+    config = transformers.CONFIG_MAPPING[model_type](
+        vocab_size=len(SPECIAL) + len(WORDS), initializer_range=0.5, pad_token_id=0, **sizes
+    )
     torch.manual_seed(0)
-    transformers.BertModel(config).save_pretrained(folder)
+    transformers.AutoModel.from_config(config).save_pretrained(folder)
     return folder
 
 

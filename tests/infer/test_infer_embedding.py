@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 import transformers
-from encoder_folders import MAX_TOKENS, WORDS, write_bert, write_modules, write_tokenizer
+from encoder_folders import MAX_TOKENS, WORDS, write_bert, write_encoder, write_modules, write_tokenizer
 
 from kleiber.errors import KleiberError, RunFolderError, UsageError
 from kleiber.infer.embedding import open_embedder
@@ -57,6 +57,23 @@ def test_the_mean_of_a_texts_tokens_beside_others(bert, engine):
         np.testing.assert_allclose(embedding, unit(states(bert, text).mean(0)), atol=2e-6)
     np.testing.assert_allclose(np.linalg.norm(found, axis=1), 1, atol=1e-6)
     assert (found @ found.T - np.eye(4)).max() < 0.999
+
+
+KINDS = {
+    # Positions are counted from behind the padding's number, and there is one kind of token.
+    "roberta": {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "max_position_embeddings": MAX_TOKENS + 1},
+    "distilbert": {"dim": 16, "n_layers": 1, "n_heads": 2, "hidden_dim": 32, "max_position_embeddings": MAX_TOKENS},
+    # Rotary positions, and windows.
+    "modernbert": {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 32, "max_position_embeddings": MAX_TOKENS},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_other_encoders_of_transformers(kind, tmp_path):
+    folder = write_encoder(tmp_path / kind, kind, **KINDS[kind])
+    found = embedded(open_embedder(folder), TEXTS)
+    for text, embedding in zip(TEXTS, found, strict=True):
+        np.testing.assert_allclose(embedding, unit(states(folder, text).mean(0)), atol=5e-6)
 
 
 def test_the_fastest_engine_is_measured_and_answers_alike(bert, monkeypatch, tmp_path):
