@@ -11,7 +11,7 @@ from batched import CONTEXT, GREEDY, MODULE, VOCAB, alone, prompts, slots, speak
 
 from kleiber.data.text_tokenizer import TextTokenizer
 from kleiber.data.tokenizer import train_tokenizer
-from kleiber.errors import KleiberError, MissingExtraError, UsageError
+from kleiber.errors import KleiberError, MissingExtraError, RecipeError, UsageError
 from kleiber.infer.batching import BatchedText, Pages, QueueFullError, open_batched_text
 from kleiber.infer.batching.row_cache import RowCache
 from kleiber.infer.decoding.cached_forward import cached_forward, cached_heads
@@ -450,6 +450,23 @@ def test_auto_takes_what_measures_fastest_and_remembers_it(tmp_path, monkeypatch
     with open_batched_text(folder, max_running=2, on_progress=said.append) as again:
         assert again.choice == batch.choice
     assert len(said) == 2
+
+
+def test_an_engine_that_does_not_run_the_model_is_left_out(tmp_path, monkeypatch):
+    monkeypatch.setenv("KLEIBER_CACHE", str(tmp_path / "cache"))
+
+    def refused(*_):
+        raise RuntimeError("\nno such operation\n at line 7")
+
+    monkeypatch.setattr("kleiber.infer.batching.open.OnnxRuntimeRows", refused)
+    monkeypatch.setattr("kleiber.infer.batching.open.step_model", lambda *_, **__: None)
+    folder = run_of(tmp_path)
+    with open_batched_text(folder, max_running=1) as batch:
+        assert (batch.engine, batch.choice.left_out) == (
+            "torch", {"onnxruntime": "onnxruntime does not run GPT: no such operation"}
+        )  # fmt: skip
+    with pytest.raises(RecipeError, match="onnxruntime does not run GPT: no such operation"):
+        open_batched_text(folder, engine="onnxruntime")
 
 
 def test_texts_may_be_kept_short(tmp_path):

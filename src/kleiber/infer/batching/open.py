@@ -10,7 +10,7 @@ from typing import Literal, TypeAlias, get_args
 
 import torch
 
-from kleiber.errors import UsageError, nearest
+from kleiber.errors import KleiberError, RecipeError, UsageError, nearest
 from kleiber.infer.batching.backend import Backend
 from kleiber.infer.batching.batched_text import BatchedText
 from kleiber.infer.batching.onnxruntime_rows import OnnxRuntimeRows
@@ -26,6 +26,7 @@ from kleiber.infer.decoding.cached_forward import Heads
 from kleiber.infer.decoding.open import step_model
 from kleiber.infer.loaded_text import LoadedText, load_text
 from kleiber.infer.precision import Precision
+from kleiber.models.family import title_of
 
 __all__ = ["BATCH_ENGINES", "BatchEngine", "open_batched_text"]
 
@@ -121,8 +122,17 @@ def _backend(
             num_threads=num_threads,
             context=heads.context,
         )
-    stepper = _rows(engine, model, heads, max_running, num_threads)
-    return Slots(stepper, max_running, rows_at_once=rows_at_once(stepper, max_running))
+    try:
+        stepper = _rows(engine, model, heads, max_running, num_threads)
+        return Slots(stepper, max_running, rows_at_once=rows_at_once(stepper, max_running))
+    except KleiberError:
+        raise
+    except Exception as error:  # noqa: BLE001 - whatever a library says to a model that it does not take
+        said = [line.strip() for line in str(error).splitlines() if line.strip()]
+        raise RecipeError(
+            f"{engine} does not run {title_of(model.module)}: {said[0] if said else type(error).__name__}",
+            hint="--engine torch",
+        ) from None
 
 
 def _rows(
