@@ -49,8 +49,8 @@ class Head:
 
 
 def fingerprint(model: Opened) -> str:
-    """Return what changes when the same request may get another answer: version, engine or precision."""
-    what = f"{__version__} {model.engine} {model.precision} {model.opened_at}"
+    """Return what changes when the same request may get another answer: version, model, engine or precision."""
+    what = f"{__version__} {model.name} {model.engine} {model.precision}"
     return f"fp_{hashlib.sha256(what.encode()).hexdigest()[:10]}"
 
 

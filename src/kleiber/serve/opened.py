@@ -135,11 +135,13 @@ def _text(name: str, folder: Path, settings: ServeSettings, on_progress: _Progre
     return Opened(name, folder, "text", text.engine, text.precision, notes, text=text)
 
 
-def _classifier(name: str, folder: Path, settings: ServeSettings, _: _Progress) -> Opened:
+def _classifier(name: str, folder: Path, settings: ServeSettings, on_progress: _Progress) -> Opened:
     from kleiber.infer.classification import open_classifier  # noqa: PLC0415 - what reads files is heavy
 
-    engine: Any = "torch" if settings.engine == "auto" else settings.engine
-    classifier = open_classifier(folder, engine=engine, num_threads=settings.num_threads)
+    engine: Any = settings.engine
+    classifier = open_classifier(
+        folder, engine=engine, num_threads=settings.num_threads, on_progress=on_progress
+    )
     found = classifier.predictor
     # What reads its inputs is opened now: a tokenizer or a table that is gone is known before the first request.
     kind = reads(classifier.reader)
