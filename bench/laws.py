@@ -17,7 +17,7 @@ import numpy as np
 from kleiber.runs import Row
 from kleiber.scaling import COEFFICIENTS, fit, read_rows
 from kleiber.scaling.bootstrap import estimate
-from kleiber.scaling.form import Design
+from kleiber.scaling.forms import CHINCHILLA, Design
 
 PUBLISHED = {
     "E": (1.817, 1.769, 1.871),
@@ -35,11 +35,14 @@ def compute(row: Row) -> float:
 
 def refit(rows: list[Row]) -> dict[str, object]:
     design = Design.of(
-        np.array([float(row.num_params.total) for row in rows]), np.array([row.num_tokens for row in rows])
+        {
+            "N": np.array([float(row.num_params.total) for row in rows]),
+            "D": np.array([row.num_tokens for row in rows]),
+        }
     )
     log_loss = np.log([row.loss for row in rows])
     start = time.perf_counter()
-    estimate(design, log_loss)
+    estimate(CHINCHILLA, design, log_loss)
     point_s = time.perf_counter() - start
     start = time.perf_counter()
     law = fit(rows, num_bootstrap=4000)

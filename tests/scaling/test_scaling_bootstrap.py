@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from kleiber.scaling.bootstrap import MANY_TRUNKS, bootstrap, estimate
-from kleiber.scaling.form import Design, coefficients_of, log_loss_and_jacobian, predict_loss
+from kleiber.scaling.forms import CHINCHILLA, Design
 from kleiber.scaling.noise import Groups, Noise, measure_noise
 
 
@@ -12,11 +12,13 @@ def arrays(rows):
     num_params = np.array([float(row.num_params.total) for row in rows])
     num_tokens = np.array([row.num_tokens for row in rows])
     groups = Groups(num_params, num_tokens, [row.trunk for row in rows])
-    return Design.of(num_params, num_tokens), np.log([row.loss for row in rows]), groups
+    return Design.of({"N": num_params, "D": num_tokens}), np.log([row.loss for row in rows]), groups
 
 
 def spread_at_the_target(theta, design):
-    return float(np.log(predict_loss(coefficients_of(theta, design), 8e5, 3.3e6)).std())
+    return float(
+        np.log(CHINCHILLA.value(CHINCHILLA.coefficients_of(theta, design), {"N": 8e5, "D": 3.3e6})).std()
+    )
 
 
 def test_few_trunks_spread_as_refits_of_fresh_ladders_do(ladder):
@@ -25,10 +27,17 @@ def test_few_trunks_spread_as_refits_of_fresh_ladders_do(ladder):
     fresh = []
     for seed in range(150):
         design, log_loss, groups = arrays(ladder(trunk_frac=0.004, run_frac=0.0015, seed=seed))
-        fresh.append(estimate(design, log_loss)[0][0])
+        fresh.append(estimate(CHINCHILLA, design, log_loss)[0][0])
     design, log_loss, groups = arrays(ladder())
     refits = bootstrap(
-        design, log_loss, estimate(design, log_loss)[0], groups, noise, num_samples=400, seed=0
+        CHINCHILLA,
+        design,
+        log_loss,
+        estimate(CHINCHILLA, design, log_loss)[0],
+        groups=groups,
+        noise=noise,
+        num_samples=400,
+        seed=0,
     )
     assert spread_at_the_target(refits, design) == pytest.approx(
         spread_at_the_target(np.array(fresh), design), rel=0.2
@@ -37,12 +46,15 @@ def test_few_trunks_spread_as_refits_of_fresh_ladders_do(ladder):
 
 def test_every_kind_of_noise_spreads_the_refits(ladder):
     design, log_loss, groups = arrays(ladder())
-    theta, _ = estimate(design, log_loss)
+    theta, _ = estimate(CHINCHILLA, design, log_loss)
 
     def spread(**scales):
         noise = Noise(**{"trunk_frac": 0.0, "run_frac": 0.0, "misfit_frac": 0.0, "num_repeats": 4, **scales})
         return spread_at_the_target(
-            bootstrap(design, log_loss, theta, groups, noise, num_samples=300, seed=0), design
+            bootstrap(
+                CHINCHILLA, design, log_loss, theta, groups=groups, noise=noise, num_samples=300, seed=0
+            ),
+            design,
         )
 
     for name in ("trunk_frac", "run_frac", "misfit_frac"):
@@ -54,13 +66,14 @@ def test_every_kind_of_noise_spreads_the_refits(ladder):
 def test_many_trunks_are_drawn_whole(monkeypatch, ladder):
     rows = ladder(sizes=[round(4e4 * 1.15**k) for k in range(MANY_TRUNKS)], num_seeds=1, run_frac=0.004)
     design, log_loss, groups = arrays(rows)
-    theta, _ = estimate(design, log_loss)
+    theta, _ = estimate(CHINCHILLA, design, log_loss)
     seen = []
     monkeypatch.setattr(
-        "kleiber.scaling.bootstrap._refit", lambda design, targets, weights: seen.append((targets, weights))
+        "kleiber.scaling.bootstrap._refit",
+        lambda form, design, theta, targets, weights: seen.append((targets, weights)),
     )
-    noise = measure_noise(log_loss, log_loss_and_jacobian(theta, design)[0][0], groups)
-    bootstrap(design, log_loss, theta, groups, noise, num_samples=100, seed=0)
+    noise = measure_noise(log_loss, CHINCHILLA.fitted_and_jacobian(theta, design)[0][0], groups)
+    bootstrap(CHINCHILLA, design, log_loss, theta, groups=groups, noise=noise, num_samples=100, seed=0)
     targets, weights = seen[0]
     assert (targets == log_loss).all()
     by_trunk = weights.reshape(100, MANY_TRUNKS, 3)
@@ -77,11 +90,18 @@ def test_many_trunks_spread_as_refits_of_fresh_rows_do(ladder):
     fresh = []
     for seed in range(100):
         design, log_loss, groups = arrays(rows(seed))
-        fresh.append(estimate(design, log_loss)[0][0])
+        fresh.append(estimate(CHINCHILLA, design, log_loss)[0][0])
     design, log_loss, groups = arrays(rows(1000))
     noise = Noise(trunk_frac=0.0, run_frac=0.0, misfit_frac=0.0, num_repeats=0)
     refits = bootstrap(
-        design, log_loss, estimate(design, log_loss)[0], groups, noise, num_samples=300, seed=0
+        CHINCHILLA,
+        design,
+        log_loss,
+        estimate(CHINCHILLA, design, log_loss)[0],
+        groups=groups,
+        noise=noise,
+        num_samples=300,
+        seed=0,
     )
     assert spread_at_the_target(refits, design) == pytest.approx(
         spread_at_the_target(np.array(fresh), design), rel=0.35

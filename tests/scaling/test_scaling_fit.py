@@ -16,7 +16,7 @@ from kleiber.errors import ConventionError, DataError, UsageError
 from kleiber.runs import ParamCount, Row
 from kleiber.scaling import COEFFICIENTS, Columns, fit, read_rows
 from kleiber.scaling.bootstrap import estimate
-from kleiber.scaling.form import Design, coefficients_of
+from kleiber.scaling.forms import CHINCHILLA, Design
 
 PUBLISHED = (1.69, 406.4, 410.7, 0.34, 0.28)
 """Hoffmann et al. 2022."""
@@ -185,13 +185,13 @@ def test_fitting_imports_neither_torch_nor_scipy():
 def test_the_published_refit_of_chinchilla_is_met():
     rows = read_rows([Path(os.environ["KLEIBER_DATA"]) / "epoch_chinchilla.csv"], Columns(), drop_highest=5)
     num_params = np.array([float(r.num_params.total) for r in rows])
-    design = Design.of(num_params, np.array([r.num_tokens for r in rows]))
+    design = Design.of({"N": num_params, "D": np.array([r.num_tokens for r in rows])})
     start = time.perf_counter()
-    theta, objective = estimate(design, np.log([r.loss for r in rows]))
+    theta, objective = estimate(CHINCHILLA, design, np.log([r.loss for r in rows]))
     assert time.perf_counter() - start < 1.0
     # Besiroglu et al. 2024, arXiv:2404.10102.
     assert objective <= 0.0010183
-    E, A, B, alpha, beta = coefficients_of(theta, design)[0]
+    E, A, B, alpha, beta = CHINCHILLA.coefficients_of(theta, design)[0]
     assert pytest.approx(1.817, abs=0.001) == E
     assert (alpha, beta) == (pytest.approx(0.348, abs=0.003), pytest.approx(0.366, abs=0.003))
     assert pytest.approx(482, rel=0.03) == A

@@ -12,7 +12,8 @@ import numpy as np
 from kleiber.report.sources import Sources
 from kleiber.runs import Convention, Row, row_of
 from kleiber.scaling import Law
-from kleiber.scaling.form import COEFFICIENTS, Array, predict_loss
+from kleiber.scaling.forms import Array
+from kleiber.scaling.points import points_at
 from kleiber.units import format_count, format_flops
 
 __all__ = [
@@ -187,6 +188,5 @@ def isoflop_curve(
 
 def _losses(law: Law, num_params: Array | float, num_tokens: Array) -> list[float]:
     """Return the law's own losses, without the refits that its intervals need."""
-    coefficients = np.array([[law.coefficients[name] for name in COEFFICIENTS]])
-    losses: list[float] = predict_loss(coefficients, num_params, num_tokens)[0].tolist()
+    losses: list[float] = law.losses(points_at(law.shape, num_params, num_tokens)).tolist()
     return losses

@@ -19,6 +19,8 @@ class LawView:
 
     formula: dict[str, str]
     """Coefficients as the formula shows them; E is its letter when the rows do not determine it."""
+    equation: str | None
+    """Of a law of another form than Chinchilla's, as text; its coefficients stand in the table."""
     is_floor_known: bool
     about: str
     notes: tuple[str, ...]
@@ -27,7 +29,8 @@ class LawView:
 
 def law_view(law: Law, words: Words) -> LawView:
     """Return what the page says of a law; an E that the rows do not determine is not printed as a number."""
-    formula = {name: _short(law.coefficients[name]) for name in _SYMBOLS}
+    is_chinchilla = law.form == "chinchilla"
+    formula = {name: _short(law.coefficients[name]) for name in law.coefficients}
     about = words(
         "law_about",
         count=law.num_rows,
@@ -35,10 +38,11 @@ def law_view(law: Law, words: Words) -> LawView:
         convention=words(f"law_source_convention_{law.convention}"),
     )
     head = ("coefficient", "value", "interval_80", "interval_95", "meaning")
-    rows = tuple(_coefficient_row(name, law, words) for name in _SYMBOLS)
+    rows = tuple(_coefficient_row(name, law, words) for name in law.coefficients)
     return LawView(
         formula=formula | ({} if law.e_determined else {"E": "E"}),
-        is_floor_known=law.e_determined,
+        equation=None if is_chinchilla else law.shape.equation,
+        is_floor_known=law.e_determined or "E" not in law.coefficients,
         about=about,
         notes=law.notes,
         table=Table(tuple(words(key) for key in head), rows, frozenset({4})),
@@ -47,14 +51,15 @@ def law_view(law: Law, words: Words) -> LawView:
 
 def _coefficient_row(name: str, law: Law, words: Words) -> tuple[Cell, ...]:
     intervals = law.intervals[name]
+    meanings = {one.name: one.meaning for one in law.shape.coefficients}
     shown = name != "E" or law.e_determined
     value = _short(law.coefficients[name]) if shown else EMPTY
     ranges = (f"{_short(low)} – {_short(high)}" for low, high in (intervals["80"], intervals["95"]))
     return (
-        Cell(_SYMBOLS[name]),
+        Cell(_SYMBOLS.get(name, name)),
         Cell(value),
         *(Cell(text) for text in ranges),
-        Cell(words(f"meaning_{name}")),
+        Cell(words(f"meaning_{name}") if law.form == "chinchilla" else meanings[name]),
     )
 
 

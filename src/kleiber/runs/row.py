@@ -24,6 +24,8 @@ class Row(Document):
     eval_hash: str | None = None
     seed: int | None = None
     train_flops: float | None = None
+    active_params: float | None = None
+    """Parameters that work on a token, in a mixture of experts; None where all do or nobody said."""
 
 
 def row_of(record: Record) -> Row | None:

@@ -1,13 +1,19 @@
 """Scaling laws: rows to a law, a law to a forecast, a forecast to its score. NumPy, no torch."""
 
 from kleiber.scaling.backtest import Cell, coverage_frac, leave_one_out
-from kleiber.scaling.fit import FORMS, fit
+from kleiber.scaling.fit import fit
 from kleiber.scaling.forecast import Forecast, Naive, forecast, naive_forecasts
-from kleiber.scaling.form import COEFFICIENTS, rule_of_thumb_flops
-from kleiber.scaling.law import Interval, Law, Prediction
+from kleiber.scaling.forms import FORMS, rule_of_thumb_flops
+from kleiber.scaling.law import Interval, Law, Prediction, Predictions
 from kleiber.scaling.noise import Noise
 from kleiber.scaling.optimum import OptimalRun, best_along, best_tokens, optimum
-from kleiber.scaling.published import PUBLISHED_LAWS, Coefficients, PublishedLaw, published_law
+from kleiber.scaling.published import (
+    COEFFICIENTS,
+    PUBLISHED_LAWS,
+    Coefficients,
+    PublishedLaw,
+    published_law,
+)
 from kleiber.scaling.rows import read_points, read_rows
 from kleiber.scaling.table import Columns
 from kleiber.scaling.verify import check_forecast, skill, verify
@@ -26,6 +32,7 @@ __all__ = [
     "Noise",
     "OptimalRun",
     "Prediction",
+    "Predictions",
     "PublishedLaw",
     "best_along",
     "best_tokens",

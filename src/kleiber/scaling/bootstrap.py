@@ -6,9 +6,8 @@ import math
 
 import numpy as np
 
-from kleiber.scaling.form import Array, Design, log_loss_and_jacobian
+from kleiber.scaling.forms import Array, Design, Form
 from kleiber.scaling.noise import Groups, Labels, Noise
-from kleiber.scaling.projection import project
 from kleiber.scaling.refine import refine
 
 __all__ = ["MANY_TRUNKS", "bootstrap", "estimate"]
@@ -20,23 +19,24 @@ _NUM_STARTS = 8
 _CHUNK = 256  # replicates whose work arrays fit the cache
 
 
-def estimate(design: Design, log_loss_R: Array) -> tuple[Array, float]:
+def estimate(form: Form, design: Design, response_R: Array) -> tuple[Array, float]:
     """Return the parameters [1, K] of the best of several refined starts, and the summed Huber loss."""
-    ones = np.ones((1, len(log_loss_R)))
-    starts = project(design, np.exp(log_loss_R)[None], ones, num_starts=_NUM_STARTS)[0]
-    targets = np.broadcast_to(log_loss_R, (len(starts), len(log_loss_R)))
-    theta, objective = refine(starts, design, targets, np.ones_like(targets))
+    ones = np.ones((1, len(response_R)))
+    starts = form.starts(design, form.value_of(response_R)[None], ones, num_starts=_NUM_STARTS)[0]
+    targets = np.broadcast_to(response_R, (len(starts), len(response_R)))
+    theta, objective = refine(form, starts, design, targets, np.ones_like(targets))
     best = int(objective.argmin())
     return theta[best : best + 1], float(objective[best])
 
 
 def bootstrap(
+    form: Form,
     design: Design,
-    log_loss_R: Array,
+    response_R: Array,
     theta_1K: Array,
+    *,
     groups: Groups,
     noise: Noise,
-    *,
     num_samples: int,
     seed: int,
 ) -> Array:
@@ -48,8 +48,9 @@ def bootstrap(
     variance is shared by all runs of a size and half belongs to a cell, as errors of the form are smooth.
 
     Args:
+        form: Of the law.
         design: The rows.
-        log_loss_R: Log of the measured losses.
+        response_R: Log of the measured losses, or accuracies.
         theta_1K: The point estimate.
         groups: Labels of the rows.
         noise: Scales of what is drawn.
@@ -62,16 +63,16 @@ def bootstrap(
             groups.num_trunks, np.full(groups.num_trunks, 1 / groups.num_trunks), size=num_samples
         )
         weights_BR = drawn[:, groups.trunk_R].astype(np.float64)
-        targets_BR = np.broadcast_to(log_loss_R, weights_BR.shape)
+        targets_BR = np.broadcast_to(response_R, weights_BR.shape)
     else:
-        fitted_1R, _ = log_loss_and_jacobian(theta_1K, design)
+        fitted_1R, _ = form.fitted_and_jacobian(theta_1K, design)
         targets_BR = fitted_1R + _draw(random, groups, noise, num_samples)
         weights_BR = np.ones_like(targets_BR)
-    return _refit(design, targets_BR, weights_BR)
+    return _refit(form, design, theta_1K, targets_BR, weights_BR)
 
 
 def _draw(random: np.random.Generator, groups: Groups, noise: Noise, num_samples: int) -> Array:
-    """Return errors of log loss [B, R] with the structure of the rows."""
+    """Return errors of the response [B, R] with the structure of the rows."""
 
     def normal(label_R: Labels, scale: float) -> Array:
         drawn: Array = scale * random.standard_normal((num_samples, int(label_R.max()) + 1))[:, label_R]
@@ -87,10 +88,13 @@ def _draw(random: np.random.Generator, groups: Groups, noise: Noise, num_samples
     )
 
 
-def _refit(design: Design, targets_BR: Array, weights_BR: Array) -> Array:
+def _refit(form: Form, design: Design, theta_1K: Array, targets_BR: Array, weights_BR: Array) -> Array:
     samples = []
     for first in range(0, len(targets_BR), _CHUNK):
         targets, weights = targets_BR[first : first + _CHUNK], weights_BR[first : first + _CHUNK]
-        starts = project(design, np.exp(targets), weights)[:, 0]
-        samples.append(refine(starts, design, targets, weights)[0])
+        if form.refits_from_grid:
+            starts = form.starts(design, form.value_of(targets), weights)[:, 0]
+        else:
+            starts = np.repeat(theta_1K, len(targets), axis=0)
+        samples.append(refine(form, starts, design, targets, weights)[0])
     return np.concatenate(samples)

@@ -3,24 +3,27 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
 from kleiber.errors import ConventionError, DataError
 from kleiber.runs import Convention, Row
-from kleiber.scaling.form import COEFFICIENTS, Array
-from kleiber.scaling.law import Interval
+from kleiber.scaling.forms import Form, Points
+from kleiber.scaling.law import Interval, Intervals
 from kleiber.scaling.noise import Noise
 
-__all__ = ["check_rows", "check_spread", "is_determined", "notes_on"]
+__all__ = ["check_rows", "check_spread", "is_determined", "notes_on", "undetermined"]
 
-_MIN_CELLS = len(COEFFICIENTS) + 1
 _ZERO, _MOST = 0.05, 0.5
 """Parts of the lowest loss, which E cannot exceed: what is as good as 0, and what width says nothing."""
+_FACTOR, _LEVEL_FACTOR = 3.0, 1000.0
+"""How far the ends of a known coefficient's interval may be apart."""
+_REPEATS = 1.01
+"""Tokens over different tokens from which a run counts as repeating them."""
 
 
-def check_rows(rows: Sequence[Row], convention: Convention) -> None:
+def check_rows(rows: Sequence[Row], convention: Convention, *, unit: str = "nats/token") -> None:
     """Refuse rows that no law can be fitted to, or that were measured in different ways.
 
     Raises:
@@ -39,6 +42,12 @@ def check_rows(rows: Sequence[Row], convention: Convention) -> None:
         ):
             if not (math.isfinite(value) and value > 0):
                 raise DataError(f"run {row.run!r}: {name} must be a positive number.", got=value)
+        if unit == "accuracy" and row.loss > 1:
+            raise DataError(
+                f"run {row.run!r}: a law of accuracies takes parts of 1.",
+                got=row.loss,
+                hint="divide per cents by 100",
+            )
     _check_evaluation(rows)
     _check_convention(rows, convention)
 
@@ -72,26 +81,82 @@ def _check_convention(rows: Sequence[Row], convention: Convention) -> None:
             raise ConventionError(f"run {row.run!r} has no parameters when N is counted as {convention!r}.")
 
 
-def check_spread(num_params: Array, num_tokens: Array) -> None:
-    """Refuse rows that cannot tell the law's two terms apart.
+_SINGULAR = {
+    "N": "size",
+    "D": "number of tokens",
+    "C": "amount of compute",
+    "U": "number of different tokens",
+    "S": "active part",
+}
+_PLURAL = {
+    "N": "sizes",
+    "D": "numbers of tokens",
+    "C": "amounts of compute",
+    "U": "numbers of different tokens",
+    "S": "active parts",
+}
+
+
+def check_spread(form: Form, points: Points) -> None:
+    """Refuse rows that cannot tell the form's terms apart.
 
     Raises:
-        DataError: One size only, one number of tokens only, or fewer than six different pairs of them.
+        DataError: One value only of an input, fewer different points than coefficients and one, or no run that
+            repeats data for a form that is about that.
     """
-    for name, values in (("size", num_params), ("number of tokens", num_tokens)):
-        if len(np.unique(values)) < 2:
+    for name in form.inputs:
+        if len(np.unique(points[name])) < 2:
+            needed = " and ".join(f"two {_PLURAL[one]}" for one in form.inputs)
             raise DataError(
-                f"A law in N and D needs runs of at least two sizes and two numbers of tokens; "
-                f"these {len(values)} rows have one {name}.",
-                got=float(values[0]),
+                f"A law in {' and '.join(form.inputs)} needs runs of at least {needed}; "
+                f"these {len(points[name])} rows have one {_SINGULAR[name]}.",
+                got=float(points[name][0]),
+                hint=_narrower(form, points),
             )
-    num_cells = len(np.unique(np.stack([num_params, num_tokens]), axis=1).T)
-    if num_cells < _MIN_CELLS:
+    least = len(form.coefficients) + 1
+    num_cells = len(np.unique(np.stack([points[name] for name in form.inputs]), axis=1).T)
+    if num_cells < least:
+        what = (
+            "pairs of size and tokens" if form.inputs == ("N", "D") else f"points in {', '.join(form.inputs)}"
+        )
         raise DataError(
-            f"A law of {len(COEFFICIENTS)} coefficients needs at least {_MIN_CELLS} different pairs of size and tokens.",
+            f"A law of {len(form.coefficients)} coefficients needs at least {least} different {what}.",
             got=num_cells,
             hint="a ladder of four sizes and three horizons has 12: kleiber ladder plan ladder.yaml",
         )
+    if "U" in form.inputs and not (points["D"] > _REPEATS * points["U"]).any():
+        raise DataError(
+            f"A law of form {form.name!r} is about repeated tokens, and no run repeats any.",
+            hint="--form chinchilla",
+        )
+
+
+def _narrower(form: Form, points: Points) -> str | None:
+    """Return a form in one variable that the rows could be fitted with."""
+    varied = [name for name in ("N", "D") if name in points and len(np.unique(points[name])) > 2]
+    return f"--form power_{varied[0]}" if form.inputs == ("N", "D") and len(varied) == 1 else None
+
+
+def undetermined(form: Form, intervals: Mapping[str, Intervals], lowest_loss: float) -> tuple[str, ...]:
+    """Return the coefficients that the rows do not tell, by their 80% intervals.
+
+    A floor must stay away from 0 and be known better than most of what it can be; an exponent or a scale must be
+    known to a factor of 3, and a level, which moves by powers of ten when its exponent moves by tenths, to one of 1,000.
+    Numbers of either sign have no scale of their own and are never named.
+    """
+    found = []
+    for one in form.coefficients:
+        low, high = intervals[one.name]["80"]
+        is_known = {
+            "floor": is_determined((low, high), lowest_loss),
+            "level": high <= _LEVEL_FACTOR * low,
+            "exponent": high <= _FACTOR * low,
+            "scale": high <= _FACTOR * low,
+            "free": True,
+        }[one.kind]
+        if not is_known:
+            found.append(one.name)
+    return tuple(found)
 
 
 def is_determined(interval_80: Interval, lowest_loss: float) -> bool:
@@ -106,18 +171,22 @@ def is_determined(interval_80: Interval, lowest_loss: float) -> bool:
 
 
 def notes_on(
-    num_params: Array, num_tokens: Array, noise: Noise, E: Interval, *, e_determined: bool
+    points: Points, noise: Noise, intervals: Mapping[str, Intervals], unknown: Sequence[str]
 ) -> tuple[str, ...]:
     """Return one sentence for each thing that the rows leave open."""
     notes = []
-    if not e_determined:
+    if "E" in unknown:
+        low, high = intervals["E"]["80"]
         notes.append(
-            f"The rows do not determine E: its 80% interval is {E[0]:.2f} to {E[1]:.2f}. "
+            f"The rows do not determine E: its 80% interval is {low:.2f} to {high:.2f}. "
             "Predictions of the loss stand; the coefficients by themselves mean little."
         )
-    for name, values in (("sizes", num_params), ("numbers of tokens", num_tokens)):
-        if len(np.unique(values)) == 2:
-            notes.append(f"Two {name} do not show how fast the loss bends between them.")
+    others = [name for name in unknown if name != "E"]
+    if others:
+        notes.append(f"The rows do not determine {', '.join(others)}: other values fit them as well.")
+    for name, values in points.items():
+        if name in ("N", "D") and len(np.unique(values)) == 2:
+            notes.append(f"Two {_PLURAL[name]} do not show how fast the loss bends between them.")
     if not noise.num_repeats:
         notes.append("No run was repeated with another seed: seed noise and misfit cannot be told apart.")
     return tuple(notes)

@@ -9,15 +9,19 @@ import numpy as np
 from kleiber.errors import UsageError, nearest
 from kleiber.runs import CONVENTIONS, Convention, Row
 from kleiber.scaling.bootstrap import bootstrap, estimate
-from kleiber.scaling.checks import check_rows, check_spread, is_determined, notes_on
-from kleiber.scaling.form import COEFFICIENTS, Design, coefficients_of, log_loss_and_jacobian
+from kleiber.scaling.checks import check_rows, check_spread, notes_on, undetermined
+from kleiber.scaling.forms import Array, Design, Form, form_of
 from kleiber.scaling.law import Law, intervals_of
 from kleiber.scaling.noise import Groups, measure_noise
+from kleiber.scaling.points import points_of
 
-__all__ = ["FORMS", "fit"]
+__all__ = ["ESTIMATORS", "fit"]
 
-FORMS = ("chinchilla",)
-"""Forms of a law."""
+ESTIMATORS = {
+    "projection": "variable projection, then Huber regression by damped Newton steps",
+    "approach3": "Hoffmann's approach 3: L-BFGS from a grid of starts, Huber on log-sum-exp, summed",
+}
+"""Of a law's coefficients."""
 
 _MIN_SAMPLES = 100
 
@@ -26,19 +30,23 @@ def fit(
     rows: Sequence[Row],
     *,
     form: str = "chinchilla",
+    estimator: str = "projection",
+    chance: float = 0.0,
     convention: Convention = "total",
     num_bootstrap: int = 400,
     seed: int = 0,
 ) -> Law:
-    """Return the law of `rows`: L(N, D) = E + A / N^alpha + B / D^beta.
+    """Return the law of `rows`.
 
-    Variable projection over a grid of exponents gives the starts, and the summed Huber loss of log L is minimized
-    from each. Intervals come from refits: of resampled trunks where there are many, of the law with measured noise drawn anew
-    where there are few, see `bootstrap`.
+    Variable projection over a grid of the non-linear coefficients gives the starts, and the summed Huber loss of log L
+    is minimized from each. Intervals come from refits: of resampled trunks where there are many, of the law with
+    measured noise drawn anew where there are few, see `bootstrap`.
 
     Args:
-        rows: Finished runs, at least six different pairs of size and tokens.
+        rows: Finished runs, at least one different point more than the form has coefficients.
         form: One of `FORMS`.
+        estimator: One of `ESTIMATORS`.
+        chance: Accuracy of guessing, for the form `accuracy`.
         convention: Which parameters N counts.
         num_bootstrap: Refits, at least 100.
         seed: Of the bootstrap.
@@ -46,38 +54,66 @@ def fit(
     Raises:
         DataError: Too few rows, or all of one size or of one number of tokens.
         ConventionError: The rows were evaluated on different sets, or do not tell N by `convention`.
-        UsageError: An unknown form or convention, or too few refits.
+        UsageError: An unknown form, estimator or convention, or too few refits.
 
     Source:
         Hoffmann et al. 2022, arXiv:2203.15556, approach 3; starts as in arXiv:2603.22339.
     """
-    _check_choices(form, convention, num_bootstrap)
-    check_rows(rows, convention)
-    num_params = np.array([row.num_params.by(convention) for row in rows], dtype=np.float64)
-    num_tokens = np.array([row.num_tokens for row in rows], dtype=np.float64)
-    check_spread(num_params, num_tokens)
-    log_loss = np.log([row.loss for row in rows])
-    design = Design.of(num_params, num_tokens)
-    groups = Groups(num_params, num_tokens, [row.trunk for row in rows])
-    theta, objective = estimate(design, log_loss)
-    noise = measure_noise(log_loss, log_loss_and_jacobian(theta, design)[0][0], groups)
-    refits = bootstrap(design, log_loss, theta, groups, noise, num_samples=num_bootstrap, seed=seed)
-    samples = coefficients_of(refits, design)
-    intervals = {name: intervals_of(samples[:, k]) for k, name in enumerate(COEFFICIENTS)}
-    e_determined = is_determined(intervals["E"]["80"], min(row.loss for row in rows))
+    shape = form_of(form, chance=chance)
+    _check_choices(shape, estimator, convention, num_bootstrap)
+    check_rows(rows, convention, unit="accuracy" if shape.response == "identity" else "nats/token")
+    points = points_of(rows, shape, convention)
+    check_spread(shape, points)
+    design = Design.of(points)
+    response = shape.response_of(np.array([row.loss for row in rows]))
+    groups = _groups(rows, convention)
+    theta, objective = _estimate(estimator, shape, design, response)
+    noise = measure_noise(
+        response,
+        shape.fitted_and_jacobian(theta, design)[0][0],
+        groups,
+        num_coefficients=len(shape.coefficients),
+    )
+    refits = bootstrap(
+        shape, design, response, theta, groups=groups, noise=noise, num_samples=num_bootstrap, seed=seed
+    )
+    samples = shape.coefficients_of(refits, design)
+    intervals = {name: intervals_of(samples[:, k]) for k, name in enumerate(shape.names)}
+    unknown = undetermined(shape, intervals, min(row.loss for row in rows))
     return Law(
+        form=form,
+        estimator=estimator,
+        chance=chance,
         convention=convention,
-        coefficients=dict(zip(COEFFICIENTS, coefficients_of(theta, design)[0].tolist(), strict=True)),
+        loss_unit="accuracy" if shape.response == "identity" else "nats/token",
+        coefficients=dict(zip(shape.names, shape.coefficients_of(theta, design)[0].tolist(), strict=True)),
         intervals=intervals,
         objective=objective,
         num_rows=len(rows),
         noise=noise,
         eval_hash=rows[0].eval_hash,
-        e_determined=e_determined,
-        notes=notes_on(num_params, num_tokens, noise, intervals["E"]["80"], e_determined=e_determined),
+        e_determined="E" in shape.names and "E" not in unknown,
+        undetermined=unknown,
+        notes=notes_on(points, noise, intervals, unknown),
         rows=tuple(rows),
         samples=tuple(tuple(_short(value) for value in sample) for sample in samples.tolist()),
     )
+
+
+def _estimate(estimator: str, form: Form, design: Design, response: Array) -> tuple[Array, float]:
+    if estimator == "projection":
+        return estimate(form, design, response)
+    from kleiber.scaling.grid_start import estimate_from_grid  # noqa: PLC0415 - imports scipy
+
+    return estimate_from_grid(form, design, response)
+
+
+def _groups(rows: Sequence[Row], convention: Convention) -> Groups:
+    """Label the rows; runs on other amounts of different tokens, or other active parts, are no repeats."""
+    num_params = np.array([row.num_params.by(convention) for row in rows], dtype=np.float64)
+    num_tokens = np.array([row.num_tokens for row in rows], dtype=np.float64)
+    others = [(row.unique_tokens or 0.0, row.active_params or 0.0) for row in rows]
+    return Groups(num_params, num_tokens, [row.trunk for row in rows], others)
 
 
 def _short(value: float) -> float:
@@ -85,10 +121,20 @@ def _short(value: float) -> float:
     return float(f"{value:.8g}")
 
 
-def _check_choices(form: str, convention: str, num_bootstrap: int) -> None:
-    for name, value, known in (("form", form, FORMS), ("convention", convention, CONVENTIONS)):
-        if value not in known:
-            raise UsageError(f"{value!r} is not a {name}. {nearest(value, known)}")
+def _check_choices(form: Form, estimator: str, convention: str, num_bootstrap: int) -> None:
+    if estimator not in ESTIMATORS:
+        raise UsageError(
+            f"{estimator!r} gives no law. {nearest(estimator, ESTIMATORS)}",
+            hint="--estimators all compares allocations",
+        )
+    if estimator == "approach3" and form.name != "chinchilla":
+        raise UsageError(
+            "approach3 is of the form 'chinchilla'.",
+            got=form.name,
+            hint=f"--form {form.name}   without --estimator",
+        )
+    if convention not in CONVENTIONS:
+        raise UsageError(f"{convention!r} is not a convention. {nearest(convention, CONVENTIONS)}")
     if num_bootstrap < _MIN_SAMPLES:
         raise UsageError(
             f"num_bootstrap must be at least {_MIN_SAMPLES} for a 95% interval.",

@@ -8,7 +8,7 @@ from typing import Literal
 import numpy as np
 
 from kleiber.runs import Convention, Document, ParamCount, Row, hash_of, now
-from kleiber.scaling.form import rule_of_thumb_flops
+from kleiber.scaling.forms import rule_of_thumb_flops
 from kleiber.scaling.law import Interval, Law
 
 __all__ = ["Forecast", "Naive", "forecast", "naive_forecasts"]

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
 
 from kleiber.runs import Document
-from kleiber.scaling.form import COEFFICIENTS, Array
+from kleiber.scaling.forms import Array
 
 __all__ = ["MISFIT_FLOOR_FRAC", "Groups", "Labels", "Noise", "measure_noise"]
 
@@ -20,12 +21,25 @@ MISFIT_FLOOR_FRAC = 0.002
 
 
 class Groups:
-    """Which rows share a size, a trunk, and a cell (the same size and tokens), as labels from 0."""
+    """Which rows share a size, a trunk, and a cell, as labels from 0.
 
-    def __init__(self, num_params: Array, num_tokens: Array, trunks: list[str]) -> None:
+    A cell has one size and one number of tokens, and one of whatever else the rows differ in on purpose (`others`).
+    """
+
+    def __init__(
+        self,
+        num_params: Array,
+        num_tokens: Array,
+        trunks: list[str],
+        others: Sequence[tuple[float, ...]] | None = None,
+    ) -> None:
         self.size_R = _labels(num_params)
         self.trunk_R = _labels(np.array(trunks))
-        self.cell_R = _labels(self.size_R * len(num_tokens) + _labels(num_tokens))
+        cell = self.size_R * len(num_tokens) + _labels(num_tokens)
+        if others:
+            apart = {values: k for k, values in enumerate(dict.fromkeys(others))}
+            cell = cell * len(apart) + np.array([apart[values] for values in others])
+        self.cell_R = _labels(cell)
 
     @property
     def num_trunks(self) -> int:
@@ -66,7 +80,7 @@ class Noise(Document):
         return math.hypot(self.seed_frac, self.misfit_frac)
 
 
-def measure_noise(log_loss_R: Array, fitted_R: Array, groups: Groups) -> Noise:
+def measure_noise(log_loss_R: Array, fitted_R: Array, groups: Groups, *, num_coefficients: int = 5) -> Noise:
     """Return the noise that repeats and residuals show.
 
     Seed noise is the spread inside cells, split into a part that a trunk's branches share and the rest as in a
@@ -78,12 +92,13 @@ def measure_noise(log_loss_R: Array, fitted_R: Array, groups: Groups) -> Noise:
         log_loss_R: Log of the measured losses.
         fitted_R: Log of the law's losses.
         groups: Labels of the rows.
+        num_coefficients: Of the law.
     """
     count_C = np.bincount(groups.cell_R)
     deviation_R = log_loss_R - (np.bincount(groups.cell_R, log_loss_R) / count_C)[groups.cell_R]
     trunk, run, num_repeats = _seed_variances(deviation_R, count_C, groups)
     residual_C = np.bincount(groups.cell_R, log_loss_R - fitted_R) / count_C
-    freedom = max(1, len(residual_C) - len(COEFFICIENTS))
+    freedom = max(1, len(residual_C) - num_coefficients)
     of_seeds = freedom * (trunk + run) / float(count_C.mean())
     misfit = max(0.0, float(residual_C @ residual_C) - of_seeds) / len(residual_C)
     return Noise(

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from kleiber.errors import UsageError
-from kleiber.scaling.form import Array
+from kleiber.scaling.forms import Array
 from kleiber.scaling.law import Intervals, intervals_of
 from kleiber.scaling.published import Coefficients
 

@@ -8,10 +8,13 @@ from typing import NamedTuple
 
 from kleiber.errors import UsageError, nearest
 from kleiber.runs import Convention
-from kleiber.scaling.form import COEFFICIENTS
+from kleiber.scaling.forms import CHINCHILLA
 from kleiber.scaling.law import Law
 
-__all__ = ["PUBLISHED_LAWS", "Coefficients", "PublishedLaw", "published_law"]
+__all__ = ["COEFFICIENTS", "PUBLISHED_LAWS", "Coefficients", "PublishedLaw", "published_law"]
+
+COEFFICIENTS = CHINCHILLA.names
+"""E, A, B, alpha and beta."""
 
 
 class Coefficients(NamedTuple):
@@ -36,6 +39,11 @@ class Coefficients(NamedTuple):
         Raises:
             UsageError: The law does not fall with size or with tokens, so that no size is best.
         """
+        if law.form != CHINCHILLA.name:
+            raise UsageError(
+                f"This needs a law of form 'chinchilla', whose optimum has a formula; this one is of form {law.form!r}.",
+                hint="kleiber fit ROWS --form chinchilla -o law.json",
+            )
         values = cls(*(law.coefficients[name] for name in COEFFICIENTS))
         for name in ("A", "B", "alpha", "beta"):
             if not (math.isfinite(getattr(values, name)) and getattr(values, name) > 0):

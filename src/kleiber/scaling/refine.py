@@ -1,4 +1,4 @@
-"""Huber regression of the log-loss, refined from a start to the last digit."""
+"""Huber regression of a form, refined from a start to the last digit."""
 
 from __future__ import annotations
 
@@ -7,16 +7,13 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from kleiber.scaling.form import Array, Design, log_loss_and_jacobian
+from kleiber.scaling.forms import Array, Design, Form
 
 __all__ = ["HUBER_DELTA", "huber", "refine"]
 
 HUBER_DELTA = 1e-3
-"""Residuals of log L beyond it count linearly (Hoffmann et al. 2022, arXiv:2203.15556, section 3.3)."""
+"""Residuals of log L (or of an accuracy) beyond it count linearly (Hoffmann et al. 2022, arXiv:2203.15556, section 3.3)."""
 
-_EXPONENT_BOUNDS = (0.01, 3.0)
-_LOWEST_TERM = -16.0
-"""A term e^-16 of the loss is 0 for every purpose, and its logarithm is finite."""
 _MAX_DAMPING = 1e9
 
 
@@ -35,29 +32,36 @@ def huber(residuals: Array, delta: float = HUBER_DELTA) -> Array:
 class _Problems:
     """B regressions on one design, with the box that their parameters stay in.
 
-    `log_loss` and `weights` are [B, R], `low` and `high` [B, K].
+    `target` and `weights` are [B, R], `low` and `high` [B, K].
     """
 
+    form: Form
     design: Design
-    log_loss: Array
+    target: Array
     weights: Array
     low: Array
     high: Array
 
     def objective(self, theta_BK: Array) -> Array:
         """Return the summed Huber loss [B]."""
-        predicted, _ = log_loss_and_jacobian(theta_BK, self.design)
-        summed: Array = (self.weights * huber(predicted - self.log_loss)).sum(axis=1)
+        predicted, _ = self.form.fitted_and_jacobian(theta_BK, self.design)
+        summed: Array = (self.weights * huber(predicted - self.target)).sum(axis=1)
         return summed
 
     def take(self, index: npt.NDArray[np.intp]) -> _Problems:
         """Return some of them."""
-        rest = (self.log_loss, self.weights, self.low, self.high)
-        return _Problems(self.design, *(values[index] for values in rest))
+        rest = (self.target, self.weights, self.low, self.high)
+        return _Problems(self.form, self.design, *(values[index] for values in rest))
 
 
 def refine(
-    theta_BK: Array, design: Design, log_loss_BR: Array, weights_BR: Array, *, max_steps: int = 300
+    form: Form,
+    theta_BK: Array,
+    design: Design,
+    target_BR: Array,
+    weights_BR: Array,
+    *,
+    max_steps: int = 300,
 ) -> tuple[Array, Array]:
     """Return the parameters that minimize the summed Huber loss near each start, and that loss.
 
@@ -66,16 +70,18 @@ def refine(
     the B problems has its own damping and ends by itself.
 
     Args:
-        theta_BK: Starts, as `log_loss_and_jacobian` takes them.
+        form: Of the law.
+        theta_BK: Starts.
         design: The rows.
-        log_loss_BR: What the law is fitted to.
+        target_BR: What the law is fitted to: responses of the form.
         weights_BR: How often each row counts.
         max_steps: Where to stop short of convergence.
 
     Returns:
         Parameters [B, K] and objectives [B].
     """
-    problems = _boxed(design, log_loss_BR, weights_BR)
+    low, high = form.box(form.value_of(target_BR))
+    problems = _Problems(form, design, target_BR, weights_BR, low, high)
     theta = np.clip(theta_BK, problems.low, problems.high)
     objective = problems.objective(theta)
     damping, active = np.ones(len(theta)), np.arange(len(theta))
@@ -93,18 +99,10 @@ def refine(
     return theta, objective
 
 
-def _boxed(design: Design, log_loss_BR: Array, weights_BR: Array) -> _Problems:
-    """Bound each term by what could matter to its losses, and the exponents by what was ever seen."""
-    lowest, highest = log_loss_BR.min(axis=1)[:, None], log_loss_BR.max(axis=1)[:, None]
-    low = np.hstack([lowest + np.full(3, _LOWEST_TERM), np.full((len(lowest), 2), _EXPONENT_BOUNDS[0])])
-    high = np.hstack([highest + np.array([0.0, 1.0, 1.0]), np.full((len(lowest), 2), _EXPONENT_BOUNDS[1])])
-    return _Problems(design, log_loss_BR, weights_BR, low, high)
-
-
 def _step(theta_BK: Array, problems: _Problems, damping_B: Array) -> tuple[Array, Array]:
     """Return the damped Newton step [B, K] and the decrease that its quadratic model promises [B]."""
-    predicted, jacobian = log_loss_and_jacobian(theta_BK, problems.design)
-    residual = predicted - problems.log_loss
+    predicted, jacobian = problems.form.fitted_and_jacobian(theta_BK, problems.design)
+    residual = predicted - problems.target
     pull = problems.weights * np.clip(residual, -HUBER_DELTA, HUBER_DELTA)
     gradient = np.einsum("br,brk->bk", pull, jacobian)
     size = np.abs(residual)
