@@ -6,8 +6,12 @@ import asyncio
 import threading
 from functools import partial
 
+import httpx
 import pytest
+from encoder_folders import write_bert
+from small_models import opened_encoder
 
+from kleiber.serve import ServeSettings, create_app
 from kleiber.serve.errors import RefusedError
 from kleiber.serve.metrics import Metrics
 from kleiber.serve.workers import Workers
@@ -89,3 +93,31 @@ def test_an_engine_answers_one_caller_at_a_time():
     with pool.engine("a"):
         assert not pool.engine("a").acquire(blocking=False)
         assert pool.engine("b").acquire(blocking=False)
+
+
+def test_a_full_queue_is_429_and_the_loop_goes_on(tmp_path):
+    encoder = opened_encoder(write_bert(tmp_path / "bert"))
+    app = create_app({"bert": encoder}, ServeSettings(max_waiting=1))
+    served = app.state.served
+
+    async def tried():
+        transport = httpx.ASGITransport(app)
+        async with httpx.AsyncClient(
+            transport=transport, base_url="http://localhost", timeout=DEADLINE_S
+        ) as client:
+
+            def ask():
+                return asyncio.create_task(client.post("/v1/embeddings", json={"input": "river"}))
+
+            with served.workers.engine("bert"):
+                held = [ask() for _ in range(served.workers.max_admitted)]
+                while served.workers.num_admitted < len(held):
+                    await asyncio.sleep(0.001)
+                refused = await ask()
+                assert (await client.get("/health")).status_code == 200
+            return refused, [(await one).status_code for one in held]
+
+    refused, statuses = asyncio.run(tried())
+    assert (refused.status_code, refused.json()["error"]["code"]) == (429, "queue_full")
+    assert int(refused.headers["retry-after"]) >= 1
+    assert set(statuses) == {200}

@@ -38,6 +38,10 @@ class Workers:
         max_waiting: Requests that may wait beside those that are worked on.
         num_threads: None takes the cores, at most four.
         timeout_s: For a request.
+
+    Attributes:
+        max_admitted: Requests that may be worked on and wait.
+        num_admitted: Those that are and do.
     """
 
     def __init__(
@@ -46,9 +50,9 @@ class Workers:
         self._metrics = metrics
         self._num_threads = num_threads or min(num_cores(), _MOST_THREADS)
         self._pool = ThreadPoolExecutor(self._num_threads, thread_name_prefix="kleiber-work")
-        self._max_admitted = self._num_threads + max_waiting
+        self.max_admitted = self._num_threads + max_waiting
         self._timeout_s = timeout_s
-        self._num_admitted = 0
+        self.num_admitted = 0
         self._engines: defaultdict[str, threading.Lock] = defaultdict(threading.Lock)
         self._mean_s = 0.0
 
@@ -62,15 +66,15 @@ class Workers:
         Raises:
             RefusedError: As many are worked on and wait as may (429), or it took longer than it may (503).
         """
-        if self._num_admitted >= self._max_admitted:
+        if self.num_admitted >= self.max_admitted:
             self._metrics.rejected(model, "queue_full")
             raise RefusedError(
-                f"{self._num_admitted} requests are worked on or wait already.",
+                f"{self.num_admitted} requests are worked on or wait already.",
                 status=429,
                 code="queue_full",
                 retry_after_s=self._retry_after_s(),
             )
-        self._num_admitted += 1
+        self.num_admitted += 1
         began = time.monotonic()
         try:
             async with asyncio.timeout(self._timeout_s):
@@ -80,7 +84,7 @@ class Workers:
                 f"the request took longer than {self._timeout_s:g} s.", status=503, code="timeout"
             ) from None
         finally:
-            self._num_admitted -= 1
+            self.num_admitted -= 1
             taken_s = time.monotonic() - began
             self._mean_s = _MEMORY * self._mean_s + (1 - _MEMORY) * taken_s if self._mean_s else taken_s
 
@@ -95,4 +99,4 @@ class Workers:
 
     def _retry_after_s(self) -> int:
         """Return when there may be room: in about the time that one of the requests takes."""
-        return min(_MOST_RETRY_S, max(1, math.ceil(self._mean_s * self._num_admitted / self._num_threads)))
+        return min(_MOST_RETRY_S, max(1, math.ceil(self._mean_s * self.num_admitted / self._num_threads)))
