@@ -201,22 +201,27 @@ def test_the_row_that_was_longest_unused_is_taken():
     assert rows.begin([8], 2) == 2  # the first two are taken
 
 
-def steppers():
-    """Return rows of each engine."""
-    heads = cached_heads(MODULE)
-    yield TorchRows(MODULE, heads, 4, 1)
+@pytest.fixture(scope="module")
+def turned():
+    """Return a module whose heads are so large that ONNX Runtime turns them by the positions of each row, and its step."""
     pytest.importorskip("onnxruntime")
-    yield OnnxRuntimeRows(step_model("onnxruntime", MODULE), heads, 4, 1)
+    module = gpt(head_dim=16)
+    return module, step_model("onnxruntime", module)
 
 
-@pytest.mark.parametrize("number", [0, 1])
-def test_rows_of_an_engine_read_copy_and_swap(number):
-    stepper = next(itertools.islice(steppers(), number, None))
+@pytest.mark.parametrize("engine", ["torch", "onnxruntime"])
+def test_rows_of_an_engine_read_copy_and_swap(engine, request):
+    module = MODULE
+    if engine == "torch":
+        stepper = TorchRows(MODULE, cached_heads(MODULE), 4, 1)
+    else:
+        module, step = request.getfixturevalue("turned")
+        stepper = OnnxRuntimeRows(step, cached_heads(module), 4, 1)
     one, two, three = ([*prompt, 5] for prompt in prompts(3, seed=4))
 
     def expected(tokens):
         with torch.no_grad():
-            return MODULE(torch.tensor([tokens]))[0, -1].numpy()
+            return module(torch.tensor([tokens]))[0, -1].numpy()
 
     def read(first, tokens, starts):
         return stepper.read(first, np.array(tokens), starts).copy()
@@ -236,10 +241,9 @@ def test_rows_of_an_engine_read_copy_and_swap(number):
     same(read(0, [[3]] * 4, [0, len(two), len(one), len(three)]), [3], [*two, 3], [*one, 3], [*three, 3])
 
 
-def test_texts_in_onnxruntime_are_those_written_alone():
-    pytest.importorskip("onnxruntime")
-    module = gpt(head_dim=16)  # so large that ONNX Runtime turns heads by the positions of each row
-    stepper = OnnxRuntimeRows(step_model("onnxruntime", module), cached_heads(module), 3, 1)
+def test_texts_in_onnxruntime_are_those_written_alone(turned):
+    module, step = turned
+    stepper = OnnxRuntimeRows(step, cached_heads(module), 3, 1)
     sampled = Sampling(temperature=1.3, top_p=0.9, repetition_penalty=1.2)
     asked = [
         (prompt, Request(max_tokens=3 + 4 * index, sampling=sampled if index % 2 else GREEDY, seed=index))
