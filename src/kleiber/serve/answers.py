@@ -7,6 +7,7 @@ import time
 import uuid
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 from tokenizers import Tokenizer
@@ -35,6 +36,12 @@ class Head:
     number: str = field(default_factory=lambda: uuid.uuid4().hex)
     created: int = field(default_factory=lambda: int(time.time()))
 
+    @cached_property
+    def fingerprint(self) -> str:
+        """What changes when the same request may get another answer: version, model, engine or precision."""
+        what = f"{__version__} {self.model.name} {self.model.engine} {self.model.precision}"
+        return f"fp_{hashlib.sha256(what.encode()).hexdigest()[:10]}"
+
     def document(self, choices: list[dict[str, Any]], **more: Any) -> dict[str, Any]:
         """Return an answer, or a chunk of one."""
         return {
@@ -42,16 +49,10 @@ class Head:
             "object": self.kind,
             "created": self.created,
             "model": self.model.name,
-            "system_fingerprint": fingerprint(self.model),
+            "system_fingerprint": self.fingerprint,
             "choices": choices,
             **more,
         }
-
-
-def fingerprint(model: Opened) -> str:
-    """Return what changes when the same request may get another answer: version, model, engine or precision."""
-    what = f"{__version__} {model.name} {model.engine} {model.precision}"
-    return f"fp_{hashlib.sha256(what.encode()).hexdigest()[:10]}"
 
 
 def usage(num_prompt_tokens: int, num_tokens: int) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from kleiber.runs import Document
 from kleiber.serve.asked.constraints import Shape, constraint_of
 from kleiber.serve.errors import RefusedError
 
-__all__ = ["Asked", "StreamOptions", "Texts", "tag_of"]
+__all__ = ["Asked", "StreamOptions", "tag_of"]
 
 _MAX_SEED = 2**63
 _MAX_STOPS = 4
@@ -32,7 +32,7 @@ def tag_of(value: Any) -> str:
     return "a text"
 
 
-Texts = Annotated[
+_Stops = Annotated[
     Annotated[str, Tag("a text")]
     | Annotated[list[str], Field(max_length=_MAX_STOPS, fail_fast=True), Tag("several texts")],
     Discriminator(lambda value: "several texts" if isinstance(value, list) else "a text"),
@@ -79,7 +79,7 @@ class Asked(Document):
     """Beyond OpenAI's: above 1 tokens that have occurred come less."""
     seed: int | None = Field(default=None, ge=-_MAX_SEED, lt=_MAX_SEED)
     """The same seed gives the same texts; without it they differ each time."""
-    stop: Texts | None = None
+    stop: _Stops | None = None
     """A text ends before the first of them; at most four."""
     stream: bool | None = None
     """Whether the text comes as it is written."""
