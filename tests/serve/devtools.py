@@ -80,7 +80,7 @@ class Page:
 
     def open(self, url):
         """Go to an address and wait until it is loaded."""
-        self.call("Page.navigate", url=url)
+        assert "errorText" not in self.call("Page.navigate", url=url)
         self.wait("document.readyState === 'complete' && location.href !== 'about:blank'")
 
     def run(self, script):
