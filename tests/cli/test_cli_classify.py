@@ -62,6 +62,19 @@ def test_samples_of_an_array_are_rows_of_a_table_and_of_the_document(cli, wine, 
     assert "wines.npy [2]" in table
 
 
+def test_the_fastest_engine_is_found(cli, wine, tmp_path, monkeypatch):
+    monkeypatch.setattr("kleiber.infer.fastest_predictor.ENGINES", ("torch", "onnxruntime"))
+    monkeypatch.setenv("KLEIBER_CACHE", str(tmp_path / "cache"))
+    np.save(tmp_path / "wines.npy", np.random.default_rng(0).normal(5, 3, (2, 13)))
+    ran = cli("classify", wine, tmp_path / "wines.npy", "--engine", "auto", "--json")
+    assert ran.code == 0, ran.stderr
+    assert "measuring the engine onnxruntime, once for models of these sizes on this machine." in ran.stderr
+    assert ran.document["engine"] in ("torch", "onnxruntime")
+    plain = cli("classify", wine, tmp_path / "wines.npy", "--json").document
+    for one, other in zip(ran.document["answers"], plain["answers"], strict=True):
+        assert one["confidence_frac"] == pytest.approx(other["confidence_frac"], abs=1e-5)
+
+
 def test_a_text_on_standard_input_is_one_text(cli, reviews, standard_input):
     standard_input(b"a good film")
     (answer,) = cli("classify", reviews, "-", "--json").document["answers"]
@@ -99,7 +112,7 @@ def test_a_stream_is_answered_piece_by_piece(cli, reviews, standard_input, tmp_p
         (["x.npy", "--top", "0"], "--top must be a whole number from 1 to"),
         (
             ["x.npy", "--engine", "tensorrt"],
-            "--engine must be one of torch, compiled, onnxruntime, openvino. Got 'tensorrt'",
+            "--engine must be one of torch, compiled, onnxruntime, openvino, auto. Got 'tensorrt'",
         ),
         (["none.npy"], "'none.npy' is no file."),
         (["a.npy", "b.npy", "--stream"], "--stream reads one file, or standard input."),

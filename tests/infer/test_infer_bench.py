@@ -317,3 +317,23 @@ def test_operations_are_off_by_as_much_as_at_other_sizes() -> None:
     # What is off by more was disturbed.
     wild = tuple(torch_call(2.0**size, 3.0) for size in (20, 22, 26))
     assert EngineTimes(calls=wild).operations_factor(asked) == 1.25
+
+
+def test_more_engines_than_memory_holds_are_refused(
+    tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = open_benched(tiny, name="tiny")
+    needed = 2 * 2 * 4 * model.document.num_params  # two engines, two copies of each
+    monkeypatch.setattr("kleiber.infer.bench.candidates.free_memory_bytes", lambda: needed - 1)
+    with pytest.raises(
+        UsageError, match=r"2 engines and precisions are open at once and need about .* are free\."
+    ):
+        open_candidates([model], brief(engines=("torch", "onnxruntime")), tmp_path)
+    monkeypatch.setattr("kleiber.infer.bench.candidates.free_memory_bytes", lambda: needed)
+    found, _ = open_candidates([model], brief(engines=("torch", "onnxruntime")), tmp_path)
+    assert len(found) == 2
+
+
+def test_a_file_of_llamacpp_is_no_folder_of_a_model() -> None:
+    with pytest.raises(UsageError, match=r"x\.gguf is a file of llama\.cpp, whose calls cannot be counted"):
+        open_benched(Path("x.gguf"), name="x")

@@ -19,7 +19,7 @@ __all__ = ["EXAMPLE", "classify"]
 
 EXAMPLE = "kleiber classify runs/digits sample.npy"
 _COMMAND = "kleiber classify runs/digits sample.npy"
-_ENGINES = ("torch", "compiled", "onnxruntime", "openvino")
+_ENGINES = ("torch", "compiled", "onnxruntime", "openvino", "auto")
 
 
 def classify(
@@ -33,7 +33,12 @@ def classify(
     *,
     top: Annotated[str, typer.Option("--top", metavar="WHOLE", help="Likeliest classes to show.")] = "3",
     engine: Annotated[
-        str, typer.Option("--engine", metavar="NAME", help=f"Computes it: {', '.join(_ENGINES)}.")
+        str,
+        typer.Option(
+            "--engine",
+            metavar="NAME",
+            help=f"Computes it: {', '.join(_ENGINES)}; auto takes what measures fastest.",
+        ),
     ] = "torch",
     stream: Annotated[
         bool, typer.Option("--stream", help="Answer after each piece of text or sound, as it arrives.")
@@ -61,7 +66,7 @@ def classify(
     from kleiber.infer.classification import open_classifier
 
     out = Output(json_)
-    classifier = open_classifier(run, engine=name)
+    classifier = open_classifier(run, engine=name, on_progress=lambda what: out.notice(f"{what}."))
     found = {
         "run": str(run),
         "engine": classifier.predictor.engine,

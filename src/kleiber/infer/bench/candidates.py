@@ -17,6 +17,8 @@ from kleiber.infer.precision import PRECISIONS, Precision
 from kleiber.models.file.spec import FileSpec
 from kleiber.models.seen_data import seen_by
 from kleiber.runs.bench_result import BenchLeftOut, BenchSettings, CallKind
+from kleiber.runs.machine import free_memory_bytes
+from kleiber.units import format_bytes
 
 __all__ = [
     "AUTO",
@@ -33,6 +35,8 @@ AUTO, STORED = "auto", "stored"
 _USUAL_PROMPT, _USUAL_NEW = 512, 128
 TEXT_ALONE = ("llamacpp",)
 """Engines that run nothing but language models."""
+_FP32, _COPIES = 4, 2
+"""Bytes of a weight; the module that is read, and what the engine makes of it."""
 
 
 @dataclass(frozen=True)
@@ -134,12 +138,14 @@ def open_candidates(
 
     Raises:
         MissingExtraError: An engine that was named is not installed.
-        UsageError: Tokens do not fit into a context, or nothing at all can be timed.
+        UsageError: Tokens do not fit into a context, memory does not hold all that is asked, or nothing at all can be timed.
     """
+    asked = tuple(_asked(models, settings))
+    _require_memory([model for model, _, _ in asked])
     found: list[Candidate] = []
     left_out: list[BenchLeftOut] = []
     errors: list[Exception] = []
-    for model, precision, engine in _asked(models, settings):
+    for model, precision, engine in asked:
         on_each(f"{model.name}, {engine} {precision}")
         try:
             found.append(_open(model, engine, precision, settings, place))
@@ -171,6 +177,21 @@ def _asked(models: Sequence[Benched], settings: BenchSettings) -> Iterator[tuple
             for engine in settings.engines or ENGINES:
                 if model.writes_text or engine in settings.engines or engine not in TEXT_ALONE:
                     yield model, precision, engine
+
+
+def _require_memory(models: Sequence[Benched]) -> None:
+    """Refuse to open more than memory holds: they take turns, so that all are open at once.
+
+    Args:
+        models: One for each time that it is opened.
+    """
+    needed = sum(_COPIES * _FP32 * model.document.num_params for model in models)
+    if needed > (free := free_memory_bytes()):
+        raise UsageError(
+            f"{len(models)} engines and precisions are open at once and need about {format_bytes(needed)}; "
+            f"{format_bytes(free)} of memory are free.",
+            hint="--engine torch,openvino --precision stored   fewer at a time",
+        )
 
 
 def _left_out(model: Benched, engine: str, precision: str, reason: str) -> BenchLeftOut:

@@ -19,9 +19,14 @@ from kleiber.infer.engines import ENGINES, PredictorModule, open_predictor
 from kleiber.infer.fastest_predictor import fastest_predictor
 from kleiber.infer.precision import PRECISIONS, Precision
 from kleiber.infer.text_model import AskedEngine, open_text_model
-from kleiber.runs import Document, Estimate, Recipe
+from kleiber.runs import Document, Estimate, Recipe, TaskName
 
 __all__ = ["Evaluation", "evaluate"]
+
+_IN_TORCH_ALONE: dict[TaskName, str] = {
+    "seq2seq": "its measures are of texts that are searched for, token by token",
+    "contrastive": "the two towers answer with several tensors",
+}
 
 
 class Evaluation(Document):
@@ -135,7 +140,14 @@ def _answering(
             hint="--engine openvino",
         )
     held, forms = model.held(precision)
-    if engine == "torch":  # which takes modules with several outputs too
+    reason = _IN_TORCH_ALONE.get(model.task_name)
+    if reason is not None and engine not in ("torch", "auto"):
+        raise UsageError(
+            f"the task {model.task_name} is measured in torch alone: {reason}.",
+            got=engine,
+            hint="--engine torch",
+        )
+    if engine == "torch" or reason is not None:
         return held, "torch", "fp32"
     inputs = list(map(torch.from_numpy, model.inputs))
     given: dict[str, Any] = {"forms": forms, "activations": model.activations, "num_threads": num_threads}

@@ -145,6 +145,11 @@ def open_benched(
         RecipeError: Model and data do not fit.
         UsageError: They are of different kinds.
     """
+    if source.suffix == ".gguf":
+        raise UsageError(
+            f"{source} is a file of llama.cpp, whose calls cannot be counted: what is measured is the folder of a model.",
+            hint="kleiber bench FOLDER --engine llamacpp   or kleiber generate FILE.gguf",
+        )
     folder, run = RunFolder(source).find_model(), RunFolder(source)
     if module is not None:
         name_module(*split_module(module))

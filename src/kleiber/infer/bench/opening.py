@@ -7,19 +7,24 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
+from torch import Tensor, nn
 
+from kleiber.errors import RecipeError
 from kleiber.infer.engines import open_predictor
 from kleiber.infer.fastest_predictor import fastest_predictor
 from kleiber.infer.measure import Opening, SampleCalls, TextCalls
 from kleiber.infer.precision import Precision, in_precision
 from kleiber.infer.text_model import AskedEngine, open_text_model
-from kleiber.models import load
+from kleiber.models import Spec, load
+from kleiber.models.family import FamilyModule
 from kleiber.models.file.named import name_module
+from kleiber.models.seen_data import seen_by
 from kleiber.models.stored import read_activations, read_forms
 from kleiber.runs import DataShape
 
-__all__ = ["open_samples", "open_text", "opening_of"]
+__all__ = ["has_towers", "open_samples", "open_text", "opening_of"]
 
 _PACKAGES: dict[str, tuple[str, ...]] = {
     "torch": ("torch",),
@@ -106,15 +111,18 @@ def open_samples(
 
     Raises:
         UsageError: The engine does not run the model so.
+        RecipeError: The model answers with several tensors, and the engine with one.
         MissingExtraError: The engine's package is not installed.
     """
     if code is not None:
         name_module(*code)
     path = Path(folder)
-    module, _ = load(path, None if shape is None else DataShape.model_validate(shape))
+    module, spec = load(path, None if shape is None else DataShape.model_validate(shape))
     forms = in_precision(module, read_forms(path, module), precision)
     with np.load(inputs_path, allow_pickle=False) as arrays:
         inputs = [arrays[name] for name in arrays.files]
+    if has_towers(spec):
+        return _matched(module, inputs, engine, num_threads)
     samples = list(map(torch.from_numpy, inputs))
     given: dict[str, Any] = {
         "forms": forms,
@@ -126,3 +134,32 @@ def open_samples(
     else:
         predictor = open_predictor(engine, module.eval(), samples, **given)
     return SampleCalls(predictor, inputs)
+
+
+def has_towers(spec: Spec) -> bool:
+    """Return whether a model tells how well images and texts go together, by an embedding of each."""
+    return seen_by(spec).inputs == "captions"
+
+
+def _matched(
+    module: FamilyModule, inputs: Sequence[npt.NDArray[Any]], engine: AskedEngine, num_threads: int
+) -> SampleCalls:
+    """Return two towers in torch, up to how well each image goes with each text."""
+    if engine not in ("torch", "auto"):
+        raise RecipeError(
+            f"the engine {engine} answers with one tensor; two towers return three.", hint="--engine torch"
+        )
+    return SampleCalls(open_predictor("torch", _Matched(module.eval()), [], num_threads=num_threads), inputs)
+
+
+class _Matched(nn.Module):
+    """Images and texts in, the scaled products of their embeddings out."""
+
+    def __init__(self, module: FamilyModule) -> None:
+        super().__init__()
+        self.module = module
+
+    def forward(self, images_BCHW: Tensor, tokens_BT: Tensor) -> Tensor:
+        images_BE, texts_BE, scale = self.module(images_BCHW, tokens_BT)
+        matched_BB: Tensor = scale * images_BE @ texts_BE.T
+        return matched_BB

@@ -12,6 +12,7 @@ from kleiber.infer.bench.candidates import Candidate
 from kleiber.infer.bench.decoder_module import DecoderModule
 from kleiber.infer.bench.first_samples import FirstSamples
 from kleiber.infer.bench.model import Benched
+from kleiber.infer.bench.opening import has_towers
 from kleiber.infer.engines import PredictorModule
 from kleiber.infer.measure import TextCalls
 from kleiber.runs import Estimate
@@ -41,6 +42,8 @@ def question_of(model: Benched) -> str:
 def candidate_module(candidate: Candidate) -> torch.nn.Module:
     """Return a candidate as the module that a task measures."""
     work = candidate.work
+    if has_towers(candidate.model.spec):  # in torch, which runs nothing but the module
+        return candidate.model.held(candidate.precision)[0]
     return DecoderModule(work.decoder) if isinstance(work, TextCalls) else PredictorModule(work.predictor)
 
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -16,6 +16,7 @@ from kleiber.errors import UsageError
 from kleiber.infer.classification.answer import Answer, class_names, probabilities
 from kleiber.infer.classification.reading import Reader, reader_of
 from kleiber.infer.engines import EngineName, open_predictor
+from kleiber.infer.fastest_predictor import fastest_predictor
 from kleiber.infer.predictor import Predictor
 from kleiber.models import load
 from kleiber.models.family import FamilyModule
@@ -64,14 +65,19 @@ class Classifier:
 
 
 def open_classifier(
-    folder: Path | str, *, engine: EngineName = "torch", num_threads: int | None = None
+    folder: Path | str,
+    *,
+    engine: EngineName | Literal["auto"] = "torch",
+    num_threads: int | None = None,
+    on_progress: Callable[[str], None] | None = None,
 ) -> Classifier:
     """Return the classifier of a run folder, compressed or not.
 
     Args:
         folder: Of the run.
-        engine: Computes it.
+        engine: Computes it; `auto` measures those that are installed, once for models of these sizes on this machine.
         num_threads: None takes torch's number.
+        on_progress: Is told what takes long.
 
     Raises:
         RunFolderError: There is no run or no model, or it does not load.
@@ -90,17 +96,19 @@ def open_classifier(
     module, _ = load(path, record.data.shape)
     module = module.eval().requires_grad_(requires_grad=False)
     forms = read_forms(path, module)
-    if engine == "onnxruntime" and record.data.shape.inputs == "images":
+    if engine in ("onnxruntime", "auto") and record.data.shape.inputs == "images":
         # Its int8 convolutions would have to see real samples first; the weights that the forms stand for need none.
         forms = {}
-    predictor = open_predictor(
-        engine,
-        module,
-        [_example(record.data.shape)],
-        forms=forms,
-        activations=read_activations(path),
-        num_threads=num_threads,
-    )
+    example = [_example(record.data.shape)]
+    given: dict[str, Any] = {
+        "forms": forms,
+        "activations": read_activations(path),
+        "num_threads": num_threads,
+    }
+    if engine == "auto":
+        predictor, _ = fastest_predictor(module, example, **given, on_progress=on_progress)
+    else:
+        predictor = open_predictor(engine, module, example, **given)
     return Classifier(run.path, record, module, predictor)
 
 
