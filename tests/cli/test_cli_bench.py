@@ -87,6 +87,7 @@ def test_what_cannot_be_evaluated_is_refused(cli, digits):
         (("--precision", "int5"), "--precision must be one of stored, fp32, int8, int4. Got 'int5'."),
         (("--limit", "5"), "--limit is of --lm-eval; a split is measured whole."),
         (("--engine", "llamacpp"), "the engine llamacpp is for language models."),
+        (("--own-tasks", "."), "--own-tasks is of --lm-eval. Got '.'."),
         (("--lm-eval", "a,,b"), "--lm-eval takes names of tasks with commas between them. Got 'a,,b'."),
     ):
         ran = cli("eval", digits, *arguments)

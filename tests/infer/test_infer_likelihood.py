@@ -134,6 +134,42 @@ def test_tasks_of_the_harness_are_asked(monkeypatch: pytest.MonkeyPatch) -> None
         run_tasks(model(), ["hellaswag"])
 
 
+TASK = """
+task: last_digit
+dataset_path: json
+dataset_kwargs: {{data_files: {{test: {data}}}}}
+test_split: test
+output_type: loglikelihood
+doc_to_text: "{{{{context}}}}"
+doc_to_target: "{{{{last}}}}"
+target_delimiter: ""
+metric_list: [{{metric: {metric}, aggregation: {aggregation}, higher_is_better: true}}]
+"""
+
+
+@pytest.mark.parametrize(
+    ("metric", "aggregation", "value"),
+    [("acc", "mean", 0.5), ("perplexity", "perplexity", math.exp(-(LIKELY + UNLIKELY) / 2))],
+)
+def test_tasks_of_ones_own_are_asked_of_text_that_is_at_hand(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, metric: str, aggregation: str, value: float
+) -> None:
+    for name in ("HF_HUB_OFFLINE", "HF_DATASETS_OFFLINE"):
+        monkeypatch.setenv(name, "1")
+    pytest.importorskip("lm_eval")
+    data = tmp_path / "data.jsonl"
+    # After 1 comes 2, and after 2 comes 3: the second answer is another.
+    data.write_text('{"context": "1", "last": "2"}\n{"context": "2", "last": "1"}\n')
+    task = TASK.format(data=data, metric=metric, aggregation=aggregation)
+    (tmp_path / "last_digit.yaml").write_text(task)
+    (found,) = run_tasks(model(), ["last_digit"], own_tasks=tmp_path)
+    assert (found.task, found.num_samples) == ("last_digit", 2)
+    assert found.metrics[metric].value == pytest.approx(value, rel=1e-5)
+    assert found.metrics[metric].low >= 0 or metric == "acc"
+    with pytest.raises(UsageError, match="is no folder with tasks of lm-eval"):
+        run_tasks(model(), ["last_digit"], own_tasks=data)
+
+
 def test_an_evaluation_needs_data_and_known_names(tmp_path: Path) -> None:
     folder = tiny_model(tmp_path)
     with pytest.raises(UsageError, match="is a model without a run: its task and data must be said"):

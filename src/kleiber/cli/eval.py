@@ -61,6 +61,12 @@ def evaluate(
     limit: Annotated[
         str | None, typer.Option("--limit", metavar="WHOLE", help="Samples of each task of --lm-eval.")
     ] = None,
+    own_tasks: Annotated[
+        Path | None,
+        typer.Option(
+            "--own-tasks", metavar="FOLDER", help="With tasks of one's own for --lm-eval, in its YAML."
+        ),
+    ] = None,
     seed: Seed = "0",
     json_: Json = False,
 ) -> None:
@@ -78,8 +84,24 @@ def evaluate(
     )
     number = parse_whole(seed, "--seed", _COMMAND)
     if lm_eval is not None:
-        _harness(out, run, lm_eval, engine, asked, num_threads=num_threads, most=most, seed=number)
+        _harness(
+            out,
+            run,
+            lm_eval,
+            engine,
+            asked,
+            num_threads=num_threads,
+            most=most,
+            seed=number,
+            own_tasks=own_tasks,
+        )
         return
+    if own_tasks is not None:
+        raise UsageError(
+            "--own-tasks is of --lm-eval.",
+            got=str(own_tasks),
+            hint=f"{_COMMAND} --lm-eval NAME --own-tasks {own_tasks}",
+        )
     if most is not None:
         raise UsageError(
             "--limit is of --lm-eval; a split is measured whole.", got=limit, hint=f"{_COMMAND} --split val"
@@ -129,6 +151,7 @@ def _harness(
     num_threads: int | None,
     most: int | None,
     seed: int,
+    own_tasks: Path | None,
 ) -> None:
     names = [name.strip() for name in tasks.split(",")]
     if not all(names):
@@ -142,7 +165,7 @@ def _harness(
 
     require_harness()
     model = open_text_model(run, engine=engine, precision=precision, num_threads=num_threads)
-    found = run_tasks(model, names, max_samples=most, seed=seed)
+    found = run_tasks(model, names, max_samples=most, seed=seed, own_tasks=own_tasks)
     _print_tasks(out, found)
     out.document(
         {

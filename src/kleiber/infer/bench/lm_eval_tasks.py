@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import math
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from kleiber.errors import DataError, KleiberError, MissingExtraError, UsageError, nearest
@@ -31,7 +32,12 @@ class HarnessResult(Document):
 
 
 def run_tasks(
-    model: TextModel, tasks: Sequence[str], *, max_samples: int | None = None, seed: int = 0
+    model: TextModel,
+    tasks: Sequence[str],
+    *,
+    max_samples: int | None = None,
+    seed: int = 0,
+    own_tasks: Path | None = None,
 ) -> tuple[HarnessResult, ...]:
     """Return the measures of some tasks of the harness.
 
@@ -40,17 +46,22 @@ def run_tasks(
         tasks: As the harness names them, such as `hellaswag`.
         max_samples: Of each task; None asks all.
         seed: Of examples that are shown and of resamples.
+        own_tasks: A folder with tasks of one's own, written as the harness's are.
 
     Raises:
         MissingExtraError: lm-eval is not installed.
-        UsageError: A task that the harness does not know.
+        UsageError: A task that the harness does not know, or no such folder.
         DataError: A task's data is not at hand.
     """
     require_harness()
     from lm_eval import simple_evaluate  # noqa: PLC0415 - of an extra
     from lm_eval.tasks import TaskManager  # noqa: PLC0415 - of an extra
 
-    manager = TaskManager()
+    if own_tasks is not None and not own_tasks.is_dir():
+        raise UsageError(
+            f"{own_tasks} is no folder with tasks of lm-eval.", hint="--lm-eval NAME --own-tasks FOLDER"
+        )
+    manager = TaskManager(include_path=None if own_tasks is None else str(own_tasks))
     for task in tasks:
         if task not in manager.all_tasks:
             raise UsageError(
@@ -134,8 +145,10 @@ def _result(task: str, found: dict[str, Any]) -> HarnessResult:
             continue
         error = measures.get(f"{name}_stderr,{how}")
         reach = Z_95 * error if isinstance(error, int | float) and math.isfinite(error) else 0.0
+        # The harness's error of a perplexity is of few heavy texts, and may reach below what there is.
+        low = max(0.0, value - reach) if "perplexity" in name else float(value) - reach
         metrics[name if how == "none" else f"{name} ({how})"] = Estimate(
-            value=float(value), low=float(value) - reach, high=float(value) + reach
+            value=float(value), low=low, high=float(value) + reach
         )
     num = found.get("n-samples", {}).get(task, {}).get("effective")
     return HarnessResult(task=task, num_samples=num, metrics=metrics)
