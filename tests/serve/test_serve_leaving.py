@@ -237,3 +237,11 @@ def test_headers_that_do_not_end_are_not_waited_for(tmp_path):
     finally:
         stopping.stop()
         assert stopping.ended()
+
+
+def test_a_server_that_has_stopped_leaves_no_thread(tmp_path):
+    before = set(threading.enumerate())
+    with serving(tmp_path) as server:
+        assert server.raw.get("/health").status_code == 200
+        assert server.openai.completions.create(model="alphabet", prompt="hi", max_tokens=1).choices
+    assert not [one for one in set(threading.enumerate()) - before if one.name.startswith("kleiber")]

@@ -107,6 +107,7 @@ class Served:
         """Give up what the models run."""
         for desk in self.desks.values():
             desk.close()
+        self.workers.close()
         for model in self.models.values():
             model.close()
 

@@ -97,6 +97,10 @@ class Workers:
         """Return what a thread holds while it calls the engine of a model: engines answer one caller at a time."""
         return self._engines[model]
 
+    def close(self) -> None:
+        """Let the threads go when they have done what they began."""
+        self._pool.shutdown(cancel_futures=True)
+
     def _retry_after_s(self) -> int:
         """Return when there may be room: in about the time that one of the requests takes."""
         return min(_MOST_RETRY_S, max(1, math.ceil(self._mean_s * self.num_admitted / self._num_threads)))
