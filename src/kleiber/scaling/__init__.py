@@ -1,12 +1,13 @@
 """Scaling laws: rows to a law, a law to a forecast, a forecast to its score. NumPy, no torch."""
 
+from kleiber.scaling.allocation import ALLOCATORS, Allocation, Budgeted, allocations
 from kleiber.scaling.backtest import Cell, coverage_frac, leave_one_out
-from kleiber.scaling.fit import fit
+from kleiber.scaling.fit import ESTIMATORS, fit
 from kleiber.scaling.forecast import Forecast, Naive, forecast, naive_forecasts
 from kleiber.scaling.forms import FORMS, rule_of_thumb_flops
 from kleiber.scaling.law import Interval, Law, Prediction, Predictions
 from kleiber.scaling.noise import Noise
-from kleiber.scaling.optimum import OptimalRun, best_along, best_tokens, optimum
+from kleiber.scaling.optimum import OptimalRun, best_along, best_tokens, optimum, optimum_of_law
 from kleiber.scaling.published import (
     COEFFICIENTS,
     PUBLISHED_LAWS,
@@ -19,9 +20,13 @@ from kleiber.scaling.table import Columns
 from kleiber.scaling.verify import check_forecast, skill, verify
 
 __all__ = [
+    "ALLOCATORS",
     "COEFFICIENTS",
+    "ESTIMATORS",
     "FORMS",
     "PUBLISHED_LAWS",
+    "Allocation",
+    "Budgeted",
     "Cell",
     "Coefficients",
     "Columns",
@@ -34,6 +39,7 @@ __all__ = [
     "Prediction",
     "Predictions",
     "PublishedLaw",
+    "allocations",
     "best_along",
     "best_tokens",
     "check_forecast",
@@ -43,6 +49,7 @@ __all__ = [
     "leave_one_out",
     "naive_forecasts",
     "optimum",
+    "optimum_of_law",
     "published_law",
     "read_points",
     "read_rows",

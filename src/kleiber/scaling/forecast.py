@@ -7,6 +7,7 @@ from typing import Literal
 
 import numpy as np
 
+from kleiber.errors import UsageError
 from kleiber.runs import Convention, Document, ParamCount, Row, hash_of, now
 from kleiber.scaling.forms import rule_of_thumb_flops
 from kleiber.scaling.law import Interval, Law
@@ -27,23 +28,28 @@ class Naive(Document):
 class Forecast(Document):
     """The loss of one run to come, as `forecast.json`."""
 
-    version: Literal[1] = 1
+    version: Literal[1, 2] = 2
+    """1 knew only laws in N and D."""
     loss: float
-    """[nats/token] on the law's evaluation set."""
+    """In `loss_unit`, on the law's evaluation set."""
     interval_80: Interval
     interval_95: Interval
-    loss_unit: Literal["nats/token"] = "nats/token"
+    loss_unit: Literal["nats/token", "accuracy"] = "nats/token"
     num_params: float
     """N, by `convention`."""
     param_count: ParamCount | None
     """By group, when the model is known exactly."""
     num_tokens: float
     """D, repeats included."""
+    unique_tokens: float | None = None
+    """Different tokens among them, where the law asks for them."""
+    active_params: float | None = None
+    """Of a mixture of experts, where the law asks for them."""
     convention: Convention
     law_hash: str
     eval_hash: str | None
     best_rung_loss: float
-    """The lowest loss among the law's rows."""
+    """The lowest loss (the highest accuracy) among the law's rows."""
     naive: Naive
     created_at: str
     hash: str
@@ -51,39 +57,60 @@ class Forecast(Document):
 
     def expected_hash(self) -> str:
         """Return the hash that the other keys give; it equals `hash` unless one was altered."""
-        return hash_of(self.model_dump(mode="json", exclude={"hash"}))
+        since_2 = set() if self.version > 1 else {"unique_tokens", "active_params"}
+        return hash_of(self.model_dump(mode="json", exclude={"hash", *since_2}))
 
 
-def forecast(law: Law, num_params: ParamCount | float, num_tokens: float) -> Forecast:
+def forecast(
+    law: Law,
+    num_params: ParamCount | float,
+    num_tokens: float,
+    *,
+    unique_tokens: float | None = None,
+    active_params: float | None = None,
+) -> Forecast:
     """Return what `law` says of a run, dated and sealed.
 
     Args:
         law: Fitted to smaller runs.
         num_params: The model's count by group, or N by the law's convention.
         num_tokens: D, repeats included.
+        unique_tokens: Different tokens, which a law of form `repeated` needs.
+        active_params: Of a mixture of experts, which a law of form `mixture` needs.
 
     Raises:
-        UsageError: A number is not positive and finite.
+        UsageError: A number is not positive and finite, is missing for the law's form, or has no effect on it.
     """
+    _check_effect(law, unique_tokens, active_params)
     count = num_params if isinstance(num_params, ParamCount) else None
     size = float(num_params.by(law.convention) if isinstance(num_params, ParamCount) else num_params)
-    prediction = law.predict(size, num_tokens)
+    prediction = law.predict(size, num_tokens, unique_tokens=unique_tokens, active_params=active_params)
+    losses = [row.loss for row in law.rows]
     unsealed = Forecast(
         loss=prediction.loss,
         interval_80=prediction.interval_80,
         interval_95=prediction.interval_95,
+        loss_unit=law.loss_unit,
         num_params=size,
         param_count=count,
         num_tokens=num_tokens,
+        unique_tokens=unique_tokens,
+        active_params=active_params,
         convention=law.convention,
         law_hash=law.hash,
         eval_hash=law.eval_hash,
-        best_rung_loss=min(row.loss for row in law.rows),
+        best_rung_loss=max(losses) if law.loss_unit == "accuracy" else min(losses),
         naive=naive_forecasts(law.rows, law.convention, size, num_tokens),
         created_at=now(),
         hash="",
     )
     return unsealed.model_copy(update={"hash": unsealed.expected_hash()})
+
+
+def _check_effect(law: Law, unique_tokens: float | None, active_params: float | None) -> None:
+    for name, value, key in (("unique_tokens", unique_tokens, "U"), ("active_params", active_params, "S")):
+        if value is not None and key not in law.shape.inputs:
+            raise UsageError(f"{name} has no effect on a law of form {law.form!r}.", got=value)
 
 
 def naive_forecasts(

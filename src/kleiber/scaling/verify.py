@@ -31,7 +31,14 @@ def verify(forecast: Forecast, record: Record) -> tuple[LedgerEntry, ...]:
         num_tokens=result.num_tokens,
         eval_hash=record.data.eval_hash,
     )
+    _check_unique(forecast, record)
     _check_order(forecast, record)
+    if forecast.loss_unit != "nats/token":
+        raise UsageError(
+            "A run's ledger scores its loss, and this forecast is of an accuracy.",
+            got=forecast.loss_unit,
+            hint="kleiber eval says the accuracy of a model",
+        )
     predictions = (
         ("law", forecast.loss, forecast.interval_80),
         ("last_rung", forecast.naive.last_rung_loss, None),
@@ -111,6 +118,20 @@ def _result(record: Record) -> Result:
             f"run {record.run!r} has not finished, so there is no loss to compare.", got=record.status
         )
     return record.result
+
+
+def _check_unique(forecast: Forecast, record: Record) -> None:
+    """A law of repeated data was asked for so many different tokens."""
+    if forecast.unique_tokens is None or record.result is None:
+        return
+    seen = min(record.result.num_tokens, record.data.num_train_tokens)
+    if not _is_same(min(forecast.unique_tokens, forecast.num_tokens), seen):
+        raise ConventionError(
+            f"The forecast is about {format_count(forecast.unique_tokens)} different tokens, and run {record.run!r} "
+            f"had {format_count(seen)}.",
+            hint=f"kleiber forecast law.json --params {forecast.num_params:.10g} --tokens {forecast.num_tokens:.10g} "
+            f"--unique-tokens {seen}",
+        )
 
 
 def _check_order(forecast: Forecast, record: Record) -> None:
