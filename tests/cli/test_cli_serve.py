@@ -54,7 +54,7 @@ def test_a_server_says_where_it_is_and_finishes_a_stream_when_it_is_stopped(run)
             assert told["models"] == [
                 {"name": "small", "kind": "text", "engine": "torch", "precision": "fp32"}
             ]
-            body = {"prompt": "low", "max_tokens": 150, "stream": True, "logit_bias": None}
+            body = {"prompt": "low", "max_tokens": 100, "stream": True, "guided_regex": "[a-z ]{1000}"}
             headers = {"Authorization": "Bearer two"}
             with httpx.stream(
                 "POST", f"{told['address']}/v1/completions", json=body, headers=headers, timeout=30
