@@ -163,3 +163,20 @@ def test_a_model_larger_than_a_file_can_be_is_refused(monkeypatch: pytest.Monkey
     monkeypatch.setattr(sys.modules["kleiber.infer.lowering.export"], "_MAX_BYTES", 10)
     with pytest.raises(RecipeError, match=r"must be smaller than 2 GiB\. Got 3\d"):
         open_predictor("onnxruntime", nn.Linear(3, 2, bias=True), (torch.ones(2, 3),))
+
+
+def test_what_a_predictor_is_given_is_whole_in_memory() -> None:
+    seen: list[np.ndarray] = []
+
+    class Noting:
+        engine, precision = "noting", "fp32"
+
+        def __call__(self, *inputs: np.ndarray) -> np.ndarray:
+            seen.extend(inputs)
+            return inputs[0]
+
+    tokens_BT = torch.arange(12).view(3, 4)[:, :-1]
+    assert not tokens_BT.is_contiguous()
+    answer = PredictorModule(Noting())(tokens_BT)
+    assert seen[0].flags.c_contiguous
+    assert torch.equal(answer, tokens_BT)

@@ -19,4 +19,5 @@ class PredictorModule(nn.Module):
 
     def forward(self, *inputs: Tensor) -> Tensor:
         """Return the predictor's output for inputs in the order of the module's arguments."""
-        return torch.from_numpy(self.predictor(*(one.numpy() for one in inputs)))
+        # Programs read memory as if it were whole: a part of a tensor, such as all tokens but the last, is copied out first.
+        return torch.from_numpy(self.predictor(*(one.contiguous().numpy() for one in inputs)))
