@@ -4,7 +4,7 @@ import pytest
 
 from kleiber.errors import DataError, RunFolderError, UsageError
 from kleiber.runs import ParamCount, Predicted
-from kleiber.scaling import Columns, read_points, read_rows
+from kleiber.scaling import Columns, read_groups, read_points, read_rows
 
 
 @pytest.fixture
@@ -132,9 +132,11 @@ def test_folders_without_a_finished_run_are_refused(tmp_path, write_run):
 
 
 def test_other_files_are_refused(tmp_path):
-    path = tmp_path / "rows.parquet"
-    path.write_bytes(b"PAR1")
-    with pytest.raises(DataError, match=r"run folders or to tables \(\.csv, \.tsv\)\. Got .*rows\.parquet"):
+    path = tmp_path / "rows.xlsx"
+    path.write_bytes(b"PK")
+    with pytest.raises(
+        DataError, match=r"or to tables \(\.csv, \.tsv, \.jsonl, \.parquet\)\. Got .*rows\.xlsx"
+    ):
         read_rows([path])
 
 
@@ -144,3 +146,96 @@ def test_points_keep_the_order_of_the_file(table):
         read_points(table("params,tokens\n"))
     with pytest.raises(DataError, match="no column for tokens"):
         read_points(table("params,loss\n1,2\n"))
+
+
+GROUPED = """params,tokens,loss,group,extra
+1e6,2e7,3.5,a,lr=1e-3;bs=32
+2e6,2e7,3.2,b,lr=2e-3
+4e6,2e7,nan,b,
+"""
+
+
+def test_a_condition_keeps_rows_before_their_numbers_are_read(table):
+    (row,) = read_rows([table(GROUPED)], where='group == "b" and loss > 0')
+    assert row.num_params.total == 2_000_000
+    with pytest.raises(DataError, match="line 4: loss must be a positive number"):
+        read_rows([table(GROUPED)])
+    with pytest.raises(DataError, match=r"--where keeps none of 3 rows\. Got 'loss > 4'"):
+        read_rows([table(GROUPED)], where="loss > 4")
+
+
+def test_what_extra_holds_has_names(table):
+    (row,) = read_rows([table(GROUPED)], where="lr == 0.001 and bs < 64")
+    assert row.loss == 3.5
+    (row,) = read_rows([table(GROUPED)], Columns(trunk="lr"), where="lr == 1e-3")
+    assert row.trunk == "1e-3"
+
+
+def test_groups_come_in_the_order_of_the_table(table):
+    groups = read_groups([table(GROUPED)], "group", where="loss > 0")
+    assert {name: [row.loss for row in rows] for name, rows in groups.items()} == {"a": [3.5], "b": [3.2]}
+    assert list(read_groups([table(GROUPED)], "bs", where="loss > 0")) == ["32", "(none)"]
+    with pytest.raises(
+        UsageError, match=r"--by: .*rows\.csv line 2 has no column 'grup'\. Did you mean 'group'"
+    ):
+        read_groups([table(GROUPED)], "grup")
+
+
+def test_runs_have_the_names_of_their_recipes(tmp_path, write_run):
+    for name, loss in (("a", 2.75), ("b", 2.5)):
+        write_run(tmp_path / "ladder" / name, val_loss=loss)
+    (row,) = read_rows(
+        [tmp_path / "ladder"], where='loss < 2.6 and train.schedule.cooldown_frac == 0.25 and run != "a"'
+    )
+    assert row.run == "b"
+    assert list(read_groups([tmp_path / "ladder"], "run")) == ["a", "b"]
+    with pytest.raises(UsageError, match=r"'train.schedul' at character 1 is no column"):
+        read_rows([tmp_path / "ladder"], where="train.schedul == 1")
+
+
+def test_compute_and_active_parameters_are_read(table):
+    (row,) = read_rows([table("params,tokens,loss,flops,active_params\n8e6,2e7,3.5,1e15,2e6\n")])
+    assert (row.train_flops, row.active_params) == (1e15, 2e6)
+    with pytest.raises(DataError, match=r"line 2: active_params must be at most params \(8e\+06\)\. Got"):
+        read_rows([table("params,tokens,loss,active_params\n8e6,2e7,3.5,9e6\n")])
+
+
+def test_bits_become_nats_when_they_are_declared(table):
+    path = table("params,tokens,val_bits_per_token\n8e6,2e7,2.0\n")
+    columns = Columns(loss="val_bits_per_token")
+    with pytest.raises(DataError, match="column 'val_bits_per_token' is in bits by its name") as caught:
+        read_rows([path], columns)
+    assert "--loss-unit bits" in str(caught.value)
+    (row,) = read_rows([path], columns, loss_unit="bits")
+    assert row.loss == pytest.approx(1.3862944)
+
+
+@pytest.mark.parametrize("name", ["ppl", "val_ppl", "test_perplexity"])
+def test_perplexities_are_refused(table, name):
+    with pytest.raises(DataError, match="is a perplexity by its name"):
+        read_rows([table(f"params,tokens,{name}\n8e6,2e7,20.0\n")], Columns(loss=name))
+
+
+def test_names_that_only_contain_the_letters_are_no_units(table):
+    (row,) = read_rows([table("params,tokens,orbit_loss\n8e6,2e7,2.0\n")], Columns(loss="orbit_loss"))
+    assert row.loss == 2.0
+
+
+def test_a_vocabulary_tells_a_loss_that_cannot_be(table):
+    # ln 256 = 5.545, log2 256 = 8
+    bits = table("params,tokens,loss\n1e6,2e7,7.5\n2e6,2e7,6.0\n4e6,2e7,5.0\n")
+    with pytest.raises(
+        DataError, match=r"a loss of 7\.5 is above ln 256 = 5\.545.*\(2 of 3 rows are\): all look like bits"
+    ):
+        read_rows([bits], vocab_size=256)
+    wild = table("params,tokens,loss,vocab_size\n1e6,2e7,9.5,256\n2e6,2e7,4.0,256\n")
+    with pytest.raises(DataError, match=r"line 2': a loss of 9\.5 is above ln 256.*it diverged") as caught:
+        read_rows([wild])
+    assert "--where 'loss < 5.545'" in str(caught.value)
+    assert len(read_rows([wild], where="loss < 5.545")) == 1
+
+
+def test_a_run_that_is_worse_than_guessing_is_refused(tmp_path, write_run):
+    write_run(tmp_path / "ladder" / "a", val_loss=7.5)  # of 1,024 tokens: ln 1024 = 6.93
+    with pytest.raises(DataError, match=r"run 'a': a loss of 7\.5 is above ln 1024"):
+        read_rows([tmp_path / "ladder"])

@@ -1,10 +1,11 @@
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import pytest
 
-from kleiber.errors import DataError
+from kleiber.errors import DataError, MissingExtraError
 from kleiber.scaling import Columns
 from kleiber.scaling.table import read_table
 
@@ -103,3 +104,64 @@ def test_what_is_not_text_is_refused(table):
 def test_a_missing_table_is_refused(tmp_path):
     with pytest.raises(DataError, match=r"absent\.csv cannot be read: No such file"):
         lines(tmp_path / "absent.csv")
+
+
+def test_json_lines_are_read(table):
+    path = table(
+        '{"params": 1000000, "tokens": 2e9, "loss": 3.5, "extra": "lr=1e-3"}\n\n{"params": "2M", "tokens": 2e9, "loss": 3.25, "seed": null}\n',
+        "rows.jsonl",
+    )
+    first, second = lines(path)
+    assert [first.number(name) for name in NEEDED] == [1e6, 2e9, 3.5]
+    assert first.every["lr"] == "1e-3"
+    assert second.number("params") == 2e6
+    assert second.text("seed") is None
+    assert second.where.endswith("rows.jsonl line 3")
+
+
+@pytest.mark.parametrize(
+    ("content", "text"),
+    [
+        ("{", "line 1 is not JSON"),
+        ("[1]", r"line 1 must hold one object of columns and values\. Got 'list'"),
+        ('{"params": [1]}', r"line 1: params must be a number or a text\. Got \[1\]"),
+        ("", "is empty: its first line must name the columns"),
+    ],
+)
+def test_json_lines_that_are_none_are_refused(table, content, text):
+    with pytest.raises(DataError, match=text):
+        lines(table(content, "rows.jsonl"))
+
+
+def test_parquet_is_read(tmp_path):
+    pyarrow = pytest.importorskip("pyarrow")
+    from pyarrow import parquet  # noqa: PLC0415 - skipped without
+
+    path = tmp_path / "rows.parquet"
+    parquet.write_table(
+        pyarrow.table({"params": [1_000_000, 2_000_000], "tokens": [2e9, 3e9], "loss": [3.5, None]}), path
+    )
+    first, second = lines(path)
+    assert [first.number(name) for name in NEEDED] == [1e6, 2e9, 3.5]
+    with pytest.raises(DataError, match=r"rows\.parquet row 2: loss must be a positive number\. Got ''"):
+        second.number("loss")
+
+
+def test_a_file_that_only_ends_as_parquet_is_refused(table, tmp_path):
+    pytest.importorskip("pyarrow")
+    with pytest.raises(DataError, match="is not a parquet file that can be read"):
+        lines(table(b"PAR1", "rows.parquet"))
+    with pytest.raises(DataError, match=r"none\.parquet cannot be read: No such file"):
+        lines(tmp_path / "none.parquet")
+
+
+def test_parquet_without_pyarrow_says_what_to_install(table, monkeypatch):
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
+    with pytest.raises(MissingExtraError, match="A table in parquet needs the package 'pyarrow'"):
+        lines(table(b"PAR1", "rows.parquet"))
+
+
+def test_a_column_wins_over_a_key_of_extra(table):
+    (line,) = lines(table("params,tokens,loss,extra\n1,2,3,loss=9;lr = 0.1 ;odd\n"))
+    assert line.number("loss") == 3
+    assert line.every["lr"] == "0.1"

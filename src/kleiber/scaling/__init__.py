@@ -15,7 +15,7 @@ from kleiber.scaling.published import (
     PublishedLaw,
     published_law,
 )
-from kleiber.scaling.rows import read_points, read_rows
+from kleiber.scaling.rows import read_groups, read_points, read_rows
 from kleiber.scaling.table import Columns
 from kleiber.scaling.verify import check_forecast, skill, verify
 
@@ -51,6 +51,7 @@ __all__ = [
     "optimum",
     "optimum_of_law",
     "published_law",
+    "read_groups",
     "read_points",
     "read_rows",
     "rule_of_thumb_flops",

@@ -1,24 +1,43 @@
-"""Rows of a law: read from run folders and from tables."""
+"""Rows of a law: read from run folders and from tables, the ones that a condition keeps, in groups where asked."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+import math
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
-from kleiber.errors import DataError, UsageError
-from kleiber.runs import ParamCount, Row, find_runs, row_of
-from kleiber.scaling.table import Columns, Line, read_table
+from kleiber.errors import DataError, UsageError, nearest
+from kleiber.runs import ParamCount, Record, Row, find_runs, row_of
+from kleiber.scaling.table import TABLES, Columns, Line, read_table
+from kleiber.scaling.units import LossUnit, check_possible, check_unit_name
+from kleiber.scaling.where import Condition
 
-__all__ = ["read_points", "read_rows"]
+__all__ = ["read_groups", "read_points", "read_rows"]
 
-_TABLES = (".csv", ".tsv")
 _REQUIRED = ("params", "tokens", "loss")
+
+
+@dataclass(frozen=True)
+class _Entry:
+    """A run that may become a row."""
+
+    where: str
+    """Folder, or file and line."""
+    names: Mapping[str, str]
+    """What a condition or a group may ask for."""
+    row: Callable[[], Row]
+    vocab_size: float | None
+    """Entries of the tokenizer, when known."""
 
 
 def read_rows(
     paths: Sequence[Path],
     columns: Columns | None = None,
     *,
+    where: str | None = None,
+    loss_unit: LossUnit = "nats",
+    vocab_size: int | None = None,
     drop_highest: int = 0,
     on_notice: Callable[[str], None] | None = None,
 ) -> list[Row]:
@@ -28,31 +47,93 @@ def read_rows(
     run that started with a forecast is what a law is tested on: it is left out.
 
     Args:
-        paths: Run folders, folders of runs, CSV or TSV files.
+        paths: Run folders, folders of runs, tables (CSV, TSV, JSON lines, parquet).
         columns: Which column of a table is which.
+        where: A `Condition` on the cells of a table, or on a run: `params tokens loss ...` and the keys of its recipe.
+        loss_unit: Of tables; bits become nats.
+        vocab_size: Entries of the tokenizer: a loss above that of guessing is refused.
         drop_highest: Rows with the highest losses to leave out, such as runs that hardly trained.
         on_notice: Is told of runs that are left out for their forecast.
 
     Raises:
-        DataError: A table cannot be read, a number in it is bad, or no finished run is there.
+        DataError: A table cannot be read, a number in it is bad or impossible, or no finished run is there.
         RunFolderError: A folder holds no run, or a record is truncated.
-        UsageError: `drop_highest` leaves no row.
+        UsageError: `where` is wrong, or `drop_highest` leaves no row.
     """
-    rows: list[Row] = []
+    entries = _entries(paths, columns, where, loss_unit, on_notice)
+    return _drop(_rows(entries, loss_unit, vocab_size), drop_highest)
+
+
+def read_groups(
+    paths: Sequence[Path],
+    by: str,
+    columns: Columns | None = None,
+    *,
+    where: str | None = None,
+    loss_unit: LossUnit = "nats",
+    vocab_size: int | None = None,
+    drop_highest: int = 0,
+    on_notice: Callable[[str], None] | None = None,
+) -> dict[str, list[Row]]:
+    """Return the rows by what they have in the column `by`, in the order of the first of each; the rest as `read_rows`.
+
+    Raises:
+        UsageError: No row has such a column; or as `read_rows`.
+    """
+    groups: dict[str, list[_Entry]] = {}
+    for entry in _entries(paths, columns, where, loss_unit, on_notice):
+        if by not in entry.names:
+            raise UsageError(
+                f"--by: {entry.where} has no column {by!r}. {nearest(by, entry.names)}", hint="--by group"
+            )
+        groups.setdefault(entry.names[by] or "(none)", []).append(entry)
+    return {
+        name: _drop(_rows(entries, loss_unit, vocab_size), drop_highest) for name, entries in groups.items()
+    }
+
+
+def _entries(
+    paths: Sequence[Path],
+    columns: Columns | None,
+    where: str | None,
+    loss_unit: LossUnit,
+    on_notice: Callable[[str], None] | None,
+) -> list[_Entry]:
+    found: list[_Entry] = []
     folders = []
     for path in paths:
-        if path.suffix in _TABLES:
-            rows += (_row_of_line(line) for line in read_table(path, columns or Columns(), _REQUIRED))
+        if path.suffix in TABLES:
+            lines = read_table(path, columns or Columns(), _REQUIRED)
+            found += (_entry_of_line(line, loss_unit) for line in lines)
         elif path.is_file():
-            raise DataError("A law is fitted to run folders or to tables (.csv, .tsv).", got=str(path))
+            raise DataError(
+                f"A law is fitted to run folders or to tables ({', '.join(TABLES)}).", got=str(path)
+            )
         else:
             folders.append(path)
-    rows += _rows_of_runs(folders, on_notice or (lambda _: None))
-    if not rows:
+    found += _entries_of_runs(folders, on_notice or (lambda _: None))
+    if not found:
         raise DataError(
             f"No finished run with a cool-down in {', '.join(str(path) for path in paths) or 'no path'}.",
             hint="kleiber ladder run ladder.yaml",
         )
+    if where is None:
+        return found
+    condition = Condition(where)
+    kept = [entry for entry in found if condition(entry.names, entry.where)]
+    if not kept:
+        raise DataError(f"--where keeps none of {len(found)} rows.", got=where)
+    return kept
+
+
+def _rows(entries: Sequence[_Entry], loss_unit: LossUnit, vocab_size: int | None) -> list[Row]:
+    rows = [entry.row() for entry in entries]
+    if loss_unit != "accuracy":
+        check_possible(rows, [vocab_size or entry.vocab_size for entry in entries])
+    return rows
+
+
+def _drop(rows: list[Row], drop_highest: int) -> list[Row]:
     if not 0 <= drop_highest < len(rows):
         raise UsageError(
             f"drop_highest must be from 0 to {len(rows) - 1}, the rows less one.", got=drop_highest
@@ -74,10 +155,19 @@ def read_points(path: Path, columns: Columns | None = None) -> list[tuple[float,
     return points
 
 
-def _row_of_line(line: Line) -> Row:
+def _entry_of_line(line: Line, loss_unit: LossUnit) -> _Entry:
+    check_unit_name(line.columns["loss"], line.where, loss_unit)
+    return _Entry(
+        line.where, line.every, lambda: _row_of_line(line, loss_unit), line.number_or_none("vocab_size")
+    )
+
+
+def _row_of_line(line: Line, loss_unit: LossUnit) -> Row:
     total, body = line.number("params"), line.number_or_none("body")
-    if body is not None and body > total:
-        raise DataError(f"{line.where}: body must be at most params ({total:g}).", got=body)
+    active = line.number_or_none("active_params")
+    for name, part in (("body", body), ("active_params", active)):
+        if part is not None and part > total:
+            raise DataError(f"{line.where}: {name} must be at most params ({total:g}).", got=part)
     run = line.text("run") or line.where
     return Row(
         run=run,
@@ -88,10 +178,12 @@ def _row_of_line(line: Line) -> Row:
         ),
         num_tokens=line.number("tokens"),
         unique_tokens=line.number_or_none("unique_tokens"),
-        loss=line.number("loss"),
+        loss=line.number("loss") * (math.log(2) if loss_unit == "bits" else 1.0),
         trunk=line.text("trunk") or run,  # lines of one run share its steps
         eval_hash=line.text("eval_hash"),
         seed=_seed(line),
+        train_flops=line.number_or_none("flops"),
+        active_params=active,
     )
 
 
@@ -105,8 +197,8 @@ def _seed(line: Line) -> int | None:
         raise DataError(f"{line.where}: seed must be a whole number.", got=text) from None
 
 
-def _rows_of_runs(folders: Sequence[Path], notice: Callable[[str], None]) -> list[Row]:
-    """Return the rows of finished branches and whole runs, each folder once."""
+def _entries_of_runs(folders: Sequence[Path], notice: Callable[[str], None]) -> list[_Entry]:
+    """Return finished branches and whole runs, each folder once."""
     runs = {run.path.resolve(): run.read_record() for run in (find_runs(list(folders)) if folders else ())}
     foretold = [record.run for record in runs.values() if record.predicted.forecast_hash is not None]
     if foretold:
@@ -122,12 +214,47 @@ def _rows_of_runs(folders: Sequence[Path], notice: Callable[[str], None]) -> lis
         and (row := row_of(record)) is not None
     }
     names = _short_names({path.parent for path in rows})
-    if len(names) < 2:
-        return list(rows.values())
-    # Trunks of two ladders may bear one name and share nothing.
-    return [
-        row.model_copy(update={"trunk": f"{names[path.parent]}/{row.trunk}"}) for path, row in rows.items()
-    ]
+    if len(names) > 1:
+        # Trunks of two ladders may bear one name and share nothing.
+        rows = {
+            path: row.model_copy(update={"trunk": f"{names[path.parent]}/{row.trunk}"})
+            for path, row in rows.items()
+        }
+    return [_entry_of_run(path, runs[path], row, names.get(path.parent, "")) for path, row in rows.items()]
+
+
+def _entry_of_run(path: Path, record: Record, row: Row, folder: str) -> _Entry:
+    names = {
+        "run": row.run,
+        "folder": folder,
+        "params": row.num_params.total,
+        "body": row.num_params.body,
+        "tokens": row.num_tokens,
+        "unique_tokens": row.unique_tokens,
+        "loss": row.loss,
+        "flops": row.train_flops,
+        "trunk": row.trunk,
+        "seed": row.seed,
+        **_flat(record.recipe.model_dump(mode="json")),
+    }
+    texts = {name: "" if value is None else str(value) for name, value in names.items()}
+    return _Entry(str(path), texts, lambda: row, getattr(record.data.shape, "vocab_size", None))
+
+
+def _flat(values: Mapping[str, object], path: str = "") -> dict[str, object]:
+    """Return the numbers and texts of nested mappings by their paths.
+
+    Example:
+        >>> _flat({"train": {"batch_size": 8, "schedule": {"kind": "wsd"}}})
+        {'train.batch_size': 8, 'train.schedule.kind': 'wsd'}
+    """
+    found: dict[str, object] = {}
+    for name, value in values.items():
+        if isinstance(value, Mapping):
+            found |= _flat(value, f"{path}{name}.")
+        elif isinstance(value, str | int | float):
+            found[f"{path}{name}"] = value
+    return found
 
 
 def _short_names(folders: Collection[Path]) -> dict[Path, str]:

@@ -1,16 +1,16 @@
-"""Tables of runs as CSV: which column is which, and numbers that say where they stand when they are wrong."""
+"""Tables of runs: which column is which, and numbers that say where they stand when they are wrong."""
 
 from __future__ import annotations
 
-import csv
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
 
 from kleiber.errors import DataError, UsageError, nearest
+from kleiber.scaling.cells import TABLES, read_cells
 from kleiber.units import parse_count
 
-__all__ = ["Columns", "Line", "read_table"]
+__all__ = ["TABLES", "Columns", "Line", "read_table"]
 
 
 @dataclass(frozen=True)
@@ -22,11 +22,15 @@ class Columns:
     tokens: str | None = None
     """Training tokens, repeats included."""
     loss: str | None = None
-    """[nats/token]"""
+    """[nats/token], or an accuracy."""
     body: str | None = None
     """Parameters without embedding and head."""
+    active_params: str | None = None
+    """Parameters that work on a token, in a mixture of experts."""
     unique_tokens: str | None = None
     """Different training tokens."""
+    flops: str | None = None
+    """Training compute; without it 6 N D."""
     run: str | None = None
     """The run's name."""
     trunk: str | None = None
@@ -34,6 +38,8 @@ class Columns:
     seed: str | None = None
     eval_hash: str | None = None
     """Of the evaluation set."""
+    vocab_size: str | None = None
+    """Entries of the tokenizer, which tell an impossible loss."""
 
 
 _COMMON_NAMES: dict[str, tuple[str, ...]] = {
@@ -50,11 +56,14 @@ _COMMON_NAMES: dict[str, tuple[str, ...]] = {
     "tokens": ("tokens", "num_tokens", "n_tokens", "train_tokens", "training_tokens", "d"),
     "loss": ("loss", "val_loss", "validation_loss", "eval_loss", "test_loss", "final_loss"),
     "body": ("params_non_embedding", "non_embedding_params", "num_params_body", "body"),
+    "active_params": ("active_params", "num_active_params", "activated_params"),
     "unique_tokens": ("unique_tokens", "num_unique_tokens"),
+    "flops": ("flops", "train_flops", "training_flops", "compute", "c"),
     "run": ("run", "run_name", "name", "id"),
     "trunk": ("trunk",),
     "seed": ("seed",),
     "eval_hash": ("eval_hash",),
+    "vocab_size": ("vocab_size", "vocabulary_size"),
 }
 
 
@@ -65,6 +74,10 @@ class Line:
     where: str
     """File and line, for errors."""
     cells: dict[str, str]
+    every: Mapping[str, str]
+    """All cells by the table's own names, and by ours; what `extra` holds as k=v;k=v by k."""
+    columns: Mapping[str, str]
+    """Our names and the table's."""
 
     def text(self, name: str) -> str | None:
         """Return a cell, None when it is empty or has no column."""
@@ -88,70 +101,50 @@ class Line:
 
 
 def read_table(path: Path, columns: Columns, required: tuple[str, ...]) -> Iterator[Line]:
-    """Yield the lines of a CSV file (tabs in `.tsv`).
+    """Yield the lines of a table.
 
     Args:
-        path: UTF-8 text whose first line names the columns.
-        columns: Which column is which.
+        path: CSV, TSV, JSON lines or parquet.
+        columns: Which column is which; a key of `extra` is a column too.
         required: Fields of `Columns` that must be there.
 
     Raises:
         DataError: The file cannot be read, is empty, lacks a column or has a line of another length.
+        MissingExtraError: A parquet file without pyarrow.
     """
-    delimiter = "\t" if path.suffix == ".tsv" else ","
-    try:
-        with path.open(encoding="utf-8-sig", newline="") as stream:
-            reader = csv.reader(stream, delimiter=delimiter, strict=True)
-            header = next(reader, [])
-            places = _places(path, header, columns, required)
-            for cells in reader:
-                if cells:
-                    yield _line(f"{path} line {reader.line_num}", header, cells, places)
-    except OSError as error:
-        raise DataError(
-            f"{path} cannot be read: {error.strerror}.",
-            hint="kleiber fit rows.csv   or kleiber fit runs/demo/ladder",
-        ) from None
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise DataError(f"{path} is not a table in UTF-8 text: {error}.") from None
+    header, lines = read_cells(path)
+    places = _places(path, header, columns, required)
+    for where, cells in lines:
+        named = {name: cells.get(column, "").strip() for name, column in places.items()}
+        yield Line(where, named, {**dict.fromkeys(header, ""), **cells, **named}, places)
 
 
-def _line(where: str, header: list[str], cells: list[str], places: dict[str, int]) -> Line:
-    if len(cells) != len(header):
-        raise DataError(f"{where} must have {len(header)} cells, as the first line has.", got=len(cells))
-    return Line(where, {name: cells[place].strip() for name, place in places.items()})
-
-
-def _places(path: Path, header: list[str], columns: Columns, required: tuple[str, ...]) -> dict[str, int]:
-    if not any(name.strip() for name in header):
-        raise DataError(f"{path} is empty: its first line must name the columns.", hint="params,tokens,loss")
-    names = [name.strip() for name in header]
+def _places(path: Path, header: list[str], columns: Columns, required: tuple[str, ...]) -> dict[str, str]:
     places = {}
     for field in fields(Columns):
-        place = _place(path, names, field.name, getattr(columns, field.name))
+        place = _place(path, header, field.name, getattr(columns, field.name))
         if place is not None:
             places[field.name] = place
         elif field.name in required:
             raise DataError(
-                f"{path} has no column for {field.name}; it has {', '.join(names)}.",
-                hint=f"--columns {field.name}={names[0]}   (the column that holds it)",
+                f"{path} has no column for {field.name}; it has {', '.join(header)}.",
+                hint=f"--columns {field.name}={header[0]}   (the column that holds it)",
             )
     return places
 
 
-def _place(path: Path, names: list[str], field: str, asked: str | None) -> int | None:
-    """Return where a column stands, None when it was not named and has no common name."""
+def _place(path: Path, names: list[str], field: str, asked: str | None) -> str | None:
+    """Return which column it is, None when it was not named and has no common name."""
     if asked is not None:
         if asked not in names:
             raise DataError(
                 f"{path} has no column {asked!r}, which was named for {field}. {nearest(asked, names)}"
             )
-        return names.index(asked)
-    common = [k for k, name in enumerate(names) if name.lower().replace(" ", "_") in _COMMON_NAMES[field]]
+        return asked
+    common = [name for name in names if name.lower().replace(" ", "_") in _COMMON_NAMES[field]]
     if len(common) > 1:
-        found = ", ".join(names[k] for k in common)
         raise DataError(
-            f"{path} has several columns that could hold {field}: {found}.",
-            hint=f"--columns {field}={names[common[0]]}",
+            f"{path} has several columns that could hold {field}: {', '.join(common)}.",
+            hint=f"--columns {field}={common[0]}",
         )
     return common[0] if common else None
