@@ -48,7 +48,19 @@ def kleiber(run: Path, *options: str) -> Iterator[Address]:
 
 @contextlib.contextmanager
 def llamacpp(gguf: Path, context: int) -> Iterator[Address]:
-    port, options = free_port(), ["--n_ctx", str(context), "--n_threads", "2", "--n_threads_batch", "2"]
+    port, options = (
+        free_port(),
+        [
+            "--n_ctx",
+            str(context),
+            "--n_threads",
+            "2",
+            "--n_threads_batch",
+            "2",
+            "--interrupt_requests",
+            "false",
+        ],
+    )
     command = [sys.executable, "-m", "llama_cpp.server", "--model", str(gguf), "--port", str(port), *options]
     with process(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as server:
         yield when_ready(f"http://127.0.0.1:{port}", server, "/v1/models", str(gguf))

@@ -132,7 +132,7 @@ def main() -> None:
         )
         print(
             f"| {name} | {num} | {np.median(rates):.0f} | {first:.1f} | {token:.2f} |"
-            f" {gain.value:.2f} ({gain.interval[0]:.2f} to {gain.interval[1]:.2f}) |"
+            f" {gain.value:.2f} ({gain.low:.2f} to {gain.high:.2f}) |"
         )
 
 

@@ -158,6 +158,11 @@ def test_codes_decode_as_the_numbers_that_they_stand_for_but_for_the_rounding_of
     assert (together - expected[:, 5:9]).std() < 0.03 * expected.std()
 
 
+def expected_of(module, tokens):
+    with torch.no_grad():
+        return module(torch.from_numpy(tokens.copy())).numpy()
+
+
 @needs_compiler
 def test_whole_inputs_of_any_batch_and_length(tmp_path, monkeypatch):
     monkeypatch.setenv("KLEIBER_CACHE", str(tmp_path))
@@ -166,10 +171,10 @@ def test_whole_inputs_of_any_batch_and_length(tmp_path, monkeypatch):
     predictor = open_predictor("compiled", module, [torch.ones(1, 8, dtype=torch.long)], num_threads=1)
     assert isinstance(predictor, CompiledPredictor)
     tokens = np.random.default_rng(0).integers(1, VOCAB, (5, 11))
-    with torch.no_grad():
-        expected = module(torch.from_numpy(tokens)).numpy()
-    assert np.abs(predictor(tokens) - expected).max() < 1e-5
-    assert predictor(tokens[:3, :4]).shape == (3, 3)
+    assert np.abs(predictor(tokens) - expected_of(module, tokens)).max() < 1e-5
+    assert (
+        np.abs(predictor(tokens[1:4, 2:9][::-1]) - expected_of(module, tokens[1:4, 2:9][::-1])).max() < 1e-5
+    )  # strides
 
 
 def test_a_context_of_a_few_tokens_needs_no_program():

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor, nn
@@ -66,7 +67,9 @@ class CompiledPredictor:
     def __call__(self, *inputs: npt.NDArray[Any]) -> npt.NDArray[Any]:
         """Return the module's output for inputs in the order of its arguments; any batch size."""
         with torch.inference_mode(), threads(self._num_threads):
-            output: npt.NDArray[Any] = self._program(*map(torch.from_numpy, inputs)).numpy()
+            # Strides are part of a program.
+            whole = (torch.from_numpy(np.ascontiguousarray(one)) for one in inputs)
+            output: npt.NDArray[Any] = self._program(*whole).numpy()
         return output
 
 
