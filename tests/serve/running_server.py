@@ -17,7 +17,9 @@ DEADLINE_S = 30
 def running(models, settings=None):
     """Yield the address of a server over models, and close both at the end."""
     app = create_app(models, settings or ServeSettings())
-    server = uvicorn.Server(uvicorn.Config(app, port=0, log_level="error", lifespan="off", timeout_graceful_shutdown=2))
+    server = uvicorn.Server(
+        uvicorn.Config(app, port=0, log_level="error", lifespan="off", timeout_graceful_shutdown=2)
+    )
     thread = threading.Thread(target=server.run)
     thread.start()
     try:
