@@ -1,4 +1,4 @@
-"""`kleiber fit`: rows into a law."""
+"""`kleiber fit`: rows into a law, or laws of groups beside each other."""
 
 from __future__ import annotations
 
@@ -8,23 +8,38 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from kleiber.cli.options import Json, Seed, parse_whole
+from kleiber.cli.law_tables import (
+    allocation_document,
+    comparison_document,
+    law_document,
+    print_allocations,
+    print_comparison,
+    print_conventions,
+    print_groups,
+    print_law,
+)
+from kleiber.cli.options import Json, Seed, parse_positive, parse_real, parse_whole
 from kleiber.cli.output import Output
 from kleiber.errors import UsageError, nearest
 
 if TYPE_CHECKING:
+    from kleiber.runs import Row
     from kleiber.scaling import Columns, Law
 
-__all__ = ["EXAMPLE", "fit", "parse_columns", "print_law"]
+__all__ = ["EXAMPLE", "fit", "parse_columns", "parse_list", "print_law"]
 
 EXAMPLE = "kleiber fit runs/demo/ladder -o law.json"
 _COMMAND = "kleiber fit runs/demo/ladder"
 _TABLE = "Columns of a table"
+_ROWS = "Which rows"
 
 
 def fit(
     rows: Annotated[
-        list[Path], typer.Argument(metavar="ROWS", help="Run folders, folders of runs, CSV files.")
+        list[Path],
+        typer.Argument(
+            metavar="ROWS", help="Run folders, folders of runs, tables: CSV, TSV, JSON lines, parquet."
+        ),
     ],
     *,
     params_column: Annotated[
@@ -44,9 +59,56 @@ def fit(
         typer.Option(
             "--columns",
             metavar="FIELD=NAME",
-            help="Any field: trunk, seed, body, ...",
+            help="Any field: trunk, seed, body, unique_tokens, active_params, flops, ...; keys of a column `extra` are columns.",
             rich_help_panel=_TABLE,
         ),
+    ] = None,
+    loss_unit: Annotated[
+        Literal["nats", "bits"],
+        typer.Option("--loss-unit", metavar="nats|bits", help="Of a table's losses.", rich_help_panel=_TABLE),
+    ] = "nats",
+    vocab_size: Annotated[
+        str | None,
+        typer.Option(
+            "--vocab-size",
+            metavar="WHOLE",
+            help="Entries of the tokenizer: losses above guessing are refused.",
+            rich_help_panel=_TABLE,
+        ),
+    ] = None,
+    where: Annotated[
+        str | None,
+        typer.Option(
+            "--where",
+            metavar="CONDITION",
+            help="Keep rows such as 'loss < 4 and group == \"rpj\"'; of runs: keys of the recipe.",
+            rich_help_panel=_ROWS,
+        ),
+    ] = None,
+    by: Annotated[
+        str | None,
+        typer.Option(
+            "--by", metavar="COLUMN", help="Fit groups apart; two are compared.", rich_help_panel=_ROWS
+        ),
+    ] = None,
+    form: Annotated[
+        str, typer.Option("--form", metavar="NAME", help="chinchilla, tied, kaplan, quadratic, repeated, ...")
+    ] = "chinchilla",
+    chance: Annotated[
+        str | None,
+        typer.Option("--chance", metavar="0..1", help="Accuracy of guessing, for --form accuracy."),
+    ] = None,
+    estimators: Annotated[
+        str | None,
+        typer.Option(
+            "--estimators",
+            metavar="all|NAME,...",
+            help="Set beside each other: projection, approach1, approach2, approach3.",
+        ),
+    ] = None,
+    at_flops: Annotated[
+        str | None,
+        typer.Option("--at-flops", metavar="NUMBER,...", help="Budgets for --estimators, scales for --by."),
     ] = None,
     count: Annotated[
         Literal["total", "body", "matmul"],
@@ -64,28 +126,116 @@ def fit(
     ] = None,
     json_: Json = False,
 ) -> None:
-    """Fit L(N, D) = E + A/N^alpha + B/D^beta to finished runs or to the rows of a table.
+    """Fit a law, such as L(N, D) = E + A/N^alpha + B/D^beta, to finished runs or to the rows of a table.
 
     A run that started with a forecast stays out: the law is tested on it.
 
-    With --json: form, coefficients (E A B alpha beta), intervals (80 and 95 of each), objective, num_rows,
-    convention, e_determined, notes, law (the file written, or null).
+    With --json: form, estimator, coefficients (by name), intervals (80 and 95 of each), objective, num_rows,
+    convention, loss_unit, e_determined, undetermined, notes, size_exponents (by convention), allocations (with
+    --estimators), law (the file written, or null). With --by: groups (such a document each) and comparisons.
     """
     num_dropped = parse_whole(drop_highest, "--drop-highest", _COMMAND)
     num_bootstrap = parse_whole(bootstrap, "--bootstrap", _COMMAND, minimum=100, maximum=1_000_000)
     number = parse_whole(seed, "--seed", _COMMAND)
+    vocabulary = None if vocab_size is None else parse_whole(vocab_size, "--vocab-size", _COMMAND, minimum=2)
+    guessed = 0.0 if chance is None else parse_real(chance, "--chance", _COMMAND, maximum=1)
+    budgets = [
+        parse_positive(text, "--at-flops", _COMMAND, example="1e21") for text in parse_list(at_flops or "")
+    ]
+    _check_asked(output, by, estimators, budgets)
     from kleiber import scaling
 
     named = {"params": params_column, "tokens": tokens_column, "loss": loss_column}
     table = parse_columns([*(columns or []), *(f"{field}={name}" for field, name in named.items() if name)])
     out = Output(json_)
-    found = scaling.read_rows(rows, table, drop_highest=num_dropped, on_notice=out.notice)
-    law = scaling.fit(found, convention=count, num_bootstrap=num_bootstrap, seed=number)
+    reading: dict[str, Any] = {
+        "where": where,
+        "loss_unit": "accuracy" if form == "accuracy" else loss_unit,
+        "vocab_size": vocabulary,
+        "drop_highest": num_dropped,
+        "on_notice": out.notice,
+    }
+
+    def law_of(found: list[Row]) -> Law:
+        return scaling.fit(
+            found, form=form, chance=guessed, convention=count, num_bootstrap=num_bootstrap, seed=number
+        )
+
+    if by:
+        groups = scaling.read_groups(rows, by, table, **reading)
+        _compare(out, {name: law_of(found) for name, found in groups.items()}, budgets)
+        return
+    found = scaling.read_rows(rows, table, **reading)
+    law = law_of(found)
     if output:
         law.write(output)
     print_law(out, law)
+    exponents = scaling.size_exponents(found) if form == "chinchilla" else {}
+    print_conventions(out, law, exponents)
+    document = law_document(law) | {"size_exponents": exponents}
+    if estimators:
+        allocated = scaling.allocations(
+            found,
+            budgets,
+            estimators=_estimators(estimators, scaling.ALLOCATORS),
+            convention=count,
+            num_bootstrap=num_bootstrap,
+            seed=number,
+        )
+        print_allocations(out, allocated)
+        document["allocations"] = [allocation_document(one) for one in allocated]
     out.say(f"Written to {output}." if output else "Add -o law.json to keep it.")
-    out.document(_document(law, output))
+    out.document(document | {"law": str(output) if output else None})
+
+
+def _check_asked(output: Path | None, by: str | None, estimators: str | None, budgets: list[float]) -> None:
+    if by and (output or estimators):
+        option = "-o" if output else "--estimators"
+        raise UsageError(
+            f"--by fits several laws, and {option} is of one.",
+            hint=f"""{_COMMAND} --where 'group == "a"' {option} ...""",
+        )
+    if estimators and not budgets:
+        raise UsageError("--estimators needs budgets.", hint=f"{_COMMAND} --estimators all --at-flops 1e21")
+    if budgets and not (by or estimators):
+        raise UsageError(
+            "--at-flops has no effect without --estimators or --by.",
+            hint=f"{_COMMAND} --estimators all --at-flops 1e21",
+        )
+
+
+def _estimators(text: str, known: dict[str, str]) -> list[str]:
+    return list(known) if text == "all" else parse_list(text)
+
+
+def _compare(out: Output, laws: dict[str, Law], budgets: list[float]) -> None:
+    """Print the laws of all groups; two are compared, of more each with the first."""
+    from kleiber import scaling
+
+    print_groups(out, laws)
+    first, *others = laws
+    is_comparable = {"N", "D"} >= set(laws[first].shape.inputs) and laws[first].loss_unit == "nats/token"
+    found = {
+        name: scaling.compare(laws[first], laws[name], budgets) for name in (others if is_comparable else [])
+    }
+    for name, comparison in found.items():
+        print_comparison(out, (first, name), comparison)
+    out.document(
+        {
+            "groups": {name: law_document(law) for name, law in laws.items()},
+            "comparisons": {f"{name} less {first}": comparison_document(one) for name, one in found.items()},
+        }
+    )
+
+
+def parse_list(text: str) -> list[str]:
+    """Return the parts between commas.
+
+    Example:
+        >>> parse_list("1e20, 1e21,")
+        ['1e20', '1e21']
+    """
+    return [part.strip() for part in text.split(",") if part.strip()]
 
 
 def parse_columns(assignments: list[str]) -> Columns:
@@ -106,42 +256,3 @@ def parse_columns(assignments: list[str]) -> Columns:
             raise UsageError(f"--columns knows no field {field!r}. {nearest(field, known)}")
         named[field] = name
     return Columns(**named)
-
-
-def print_law(out: Output, law: Law) -> None:
-    """Print the coefficients with their intervals, and what a reader must know."""
-    out.say(
-        f"L(N, D) = E + A/N^alpha + B/D^beta over {law.num_rows} rows; N counts {law.convention} parameters"
-    )
-    out.table(
-        ["", "value", "80% interval", "95% interval"],
-        (
-            [name, _value(law, name), *(f"{low:.4g} to {high:.4g}" for low, high in _levels(law, name))]
-            for name in law.coefficients
-        ),
-    )
-    for note in law.notes:
-        out.say(f"note: {note}")
-
-
-def _document(law: Law, output: Path | None) -> dict[str, Any]:
-    keys = (
-        "form",
-        "coefficients",
-        "intervals",
-        "objective",
-        "num_rows",
-        "convention",
-        "e_determined",
-        "notes",
-    )
-    document = law.model_dump(mode="json", include=set(keys))
-    return {key: document[key] for key in keys} | {"law": str(output) if output else None}
-
-
-def _value(law: Law, name: str) -> str:
-    return "not determined" if name == "E" and not law.e_determined else f"{law.coefficients[name]:.4g}"
-
-
-def _levels(law: Law, name: str) -> list[tuple[float, float]]:
-    return [law.intervals[name]["80"], law.intervals[name]["95"]]

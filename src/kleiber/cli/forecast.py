@@ -29,6 +29,18 @@ def forecast(
         str | None, typer.Option("--params", metavar="NUMBER", help="Size, counted as the law counts it.")
     ] = None,
     tokens: Annotated[str | None, typer.Option("--tokens", metavar="NUMBER", help="Training tokens.")] = None,
+    unique_tokens: Annotated[
+        str | None,
+        typer.Option(
+            "--unique-tokens", metavar="NUMBER", help="Different tokens, for a law of repeated data."
+        ),
+    ] = None,
+    active_params: Annotated[
+        str | None,
+        typer.Option(
+            "--active-params", metavar="NUMBER", help="Active ones, for a law of mixtures of experts."
+        ),
+    ] = None,
     rows: Annotated[
         Path | None,
         typer.Option(
@@ -48,17 +60,24 @@ def forecast(
     That is the last rung's loss, and a straight line of log loss against log compute through the best rungs. Compute
     is 6 N D there, with N counted as the law counts it.
 
-    With --json: loss (nats a token), interval_80, interval_95, hash; with --rows a list predictions of these, in
+    With --json: loss (nats a token, or an accuracy), interval_80, interval_95, hash; with --rows a list predictions of these, in
     the file's order, each beside its num_params and num_tokens.
     """
     command = f"kleiber forecast {law}"
     points = _points(params, tokens, rows, output, command)
+    further = {
+        name: None if text is None else parse_positive(text, option, command)
+        for name, option, text in (
+            ("unique_tokens", "--unique-tokens", unique_tokens),
+            ("active_params", "--active-params", active_params),
+        )
+    }
     from kleiber import scaling
 
     known = scaling.Law.read(law)
     if rows:
         points = scaling.read_points(rows)
-    found = [scaling.forecast(known, size, num_tokens) for size, num_tokens in points]
+    found = [scaling.forecast(known, size, num_tokens, **further) for size, num_tokens in points]
     out = Output(json_)
     print_forecasts(out, found)
     if rows:

@@ -2,6 +2,8 @@
 
 from kleiber.scaling.allocation import ALLOCATORS, Allocation, Budgeted, allocations
 from kleiber.scaling.backtest import Cell, coverage_frac, leave_one_out
+from kleiber.scaling.compare import Comparison, Crossing, Difference, compare
+from kleiber.scaling.conventions import size_exponents
 from kleiber.scaling.fit import ESTIMATORS, fit
 from kleiber.scaling.forecast import Forecast, Naive, forecast, naive_forecasts
 from kleiber.scaling.forms import FORMS, rule_of_thumb_flops
@@ -30,6 +32,9 @@ __all__ = [
     "Cell",
     "Coefficients",
     "Columns",
+    "Comparison",
+    "Crossing",
+    "Difference",
     "Forecast",
     "Interval",
     "Law",
@@ -43,6 +48,7 @@ __all__ = [
     "best_along",
     "best_tokens",
     "check_forecast",
+    "compare",
     "coverage_frac",
     "fit",
     "forecast",
@@ -55,6 +61,7 @@ __all__ = [
     "read_points",
     "read_rows",
     "rule_of_thumb_flops",
+    "size_exponents",
     "skill",
     "verify",
 ]

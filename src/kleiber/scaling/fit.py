@@ -14,6 +14,7 @@ from kleiber.scaling.forms import Array, Design, Form, form_of
 from kleiber.scaling.law import Law, intervals_of
 from kleiber.scaling.noise import Groups, measure_noise
 from kleiber.scaling.points import points_of
+from kleiber.scaling.suspects import note_on_outliers, without_duplicates
 
 __all__ = ["ESTIMATORS", "fit"]
 
@@ -62,23 +63,21 @@ def fit(
     shape = form_of(form, chance=chance)
     _check_choices(shape, estimator, convention, num_bootstrap)
     check_rows(rows, convention, unit="accuracy" if shape.response == "identity" else "nats/token")
+    rows, repeated = without_duplicates(rows)
     points = points_of(rows, shape, convention)
     check_spread(shape, points)
     design = Design.of(points)
     response = shape.response_of(np.array([row.loss for row in rows]))
     groups = _groups(rows, convention)
     theta, objective = _estimate(estimator, shape, design, response)
-    noise = measure_noise(
-        response,
-        shape.fitted_and_jacobian(theta, design)[0][0],
-        groups,
-        num_coefficients=len(shape.coefficients),
-    )
+    fitted = shape.fitted_and_jacobian(theta, design)[0][0]
+    noise = measure_noise(response, fitted, groups, num_coefficients=len(shape.coefficients))
     refits = bootstrap(
         shape, design, response, theta, groups=groups, noise=noise, num_samples=num_bootstrap, seed=seed
     )
     samples = shape.coefficients_of(refits, design)
     intervals = {name: intervals_of(samples[:, k]) for k, name in enumerate(shape.names)}
+    far_off = note_on_outliers(rows, response - fitted) if shape.response == "log" else None
     unknown = undetermined(shape, intervals, min(row.loss for row in rows))
     return Law(
         form=form,
@@ -94,7 +93,9 @@ def fit(
         eval_hash=rows[0].eval_hash,
         e_determined="E" in shape.names and "E" not in unknown,
         undetermined=unknown,
-        notes=notes_on(points, noise, intervals, unknown),
+        notes=tuple(
+            note for note in (repeated, far_off, *notes_on(points, noise, intervals, unknown)) if note
+        ),
         rows=tuple(rows),
         samples=tuple(tuple(_short(value) for value in sample) for sample in samples.tolist()),
     )

@@ -100,7 +100,9 @@ def forecast(
         law_hash=law.hash,
         eval_hash=law.eval_hash,
         best_rung_loss=max(losses) if law.loss_unit == "accuracy" else min(losses),
-        naive=naive_forecasts(law.rows, law.convention, size, num_tokens),
+        naive=naive_forecasts(
+            law.rows, law.convention, size, num_tokens, is_accuracy=law.loss_unit == "accuracy"
+        ),
         created_at=now(),
         hash="",
     )
@@ -114,29 +116,38 @@ def _check_effect(law: Law, unique_tokens: float | None, active_params: float | 
 
 
 def naive_forecasts(
-    rows: tuple[Row, ...], convention: Convention, num_params: float, num_tokens: float
+    rows: tuple[Row, ...],
+    convention: Convention,
+    num_params: float,
+    num_tokens: float,
+    *,
+    is_accuracy: bool = False,
 ) -> Naive:
     """Return the forecasts that a law has to beat.
 
-    The line goes through the horizon of the lowest loss of each size, seeds averaged. Compute is 6 N D: of the run
-    to come no more than N and D is known, and its compute must be counted as the rungs' is.
+    The line goes through the horizon of the lowest loss of each size, seeds averaged; where there is one size, through
+    its horizons. Compute is 6 N D: of the run to come no more than N and D is known, and its compute must be counted
+    as the rungs' is. Of accuracies the highest counts, and the line ends at 1.
     """
+    best = max if is_accuracy else min
     sizes = sorted({row.num_params.by(convention) for row in rows})
-    best = [_best_rung([row for row in rows if row.num_params.by(convention) == size]) for size in sizes]
-    log_compute = [
-        math.log(rule_of_thumb_flops(size, tokens)) for size, (tokens, _) in zip(sizes, best, strict=True)
-    ]
-    slope, level = np.polyfit(log_compute, [math.log(loss) for _, loss in best], 1)
+    by_size = {size: _means([row for row in rows if row.num_params.by(convention) == size]) for size in sizes}
+    if len(sizes) > 1:
+        rungs = [(size, *best(means.items(), key=lambda one: one[1])) for size, means in by_size.items()]
+    else:
+        rungs = [(sizes[0], tokens, mean) for tokens, mean in by_size[sizes[0]].items()]
+    log_compute = [math.log(rule_of_thumb_flops(size, tokens)) for size, tokens, _ in rungs]
+    slope, level = np.polyfit(log_compute, [math.log(value) for _, _, value in rungs], 1)
+    line = math.exp(level + slope * math.log(rule_of_thumb_flops(num_params, num_tokens)))
     return Naive(
-        last_rung_loss=min(row.loss for row in rows if row.num_params.by(convention) == sizes[-1]),
-        log_log_line_loss=math.exp(level + slope * math.log(rule_of_thumb_flops(num_params, num_tokens))),
+        last_rung_loss=best(row.loss for row in rows if row.num_params.by(convention) == sizes[-1]),
+        log_log_line_loss=min(line, 1.0) if is_accuracy else line,
     )
 
 
-def _best_rung(rows: list[Row]) -> tuple[float, float]:
-    """Return tokens and loss, averaged over seeds, of the horizon with the lowest such loss."""
+def _means(rows: list[Row]) -> dict[float, float]:
+    """Return the loss of each horizon, averaged over seeds."""
     horizons: dict[float, list[float]] = {}
     for row in rows:
         horizons.setdefault(row.num_tokens, []).append(row.loss)
-    means = {tokens: math.fsum(losses) / len(losses) for tokens, losses in horizons.items()}
-    return min(means.items(), key=lambda item: item[1])
+    return {tokens: math.fsum(losses) / len(losses) for tokens, losses in horizons.items()}

@@ -91,8 +91,9 @@ def _non_negative(
     )
     for members in subsets:
         solution = [np.broadcast_to(value, shape) for value in _solve(gram, target, members)]
-        gain = sum((s * target[k] for s, k in zip(solution, members, strict=True)), start=np.zeros(shape))
-        better = (gain > explained) & np.all([s > 0 for s in solution], axis=0)
+        with np.errstate(invalid="ignore"):  # of collinear features
+            gain = sum((s * target[k] for s, k in zip(solution, members, strict=True)), start=np.zeros(shape))
+        better = np.isfinite(gain) & (gain > explained) & np.all([s > 0 for s in solution], axis=0)
         explained = np.where(better, gain, explained)
         for k in range(num_terms):
             value = solution[members.index(k)] if k in members else 0.0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,9 +13,14 @@ from kleiber.scaling.forms.power_sum import PowerSum
 
 __all__ = ["Repeated", "effective"]
 
-_SCALES = np.geomspace(1.0, 60.0, 8)
+_SCALES = np.geomspace(1.0, 2000.0, 9)
 """Grid of R*_D and R*_N."""
+_NUM_ROUNDS = 3
+_FAR_OFF = 0.01
+"""Squared errors of log loss beyond it count no more: this form cannot follow runs that overfit."""
 _LOG_SCALE_BOUNDS = (-3.0, 8.0)
+_LOG_SIZE_BOUNDS = (-10.0, 60.0)
+"""Of log U_N: an optimum out there is no size, and stays a number."""
 
 
 def effective(unique: Array, total: Array, scale: Array) -> tuple[Array, Array, Array]:
@@ -59,7 +65,7 @@ class Repeated(Form):
         _, a, b, alpha, beta = (theta_BK[:, k, None] for k in range(5))
         centred = log_unique - mean_d
         log_n: Array = (np.log(alpha) + a - np.log(beta) - b + beta * centred) / alpha + mean_n
-        return log_n
+        return np.clip(log_n, *_LOG_SIZE_BOUNDS)
 
     def fitted_and_jacobian(self, theta_BK: Array, design: Design) -> tuple[Array, Array]:
         """Return log L [B, R] and its derivatives [B, R, 7], through N', D' and U_N."""
@@ -94,30 +100,32 @@ class Repeated(Form):
         return top + np.log(total), jacobian
 
     def starts(self, design: Design, value_BR: Array, weights_BR: Array, *, num_starts: int = 1) -> Array:
-        """Return starts from the grid of both scales, each with the Chinchilla form of the effective N and D.
+        """Return the best of a grid of both scales, each with the Chinchilla form of the effective N and D.
 
-        U_N is that of the form fitted to the rows as they are; the refinement then lets it move.
+        U_N depends on what is being fitted: it starts at that of the rows as they are and is taken from the last fit twice.
         """
-        base = self._base.starts(design, value_BR, weights_BR)[:, 0]
-        points = {name: design.logs[name] + design.means[name] for name in ("N", "D", "U")}
-        best = self._optimal_size(base, points["U"], (design.means["N"], design.means["D"]))
-        found, errors = [], []
-        for b in range(len(base)):
-            U_N = np.exp(np.minimum(best[b], points["N"]))
-            for R_D in _SCALES:
-                for R_N in _SCALES:
-                    N = effective(U_N, np.exp(points["N"]), R_N)[0]
-                    D = effective(np.exp(points["U"]), np.exp(points["D"]), R_D)[0]
-                    shifted = Design(
-                        {"N": np.log(N) - design.means["N"], "D": np.log(D) - design.means["D"]}, design.means
-                    )
-                    theta = self._base.starts(shifted, value_BR[b : b + 1], weights_BR[b : b + 1])[:, 0]
-                    fitted = self._base.fitted_and_jacobian(theta, shifted)[0]
-                    errors.append(float((weights_BR[b] * (fitted - np.log(value_BR[b])) ** 2).sum()))
-                    found.append(np.concatenate([theta[0], np.log([R_D, R_N])]))
-        each = np.array(found).reshape(len(base), -1, 7)
-        order = np.argsort(np.array(errors).reshape(len(base), -1), axis=1)[:, :num_starts]
-        return np.take_along_axis(each, order[..., None], axis=1)
+        found = []
+        for value, weights in zip(value_BR, weights_BR, strict=True):
+            grid = itertools.product(_SCALES.tolist(), _SCALES.tolist())
+            each = np.stack([self._start(design, value, weights, R_D, R_N) for R_D, R_N in grid])
+            fitted, _ = self.fitted_and_jacobian(each, design)
+            errors = (weights * np.minimum((fitted - np.log(value)) ** 2, _FAR_OFF)).sum(axis=1)
+            found.append(each[np.argsort(errors)[:num_starts]])
+        return np.stack(found)
+
+    def _start(self, design: Design, value_R: Array, weights_R: Array, R_D: float, R_N: float) -> Array:
+        """Return the parameters [7] at two scales."""
+        means = (design.means["N"], design.means["D"])
+        log_N, log_D = design.logs["N"] + means[0], design.logs["D"] + means[1]
+        log_U = design.logs["U"] + design.means["U"]
+        D = effective(np.exp(log_U), np.exp(log_D), np.array(R_D))[0]
+        single = self._base.starts(design, value_R[None], weights_R[None])[:, 0]
+        for _ in range(_NUM_ROUNDS):
+            U_N = np.exp(np.minimum(self._optimal_size(single, log_U, means)[0], log_N))
+            N = effective(U_N, np.exp(log_N), np.array(R_N))[0]
+            shifted = Design({"N": np.log(N) - means[0], "D": np.log(D) - means[1]}, design.means)
+            single = self._base.starts(shifted, value_R[None], weights_R[None])[:, 0]
+        return np.concatenate([single[0], np.log([R_D, R_N])])
 
     def box(self, value_BR: Array) -> tuple[Array, Array]:
         """Return the box of the Chinchilla form, with scales from 0.05 to 3,000 repeats."""
@@ -135,7 +143,7 @@ class Repeated(Form):
         E, A, B, alpha, beta, R_D, R_N = (coefficients_BK[:, k, None] for k in range(7))
         N, D, U = (np.atleast_1d(points[name]) for name in ("N", "D", "U"))
         log_best = (np.log(alpha * A / (beta * B)) + beta * np.log(U)) / alpha
-        U_N = np.exp(np.minimum(log_best, np.log(N)))
+        U_N = np.exp(np.minimum(np.clip(log_best, *_LOG_SIZE_BOUNDS), np.log(N)))
         N_eff = effective(U_N, np.broadcast_to(N, U_N.shape), R_N)[0]
         D_eff = effective(np.broadcast_to(U, U_N.shape), np.broadcast_to(D, U_N.shape), R_D)[0]
         loss: Array = E + A * N_eff**-alpha + B * D_eff**-beta
