@@ -281,3 +281,124 @@ def test_verify_refuses(cli, forecast, write_run, num_tokens, text):
     assert ran.code == 2
     assert ran.stderr.startswith(text)
     assert not (Path("big/ledger.jsonl")).exists()
+
+
+def write_groups(path):
+    """Two ladders of which the second ends 0.1 lower; JSON lines, what tells them apart in `extra`."""
+    sizes, horizons = [1e7, 3e7, 1e8, 3e8, 1e9], [1e9, 3e9, 1e10, 3e10]
+    with path.open("w") as stream:
+        for change, gain in (("plain", 0.0), ("new", 0.1)):
+            for k, (size, tokens) in enumerate(itertools.product(sizes, horizons)):
+                loss = (loss_of(size, tokens) - gain) * (1 + 0.0005 * math.sin(7 * k))
+                row = {
+                    "params": size,
+                    "tokens": tokens,
+                    "loss": loss,
+                    "extra": f"change={change};lr=0.{k + 1}",
+                }
+                stream.write(json.dumps(row) + "\n")
+
+
+def test_groups_are_fitted_apart_and_compared(cli, tmp_path):
+    write_groups(tmp_path / "rows.jsonl")
+    arguments = ("fit", "rows.jsonl", "--by", "change", "--bootstrap", "100")
+    document = cli(*arguments, "--at-flops", "1e20,1e22", "--json").document
+    assert list(document["groups"]) == ["plain", "new"]
+    assert document["groups"]["new"]["coefficients"]["E"] == pytest.approx(E - 0.1, abs=0.05)
+    comparison = document["comparisons"]["new less plain"]
+    assert [one["flops"] for one in comparison["differences"]] == [1e20, 1e22]
+    assert comparison["differences"][0]["difference"] == pytest.approx(-0.1, abs=0.01)
+    assert comparison["differences"][0]["is_real"] is True
+    ran = cli(*arguments)
+    for words in ("new less plain at ", "yes, new", "They do not cross from "):
+        assert words in ran.stdout
+
+
+def test_a_condition_keeps_rows(cli, tmp_path):
+    write_groups(tmp_path / "rows.jsonl")
+    condition = 'change == "new" and lr < 0.9 and params < 1e9'
+    assert (
+        cli("fit", "rows.jsonl", "--where", condition, "--bootstrap", "100", "--json").document["num_rows"]
+        == 15
+    )
+    ran = cli("fit", "rows.jsonl", "--where", "chang == 1")
+    assert ran.code == 2
+    assert ran.stderr.startswith(
+        "error: --where: 'chang' at character 1 is no column. Did you mean 'change'?"
+    )
+
+
+def test_estimators_stand_side_by_side(cli, law):
+    arguments = ("fit", "rows.csv", "--bootstrap", "100", "--estimators", "all", "--at-flops", "1e21,1e22")
+    found = cli(*arguments, "--json").document["allocations"]
+    assert [one["estimator"] for one in found] == ["projection", "approach1", "approach2", "approach3"]
+    projection, approach3 = found[0], found[3]
+    assert projection["size_exponent"] == pytest.approx(BETA / (ALPHA + BETA), abs=0.03)
+    assert approach3["size_exponent"] == pytest.approx(projection["size_exponent"], abs=1e-3)
+    assert [budget["flops"] for budget in projection["budgets"]] == [1e21, 1e22]
+    ran = cli(*arguments)
+    assert "Best size and tokens on a budget of C = 6 N D" in ran.stdout
+    assert "note: Approach 2 is biased" in ran.stdout or "note: Approach 2 needs" in ran.stdout
+
+
+@pytest.mark.parametrize("form", ["tied", "kaplan", "quadratic", "power_N"])
+def test_other_forms_are_fitted_and_foretell(cli, law, form):
+    ran = cli("fit", "rows.csv", "--form", form, "--bootstrap", "100", "-o", f"{form}.json")
+    assert "over 20 rows; N counts total parameters" in ran.stdout
+    document = cli("forecast", f"{form}.json", "--params", "1.2e9", "--tokens", "30B", "--json").document
+    assert document["loss"] == pytest.approx(loss_of(1.2e9, 30e9), rel=0.15)
+    assert ("in numbers of tokens, which a law in N does not see" in ran.stdout) is (form == "power_N")
+
+
+def test_repeated_data_is_asked_for_its_different_tokens(cli, tmp_path):
+    with (tmp_path / "rows.csv").open("w") as stream:
+        stream.write("params,tokens,unique_tokens,loss\n")
+        for k, (size, tokens) in enumerate(
+            itertools.product([1e7, 3e7, 1e8, 3e8, 1e9], [1e9, 3e9, 1e10, 3e10])
+        ):
+            unique = tokens / (1, 2, 8)[k % 3]
+            stream.write(
+                f"{size:.0f},{tokens:.0f},{unique:.0f},{loss_of(size, tokens) * (1 + 0.01 * (k % 3))}\n"
+            )
+    assert cli("fit", "rows.csv", "--form", "repeated", "--bootstrap", "100", "-o", "law.json").code == 0
+    arguments = ("forecast", "law.json", "--params", "1e9", "--tokens", "30e9")
+    ran = cli(*arguments)
+    assert ran.code == 2
+    assert ran.stderr.startswith(
+        "error: A law of form 'repeated' needs different training tokens of the run to come."
+    )
+    few, many = (
+        cli(*arguments, "--unique-tokens", unique, "--json").document["loss"] for unique in ("1e9", "30e9")
+    )
+    assert few > many
+
+
+@pytest.mark.parametrize(
+    ("arguments", "text"),
+    [
+        (["--form", "chinchila"], "error: 'chinchila' is not a form. Did you mean 'chinchilla'?"),
+        (["--chance", "0.5"], "error: chance has no effect on the form 'chinchilla': it is of accuracies."),
+        (["--by", "nothing"], "error: --by: rows.csv line 2 has no column 'nothing'."),
+        (["--by", "params", "-o", "law.json"], "error: --by fits several laws, and -o is of one."),
+        (["--estimators", "all"], "error: --estimators needs budgets."),
+        (["--at-flops", "1e21"], "error: --at-flops has no effect without --estimators or --by."),
+        (["--estimators", "best", "--at-flops", "1e21"], "error: 'best' is not an estimator."),
+        (["--estimators", "all", "--at-flops", "1e21,x"], "error: --at-flops must be a positive number. Got 'x'."),
+        (["--vocab-size", "4"], "error: run 'rows.csv line 2': a loss of "),
+        (["--loss-unit", "nibbles"], "error: Invalid value for '--loss-unit': 'nibbles' is not one of 'nats', 'bits'"),
+    ],
+)  # fmt: skip
+def test_fit_refuses_what_it_cannot_do(cli, tmp_path, arguments, text):
+    write_rows(tmp_path / "rows.csv")
+    ran = cli("fit", "rows.csv", *arguments)
+    assert ran.code == 2
+    assert ran.stderr.startswith(text)
+
+
+def test_the_exponent_of_every_count_is_shown(cli, tmp_path):
+    write_rows(tmp_path / "rows.csv")
+    lines = (tmp_path / "rows.csv").read_text().splitlines()
+    body = [f"{line},{int(line.split(',')[0]) - 5_000_000}" for line in lines[1:]]
+    (tmp_path / "rows.csv").write_text("\n".join([f"{lines[0]},body", *body]))
+    ran = cli("fit", "rows.csv", "--bootstrap", "100")
+    assert re.search(r"a is 0\.5\d\d by total, 0\.\d\d\d by body; this law counts total\.", ran.stdout)

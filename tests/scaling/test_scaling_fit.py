@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import itertools
 import json
+import math
 import os
 import subprocess
 import sys
@@ -207,3 +209,71 @@ def test_the_published_refit_of_chinchilla_is_met():
     for name, (low, high) in published.items():
         found = law.intervals[name]["95"]
         assert (found[1] - found[0]) / (high - low) == pytest.approx(1, abs=0.15), json.dumps({name: found})
+
+
+def test_coefficients_that_the_rows_do_not_tell_are_named(ladder):
+    # A loss that does not depend on tokens: B and beta are anything.
+    rows = [
+        row(n, d, 1.5 + 40 * n**-0.3 + 0.002 * math.sin(k))
+        for k, (n, d) in enumerate(itertools.product((1e5, 1e6, 1e7, 1e8), (1e8, 1e9, 1e10)))
+    ]
+    law = fit(rows, num_bootstrap=200)
+    assert {"B", "beta"} & set(law.undetermined)
+    assert not {"A", "alpha"} & set(law.undetermined)
+    assert any("other values fit them as well" in note and "beta" in note for note in law.notes)
+    wide = ladder(
+        sizes=[10**k for k in range(5, 10)], horizons=[10.0**k for k in range(6, 12)], run_frac=0.003
+    )
+    assert fit(wide, num_bootstrap=200).undetermined == ()
+
+
+def test_approach_3_finds_the_same_law(noisy_rows):
+    ours, theirs = (
+        fit(noisy_rows, num_bootstrap=100),
+        fit(noisy_rows, estimator="approach3", num_bootstrap=100),
+    )
+    assert theirs.estimator == "approach3"
+    assert theirs.objective == pytest.approx(ours.objective, rel=1e-4)
+    assert theirs.predict(8e5, 3e6).loss == pytest.approx(ours.predict(8e5, 3e6).loss, rel=1e-3)
+    with pytest.raises(UsageError, match=r"approach3 is of the form 'chinchilla'\. Got 'tied'"):
+        fit(noisy_rows, form="tied", estimator="approach3")
+    with pytest.raises(UsageError, match="'approach2' gives no law"):
+        fit(noisy_rows, estimator="approach2")
+
+
+def test_forms_say_which_inputs_they_miss(noisy_rows):
+    with pytest.raises(
+        DataError,
+        match="form 'repeated' needs different training tokens, and run 'n40000-s0-h512000' does not say",
+    ) as caught:
+        fit(noisy_rows, form="repeated")
+    assert "--columns unique_tokens=NAME" in str(caught.value)
+    with pytest.raises(DataError, match="form 'mixture' needs active parameters / all parameters"):
+        fit(noisy_rows, form="mixture")
+    once = [r.model_copy(update={"unique_tokens": r.num_tokens}) for r in noisy_rows]
+    with pytest.raises(DataError, match="is about repeated tokens, and no run repeats any"):
+        fit(once, form="repeated")
+    dense = [r.model_copy(update={"active_params": float(r.num_params.total)}) for r in noisy_rows]
+    with pytest.raises(
+        DataError,
+        match="two sizes and two numbers of tokens and two active parts; these 24 rows have one active part",
+    ):
+        fit(dense, form="mixture")
+
+
+def test_rows_of_one_size_are_told_what_they_can_be_fitted_with():
+    rows = law_rows(PUBLISHED, [1e6], [10.0**k for k in range(8, 16)])
+    with pytest.raises(DataError, match="have one size") as caught:
+        fit(rows)
+    assert "--form power_D" in str(caught.value)
+    law = fit(rows, form="power_D", num_bootstrap=100)
+    assert law.coefficients["alpha"] == pytest.approx(0.28, rel=0.01)
+
+
+def test_compute_is_the_rows_own_where_they_say_it():
+    rows = law_rows(PUBLISHED, [1e6, 1e7, 1e8, 1e9], [1e8, 1e9])
+    counted = [r.model_copy(update={"train_flops": 7.0 * r.num_params.total * r.num_tokens}) for r in rows]
+    by_rule, by_count = (fit(found, form="power_C", num_bootstrap=100) for found in (rows, counted))
+    alpha = by_rule.coefficients["alpha"]
+    assert by_count.coefficients["alpha"] == pytest.approx(alpha, rel=1e-4)
+    assert by_count.coefficients["A"] / by_rule.coefficients["A"] == pytest.approx((7 / 6) ** alpha, rel=1e-3)

@@ -13,7 +13,7 @@ from kleiber.scaling.forms import Form, Points
 from kleiber.scaling.law import Interval, Intervals
 from kleiber.scaling.noise import Noise
 
-__all__ = ["check_rows", "check_spread", "is_determined", "notes_on", "undetermined"]
+__all__ = ["check_rows", "check_spread", "is_determined", "note_on_unseen", "notes_on", "undetermined"]
 
 _ZERO, _MOST = 0.05, 0.5
 """Parts of the lowest loss, which E cannot exceed: what is as good as 0, and what width says nothing."""
@@ -168,6 +168,21 @@ def is_determined(interval_80: Interval, lowest_loss: float) -> bool:
     """
     low, high = interval_80
     return low > _ZERO * lowest_loss and high - low < _MOST * lowest_loss
+
+
+def note_on_unseen(form: Form, rows: Sequence[Row]) -> str | None:
+    """Return a sentence where a law in one variable is fitted to rows that differ in the other."""
+    differ = {
+        "N": len({row.num_params.total for row in rows}) > 1,
+        "D": len({row.num_tokens for row in rows}) > 1,
+    }
+    unseen = [name for name, several in differ.items() if several and name not in form.inputs]
+    if "C" in form.inputs or not unseen:
+        return None
+    return (
+        f"The rows differ in {_PLURAL[unseen[0]]}, which a law in {form.inputs[0]} does not see: "
+        "it is of their mixture, not of the best that each can reach."
+    )
 
 
 def notes_on(

@@ -9,7 +9,7 @@ import numpy as np
 from kleiber.errors import UsageError, nearest
 from kleiber.runs import CONVENTIONS, Convention, Row
 from kleiber.scaling.bootstrap import bootstrap, estimate
-from kleiber.scaling.checks import check_rows, check_spread, notes_on, undetermined
+from kleiber.scaling.checks import check_rows, check_spread, note_on_unseen, notes_on, undetermined
 from kleiber.scaling.forms import Array, Design, Form, form_of
 from kleiber.scaling.law import Law, intervals_of
 from kleiber.scaling.noise import Groups, measure_noise
@@ -94,7 +94,14 @@ def fit(
         e_determined="E" in shape.names and "E" not in unknown,
         undetermined=unknown,
         notes=tuple(
-            note for note in (repeated, far_off, *notes_on(points, noise, intervals, unknown)) if note
+            note
+            for note in (
+                repeated,
+                far_off,
+                note_on_unseen(shape, rows),
+                *notes_on(points, noise, intervals, unknown),
+            )
+            if note
         ),
         rows=tuple(rows),
         samples=tuple(tuple(_short(value) for value in sample) for sample in samples.tolist()),

@@ -47,8 +47,9 @@ _NUM_SCANNED = 49
 _GOLDEN = (math.sqrt(5) - 1) / 2
 _LOG_TOLERANCE = 1e-7
 _NUM_GRID = 257
-_FAR = 1e4
-"""How far beyond the rows' sizes, as a factor, an optimum is looked for."""
+_FARTHER = (3.0, 30.0, 1e4)
+"""How far beyond the rows' sizes, as a factor, an optimum is looked for, first near them: a form that bends freely may
+fall again where no row is."""
 
 
 @dataclass(frozen=True)
@@ -158,16 +159,18 @@ def optimum_of_law(
     def tokens_of(num_params: float) -> float:
         return flops / (6 * working * num_params) - inference_tokens / 3
 
+    curve = LawCurve(law, unique_tokens, active_frac)
     sizes = [float(row.num_params.by(law.convention)) for row in law.rows]
-    low, high = min(sizes) / _FAR, max(*sizes, math.sqrt(flops / 6)) * _FAR
-    found = best_along(LawCurve(law, unique_tokens, active_frac), tokens_of, low, high)
-    if not low * 1.01 < found.num_params < high / 1.01:
-        raise UsageError(
-            f"Under this law no size is best for {flops:g} FLOP: its loss still falls at {found.num_params:.3g} parameters. "
-            "It is too far from the rows.",
-            hint="--form chinchilla, or a budget nearer to the rows",
-        )
-    return found
+    for far in _FARTHER:
+        low, high = min(sizes) / far, max(*sizes, math.sqrt(flops / 6)) * far
+        found = best_along(curve, tokens_of, low, high)
+        if low * 1.01 < found.num_params < high / 1.01:
+            return found
+    raise UsageError(
+        f"Under this law no size is best for {flops:g} FLOP: its loss still falls at {found.num_params:.3g} parameters. "
+        "It is too far from the rows.",
+        hint="--form chinchilla, or a budget nearer to the rows",
+    )
 
 
 def optima(form: Form, coefficients_BK: Array, flops: Array) -> Array:

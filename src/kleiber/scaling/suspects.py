@@ -29,8 +29,9 @@ def without_duplicates(rows: Sequence[Row]) -> tuple[list[Row], str | None]:
     again = []
     for row in rows:
         key = (row.num_params, row.num_tokens, row.unique_tokens, row.active_params, row.seed, row.loss)
-        if found.setdefault(key, row) is not row:
+        if key in found:
             again.append(row.run)
+        found.setdefault(key, row)
     if not again:
         return list(rows), None
     many = f"{len(again)} rows say" if len(again) > 1 else "1 row says"
