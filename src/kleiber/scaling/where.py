@@ -99,7 +99,8 @@ class Condition:
         """
         place = getattr(node, "col_offset", 0)
         part = ast.get_source_segment(self.text.strip(), node) or self.text
-        raise UsageError(f"--where: {part!r} at character {place + 1} {problem}.", hint=_EXAMPLE)
+        end = "" if problem.endswith(("?", ".")) else "."
+        raise UsageError(f"--where: {part!r} at character {place + 1} {problem}{end}", hint=_EXAMPLE)
 
     def _check(self, node: ast.AST) -> None:
         """Refuse all of Python but comparisons, whatever the rows hold."""
@@ -166,7 +167,7 @@ class _Reading:
     def _cell(self, node: ast.AST) -> Value:
         name = ast.unparse(node)
         if name not in self.cells:
-            self.condition.refuse(node, f"is no column. {nearest(name, self.cells)}"[:-1])
+            self.condition.refuse(node, f"is no column. {nearest(name, self.cells)}")
         return self.cells[name] or None
 
     def _scalar(self, node: ast.AST) -> float | str:
