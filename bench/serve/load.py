@@ -117,6 +117,29 @@ async def run(address: Address, num_clients: int, seconds: float) -> Seen:
     return seen
 
 
+def cancelled(http: httpx.Client) -> float:
+    lines = http.get("/metrics").text.splitlines()
+    return sum(float(line.rsplit(" ", 1)[1]) for line in lines if line.startswith("kleiber_cancelled_total{"))
+
+
+def freed_s(address: Address) -> float:
+    """Return how long after its client is gone a request of sixteen texts has left its places."""
+    body = {"model": address.model, "prompt": "the old house", "n": 16, "max_tokens": 200, "stream": True}
+    with (
+        httpx.Client(base_url=address.url, timeout=60) as http,
+        httpx.Client(base_url=address.url) as leaving,
+    ):
+        before = cancelled(http)
+        with leaving.stream("POST", "/v1/completions", json=body) as answer:
+            next(answer.iter_lines())
+        start = time.monotonic()  # the connection is closed in the middle of the answer
+        while cancelled(http) < before + 16:
+            if time.monotonic() > start + 10:
+                raise SystemExit("NOT MET: a client that left still has its places")
+            time.sleep(0.005)
+        return time.monotonic() - start
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("run", type=Path)
@@ -126,7 +149,9 @@ def main() -> None:
     with kleiber(given.run, "--max-waiting", "32", *options) as address:
         seen = asyncio.run(run(address, given.clients, given.seconds))
         left = httpx.get(address.url + "/metrics").text
+        freed = freed_s(address)
         after = resident_bytes(address.pid)
+    print(f"sixteen texts of a client that left are given up after {freed * 1e3:.0f} ms")
     warm = [num for at, num in seen.bytes_by_s if at > WARM_FRAC * given.seconds]
     print("answers:", dict(seen.statuses))
     print(f"texts: {len(seen.whole_s)}, {seen.num_tokens / given.seconds:.0f} tokens/s")

@@ -200,3 +200,32 @@ def test_trying_loses_no_more_than_its_part_of_a_short_text(rate: float, cost: f
         speed, _ = machine.run(6 * 96, lambda size: 1 + cost * size, rate)
         lost.append(1 - speed)
     assert np.mean(lost) < 0.025
+
+
+def num_asked(pace: Pace, num_rounds: int) -> int:
+    asked = [not pace.rests() and pace.choose(0, 16) >= 0 for _ in range(num_rounds)]
+    return asked.count(True)
+
+
+def test_after_long_without_a_gain_most_rounds_go_by_unasked() -> None:
+    pace = Pace()
+    Machine(pace, noise=0.0).run(200, lambda size: 1 + size, rate=0.0)
+    assert num_asked(pace, 32) == 4
+    fresh = Pace()
+    Machine(fresh, noise=0.0).run(5, lambda size: 1 + size, rate=0.0)
+    assert num_asked(fresh, 16) == 16
+    gaining = Pace()
+    Machine(gaining, noise=0.0).run(200, lambda _: 1.0, rate=1.0)
+    assert num_asked(gaining, 32) == 32
+
+
+def test_a_rate_follows_what_was_judged_last() -> None:
+    pace = Pace()
+    for _ in range(3):
+        pace.timed(0, 1.0)
+        pace.timed(1, 1.2)
+    pace.judged(0, num_drafted=1, num_kept=1)
+    assert pace.choose(0, 1) == 1
+    for _ in range(200):
+        pace.judged(0, num_drafted=1, num_kept=0)
+    assert pace.choose(0, 1) == 0

@@ -33,6 +33,9 @@ class Steady:
     def __init__(self, num: int) -> None:
         self._num = num
 
+    def rests(self) -> bool:
+        return False
+
     def choose(self, occasion: int, most: int, outlook: Outlook) -> int:
         del occasion, outlook
         return min(self._num, most)

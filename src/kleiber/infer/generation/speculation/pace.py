@@ -37,6 +37,8 @@ _SURE_GAIN = 1.25
 """Gain from which on drafts are used although they have lost more than was saved."""
 _FIRST_WAIT, _LAST_WAIT = 128, 2048
 """Rounds without drafts after which one is tried again; twice as many each time that it is no gain."""
+_LONG, _ASK_EVERY = 32, 8
+"""Rounds without a gain from which on drafts are asked about in one round of a few: asking takes time, too."""
 _PLAIN_EVERY = 24
 """Rounds with drafts after which one without is measured again."""
 
@@ -90,7 +92,14 @@ class Pace:
 
     def judged(self, occasion: int, *, num_drafted: int, num_kept: int) -> None:
         """Count how many of the first drafted tokens were right, on an occasion of such a kind."""
-        self._rates.setdefault(occasion, _Rates(_UNKNOWN.rate)).count(num_drafted, num_kept)
+        self._rates_of(occasion, _UNKNOWN).count(num_drafted, num_kept)
+
+    def rests(self) -> bool:
+        """Return whether a round goes by without asking for a draft, since none has been a gain for long; count it then."""
+        if self._num_off < _LONG or (self._num_off + 1) % _ASK_EVERY == 0:
+            return False
+        self._num_off += 1
+        return True
 
     def choose(self, occasion: int, most: int, outlook: Outlook = _UNKNOWN) -> int:
         """Return how many tokens to draft, one of `SIZES` up to `most`, or 0.
@@ -127,7 +136,7 @@ class Pace:
 
     def _plans(self, occasion: int, most: int, plain_s: float, outlook: Outlook) -> list[_Plan]:
         """Return rounds of all sizes, the most tokens a second first; of sizes not known yet only the first is asked."""
-        expected = self._rates.setdefault(occasion, _Rates(outlook.rate)).num_expected()
+        expected = self._rates_of(occasion, outlook).num_expected()
         plans: list[_Plan] = []
         before, before_s, slope_s = 0, plain_s, 0.0
         for size in SIZES:
@@ -144,6 +153,11 @@ class Pace:
             slope_s = max(0.0, (time_s - before_s) / (size - before))
             before, before_s = size, time_s
         return sorted(plans, key=lambda plan: -plan.num_expected / plan.time_s)
+
+    def _rates_of(self, occasion: int, outlook: Outlook) -> _Rates:
+        if occasion not in self._rates:
+            self._rates[occasion] = _Rates(outlook.rate)
+        return self._rates[occasion]
 
 
 @dataclass(frozen=True)
@@ -187,9 +201,11 @@ class _Rates:
         self._first_rate = first_rate
         self._num_judged = [0.0] * max(SIZES)
         self._num_kept = [0.0] * max(SIZES)
+        self._totals: list[float] = []
 
     def count(self, num_drafted: int, num_kept: int) -> None:
         """Count a proposal; of its tokens those after the first wrong one say nothing."""
+        self._totals = []
         self._num_judged = [_MEMORY * num for num in self._num_judged]
         self._num_kept = [_MEMORY * num for num in self._num_kept]
         for place in range(min(num_kept + 1, num_drafted)):
@@ -202,11 +218,12 @@ class _Rates:
         Source:
             Leviathan et al. 2023, arXiv:2211.17192, equation 1, with a rate of its own for each place.
         """
+        if self._totals:
+            return self._totals
         rate, reach, total = self._first_rate, 1.0, 1.0
-        totals = []
         for judged, kept in zip(self._num_judged, self._num_kept, strict=True):
             rate = (kept + rate) / (judged + 1)  # a place that nothing is known of is like the one before
             reach *= rate
             total += reach
-            totals.append(total)
-        return totals
+            self._totals.append(total)
+        return self._totals

@@ -73,7 +73,7 @@ class Speculator:
 
     def draft(self, tokens: Sequence[int], most: int, sampling: Sampling, rng: np.random.Generator) -> Draft:
         """Return at most `most` tokens that may follow these; often none."""
-        occasion = self._drafter.occasion(tokens)
+        occasion = None if self._pace.rests() else self._drafter.occasion(tokens)
         if occasion is None:
             self._asked = None
             return Draft()
