@@ -402,3 +402,18 @@ def test_the_exponent_of_every_count_is_shown(cli, tmp_path):
     (tmp_path / "rows.csv").write_text("\n".join([f"{lines[0]},body", *body]))
     ran = cli("fit", "rows.csv", "--bootstrap", "100")
     assert re.search(r"a is 0\.5\d\d by total, 0\.\d\d\d by body; this law counts total\.", ran.stdout)
+
+
+def test_a_group_that_cannot_be_fitted_is_named(cli, tmp_path):
+    write_rows(tmp_path / "rows.csv")
+    ran = cli("fit", "rows.csv", "--by", "params")
+    assert ran.code == 2
+    assert ran.stderr.startswith("error: Group '10000000': A law in N and D needs runs of at least two sizes")
+
+
+def test_many_groups_take_a_line_each(cli, tmp_path):
+    write_rows(tmp_path / "rows.csv")
+    ran = cli("fit", "rows.csv", "--by", "params", "--form", "power_D", "--bootstrap", "100")
+    assert ran.code == 0
+    assert re.search(r"^ *10000000 +4 +[\d.]+ ", ran.stdout, flags=re.MULTILINE)
+    assert "80% intervals" not in ran.stdout

@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kleiber.errors import ConventionError, DataError, UsageError
+from kleiber.errors import ConventionError, DataError, MissingExtraError, UsageError
 from kleiber.runs import ParamCount, Row
 from kleiber.scaling import COEFFICIENTS, Columns, fit, read_rows
 from kleiber.scaling.bootstrap import estimate
@@ -277,3 +277,11 @@ def test_compute_is_the_rows_own_where_they_say_it():
     alpha = by_rule.coefficients["alpha"]
     assert by_count.coefficients["alpha"] == pytest.approx(alpha, rel=1e-4)
     assert by_count.coefficients["A"] / by_rule.coefficients["A"] == pytest.approx((7 / 6) ** alpha, rel=1e-3)
+
+
+def test_approach_3_without_scipy_says_what_to_install(noisy_rows, monkeypatch):
+    monkeypatch.setitem(sys.modules, "scipy.optimize", None)
+    with pytest.raises(
+        MissingExtraError, match="Approach 3 needs the package 'scipy', which is not installed"
+    ):
+        fit(noisy_rows, estimator="approach3")

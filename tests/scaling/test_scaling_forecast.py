@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import math
 from datetime import UTC, datetime, timedelta
 
@@ -82,3 +83,34 @@ def test_compute_is_six_operations_a_parameter_and_token():
 def test_the_last_rung_is_of_the_largest_size_even_when_a_smaller_one_is_better():
     rows = rows_of((100, 1e6, 1.5), (1000, 1e4, 2.0), (1000, 1e3, 2.6))
     assert naive_forecasts(rows, "total", 1e4, 1e5).last_rung_loss == 2.0
+
+
+def test_a_forecast_of_version_1_keeps_its_hash(law, tmp_path):
+    made = json.loads(forecast(law, COUNT, 3e6).to_json()) | {"version": 1}
+    for name in ("unique_tokens", "active_params", "hash"):
+        del made[name]
+    (tmp_path / "forecast.json").write_text(json.dumps(made | {"hash": hash_of(made)}))
+    again = Forecast.read(tmp_path / "forecast.json")
+    assert again.expected_hash() == again.hash
+    assert again.model_copy(update={"loss": 2.0}).expected_hash() != again.hash
+
+
+def test_what_has_no_effect_on_the_form_is_refused(law):
+    with pytest.raises(
+        UsageError, match=r"unique_tokens has no effect on a law of form 'chinchilla'\. Got 1000000\.0"
+    ):
+        forecast(law, COUNT, 3e6, unique_tokens=1e6)
+    with pytest.raises(UsageError, match="active_params has no effect on a law of form 'chinchilla'"):
+        forecast(law, COUNT, 3e6, active_params=1e5)
+
+
+def test_rungs_of_one_size_give_a_line_through_their_horizons():
+    naive = naive_forecasts(rows_of((1000, 1e4, 8.0), (1000, 1e5, 4.0), (1000, 1e6, 2.0)), "total", 1e3, 1e7)
+    assert naive.log_log_line_loss == pytest.approx(1.0)
+    assert naive.last_rung_loss == 2.0
+
+
+def test_of_accuracies_the_highest_counts():
+    rows = rows_of((1000, 1e4, 0.25), (10_000, 1e4, 0.4), (10_000, 1e5, 0.5))
+    naive = naive_forecasts(rows, "total", 1e9, 1e9, is_accuracy=True)
+    assert (naive.last_rung_loss, naive.log_log_line_loss) == (0.5, 1.0)

@@ -15,6 +15,14 @@ def test_rows_of_one_size_and_horizon_are_one_cell():
     assert groups.size_R.tolist() == [0, 0, 1, 1]
 
 
+def test_runs_on_other_amounts_of_different_tokens_are_no_repeats():
+    arrays = np.full(4, 1e5), np.full(4, 1e7), ["a", "b", "c", "d"]
+    others = [(1e7, 0.0), (1e7, 0.0), (1e6, 0.0), (1e6, 5.0)]
+    groups = Groups(*arrays, others)
+    assert groups.cell_R.tolist() == [0, 0, 1, 2]
+    assert Groups(*arrays).num_cells == 1
+
+
 def test_seed_noise_worked_by_hand():
     # One size, two trunks, two horizons. Deviations from the cells' means:
     # trunk a: +0.03, +0.01 (mean 0.02); trunk b: -0.03, -0.01 (mean -0.02). One degree of freedom each way.

@@ -4,7 +4,7 @@ import pytest
 
 from kleiber.errors import ConventionError, UsageError
 from kleiber.runs import ParamCount, Predicted
-from kleiber.scaling import check_forecast, forecast, skill, verify
+from kleiber.scaling import check_forecast, fit, forecast, skill, verify
 
 COUNT = ParamCount(embedding=200_000, body=600_000, head=0, is_tied=True)
 TOKENS = 3_276_800
@@ -128,3 +128,25 @@ def test_a_run_that_has_not_finished_is_refused(made, record_of):
         UsageError, match=r"has not finished, so there is no loss to compare\. Got 'interrupted'"
     ):
         verify(made, record_of(status="interrupted", result=None))
+
+
+def test_a_run_on_other_different_tokens_is_refused(law, record_of):
+    rows = [
+        row.model_copy(update={"unique_tokens": row.num_tokens / (1 + k % 3)})
+        for k, row in enumerate(law.rows)
+    ]
+    repeated = fit(rows, form="repeated", num_bootstrap=100)
+    # The record's run trains on 3.28 M tokens of which 2 M are different.
+    assert verify(forecast(repeated, COUNT, TOKENS, unique_tokens=2e6), record_of())
+    with pytest.raises(
+        ConventionError, match=r"is about 1\.00 M different tokens, and run 'target' had 2\.00 M"
+    ) as caught:
+        verify(forecast(repeated, COUNT, TOKENS, unique_tokens=1e6), record_of())
+    assert "--unique-tokens 2000000" in str(caught.value)
+
+
+def test_a_forecast_of_an_accuracy_is_no_forecast_of_a_loss(made, record_of):
+    other = made.model_copy(update={"loss_unit": "accuracy"})
+    sealed = other.model_copy(update={"hash": other.expected_hash()})
+    with pytest.raises(UsageError, match=r"this forecast is of an accuracy\. Got 'accuracy'"):
+        verify(sealed, record_of())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -20,7 +21,7 @@ from kleiber.cli.law_tables import (
 )
 from kleiber.cli.options import Json, Seed, parse_positive, parse_real, parse_whole
 from kleiber.cli.output import Output
-from kleiber.errors import UsageError, nearest
+from kleiber.errors import DataError, UsageError, nearest
 
 if TYPE_CHECKING:
     from kleiber.runs import Row
@@ -163,7 +164,7 @@ def fit(
 
     if by:
         groups = scaling.read_groups(rows, by, table, **reading)
-        _compare(out, {name: law_of(found) for name, found in groups.items()}, budgets)
+        _compare(out, _laws_of(groups, law_of), budgets)
         return
     found = scaling.read_rows(rows, table, **reading)
     law = law_of(found)
@@ -202,6 +203,17 @@ def _check_asked(output: Path | None, by: str | None, estimators: str | None, bu
             "--at-flops has no effect without --estimators or --by.",
             hint=f"{_COMMAND} --estimators all --at-flops 1e21",
         )
+
+
+def _laws_of(groups: dict[str, list[Row]], law_of: Callable[[list[Row]], Law]) -> dict[str, Law]:
+    """Return the law of each group; an error says which group it is about."""
+    laws = {}
+    for name, found in groups.items():
+        try:
+            laws[name] = law_of(found)
+        except DataError as error:
+            raise DataError(f"Group {name!r}: {error.message}", got=error.got, hint=error.hint) from None
+    return laws
 
 
 def _estimators(text: str, known: dict[str, str]) -> list[str]:

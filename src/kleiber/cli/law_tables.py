@@ -23,6 +23,7 @@ __all__ = [
     "print_law",
 ]
 
+_MOST_COLUMNS = 3
 _KEYS = (
     "form",
     "estimator",
@@ -62,19 +63,27 @@ def print_conventions(out: Output, law: Law, exponents: Mapping[Any, float]) -> 
 
 
 def print_groups(out: Output, laws: Mapping[str, Law]) -> None:
-    """Print laws of one form in one table, a column a group."""
+    """Print laws of one form in one table: a column a group with intervals, of many groups a line each without."""
     first = next(iter(laws.values()))
-    out.say(f"{first.shape.equation}; N counts {first.convention} parameters; 80% intervals")
-    out.table(
-        ["", *laws],
-        [
-            ["rows", *(str(law.num_rows) for law in laws.values())],
-            *(
-                [name, *(f"{_value(law, name)} ({_range(law, name)})" for law in laws.values())]
-                for name in first.coefficients
-            ),
-        ],
+    is_wide = len(laws) <= _MOST_COLUMNS
+    out.say(
+        f"{first.shape.equation}; N counts {first.convention} parameters{'; 80% intervals' if is_wide else ''}"
     )
+    if is_wide:
+        counts = ["rows", *(str(law.num_rows) for law in laws.values())]
+        lines = [
+            [name, *(f"{_value(law, name)} ({_range(law, name)})" for law in laws.values())]
+            for name in first.coefficients
+        ]
+        out.table(["", *laws], [counts, *lines])
+    else:
+        out.table(
+            ["", "rows", *first.coefficients],
+            (
+                [name, str(law.num_rows), *(_value(law, one) for one in first.coefficients)]
+                for name, law in laws.items()
+            ),
+        )
     for name, law in laws.items():
         for note in law.notes:
             out.say(f"note: {name}: {note}")

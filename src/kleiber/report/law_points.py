@@ -159,15 +159,11 @@ def size_band(
 ) -> list[dict[str, float]]:
     """Return the law at one size with its 80% interval; each point evaluates every refit, so there are few."""
     grid = np.geomspace(*tokens, _NUM_POINTS // 2).tolist()
-    predictions = [law.predict(num_params, num_tokens) for num_tokens in grid]
+    found = law.predictions(num_params, grid, **_as_dense(law, grid))
+    lines = zip(grid, found.loss.tolist(), found.low_80.tolist(), found.high_80.tolist(), strict=True)
     return [
-        {
-            "compute": exchange.flops(num_params, num_tokens),
-            "loss": prediction.loss,
-            "low": prediction.interval_80[0],
-            "high": prediction.interval_80[1],
-        }
-        for num_tokens, prediction in zip(grid, predictions, strict=True)
+        {"compute": exchange.flops(num_params, num_tokens), "loss": loss, "low": low, "high": high}
+        for num_tokens, loss, low, high in lines
     ]
 
 
@@ -188,5 +184,17 @@ def isoflop_curve(
 
 def _losses(law: Law, num_params: Array | float, num_tokens: Array) -> list[float]:
     """Return the law's own losses, without the refits that its intervals need."""
-    losses: list[float] = law.losses(points_at(law.shape, num_params, num_tokens)).tolist()
+    points = points_at(law.shape, num_params, num_tokens, **_as_dense(law, num_tokens))
+    losses: list[float] = law.losses(points).tolist()
     return losses
+
+
+def _as_dense(law: Law, num_tokens: Any) -> dict[str, Any]:
+    """Return what else a law's form asks for: the charts show new tokens and models that are not sparse."""
+    dense = {"U": {"unique_tokens": num_tokens}, "S": {"active_frac": 1.0}}
+    return {
+        key: value
+        for name, given in dense.items()
+        if name in law.shape.inputs
+        for key, value in given.items()
+    }

@@ -6,6 +6,7 @@ import itertools
 
 import numpy as np
 
+from kleiber.errors import MissingExtraError
 from kleiber.scaling.forms import Array, Design, Form
 from kleiber.scaling.refine import HUBER_DELTA, huber
 
@@ -26,11 +27,17 @@ def estimate_from_grid(form: Form, design: Design, response_R: Array) -> tuple[A
         design: The rows.
         response_R: Log of the losses.
 
+    Raises:
+        MissingExtraError: SciPy is not installed.
+
     Source:
         Hoffmann et al. 2022, arXiv:2203.15556, section 3.3; the sum, not the mean, as arXiv:2404.10102 found that the mean
         stops L-BFGS early.
     """
-    from scipy.optimize import minimize  # noqa: PLC0415 - takes most of a second to import
+    try:
+        from scipy.optimize import minimize  # noqa: PLC0415 - an extra, and most of a second to import
+    except ImportError:
+        raise MissingExtraError.of("scipy", "data", "Approach 3") from None
 
     def objective(theta: Array) -> tuple[float, Array]:
         fitted, jacobian = form.fitted_and_jacobian(theta[None], design)
