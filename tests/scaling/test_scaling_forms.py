@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from scipy.optimize import minimize
 
 from kleiber.errors import UsageError
 from kleiber.scaling.bootstrap import estimate
 from kleiber.scaling.forms import FORMS, INPUTS, Design, form_of
+from kleiber.scaling.refine import HUBER_DELTA, huber
 
 RANDOM = np.random.default_rng(0)
 POINTS = {
@@ -93,6 +95,33 @@ def test_a_fit_finds_the_losses_it_was_made_of(name):
     np.testing.assert_allclose(found, values, rtol=TELLS.get(name, 1e-5))
     if name not in TELLS:
         np.testing.assert_allclose(form.coefficients_of(theta, Design.of(points))[0], TRUTH[name], rtol=0.02)
+
+
+@pytest.mark.parametrize("name", [name for name in FORMS if name not in {"accuracy", "mixture"}])
+def test_no_restart_finds_a_lower_objective_on_losses_of_another_form(name):
+    form = FORMS[name]
+    points = {key: POINTS[key] for key in form.inputs}
+    noise = 0.01 * np.random.default_rng(2).standard_t(4, 60)
+    target = np.log(FORMS["chinchilla"].value(np.array([TRUTH["chinchilla"]]), POINTS)[0]) + noise
+    design = Design.of(points)
+    theta, objective = estimate(form, design, target)
+    low, high = form.box(np.exp(target)[None])
+    bounds = list(zip(low[0], high[0], strict=True))
+
+    def summed(vector):
+        fitted, jacobian = form.fitted_and_jacobian(vector[None], design)
+        off = fitted[0] - target
+        return float(huber(off).sum()), np.clip(off, -HUBER_DELTA, HUBER_DELTA) @ jacobian[0]
+
+    random, rivals = np.random.default_rng(3), []
+    for spread in (0.05, 0.05, 0.3, 0.3):
+        start = theta[0] + spread * random.standard_normal(len(theta[0])) * np.maximum(np.abs(theta[0]), 0.1)
+        start = np.clip(start, low[0], high[0])
+        rivals.append(
+            minimize(summed, start, jac=True, method="L-BFGS-B", bounds=bounds, options={"maxiter": 2000}).fun
+        )
+    assert objective == pytest.approx(summed(theta[0])[0])
+    assert objective <= min(rivals) * 1.002
 
 
 @pytest.mark.parametrize("name", FORMS)

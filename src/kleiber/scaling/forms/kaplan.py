@@ -15,12 +15,15 @@ __all__ = ["KAPLAN", "Kaplan"]
 
 _RATIOS = np.geomspace(0.2, 4.0, 24)
 _OUTER = np.geomspace(0.02, 1.0, 24)
-_BOUNDS = ((0.05, 20.0), (0.005, 3.0))
+_EXPONENT_BOUNDS = (0.01, 3.0)
 
 
 @dataclass(frozen=True)
 class Kaplan(Form):
-    """Theta: the logarithms of both terms inside the bracket at the design's mean, alpha_N / alpha_D, alpha_D."""
+    """Theta: log of the loss that each limit alone would leave at the design's mean, alpha_N, alpha_D.
+
+    log L = s log(exp((a - alpha_N n) / s) + exp((b - s d) / s)) with s = alpha_D: either term is a loss.
+    """
 
     @property
     def nonlinear(self) -> tuple[str, ...]:
@@ -28,50 +31,53 @@ class Kaplan(Form):
         return ("alpha_N", "alpha_D")
 
     def fitted_and_jacobian(self, theta_BK: Array, design: Design) -> tuple[Array, Array]:
-        """Return alpha_D times the log-sum-exp of the two terms, and its derivatives."""
-        a, b, ratio, outer = (theta_BK[:, k, None] for k in range(4))
+        """Return log L [B, R] and its derivatives [B, R, 4]."""
+        a, b, alpha_N, s = (theta_BK[:, k, None] for k in range(4))
         n, d = design.logs["N"], design.logs["D"]
-        inner = np.logaddexp(a - ratio * n, b - d)
-        share = np.exp(a - ratio * n - inner)
-        slopes = (outer * share, outer * (1 - share), -outer * share * n, inner)
-        return outer * inner, np.stack(np.broadcast_arrays(*slopes), axis=-1)
+        of_size, of_tokens = (a - alpha_N * n) / s, b / s - d
+        inner = np.logaddexp(of_size, of_tokens)
+        share = np.exp(of_size - inner)
+        by_s = inner - share * of_size - (1 - share) * b / s
+        return s * inner, np.stack(np.broadcast_arrays(share, 1 - share, -share * n, by_s), axis=-1)
 
     def starts(self, design: Design, value_BR: Array, weights_BR: Array, *, num_starts: int = 1) -> Array:
-        """Return the best pairs of exponents; an error of L^(1/s) is s times smaller in L."""
+        """Return the best pairs of exponents, each with the non-negative least squares of L^(1 / alpha_D).
+
+        They are ranked by the errors of log L: those of the power saturate where alpha_D is small.
+        """
         found, errors = [], []
         size = Feature((0,), np.exp(-np.multiply.outer(_RATIOS, design.logs["N"])))
         tokens = Feature((), np.exp(-design.logs["D"]))
-        for outer in _OUTER.tolist():
-            value = value_BR ** (1 / outer)
+        for s in _OUTER.tolist():
+            value = value_BR ** (1 / s)
             terms, place = project(
-                (size, tokens), (len(_RATIOS),), value, weights_BR, num_starts=min(num_starts, 4)
+                (size, tokens), (len(_RATIOS),), value, weights_BR, num_starts=len(_RATIOS)
             )
-            ratio = _RATIOS[place]
-            power = np.exp(-ratio[..., None] * design.logs["N"])
-            fitted = terms[..., :1] * power + terms[..., 1:] * np.exp(-design.logs["D"])
-            errors.append((weights_BR[:, None] * (outer * (fitted / value[:, None] - 1)) ** 2).sum(axis=-1))
-            floor = 1e-7 * value.min(axis=1)[:, None, None]
-            logs = np.log(np.maximum(terms, floor))
-            found.append(
-                np.concatenate([logs, ratio[..., None], np.full_like(logs[..., :1], outer)], axis=-1)
-            )
+            logs = s * np.log(np.maximum(terms, 1e-7 * value.min(axis=1)[:, None, None]))
+            exponents = np.stack([s * _RATIOS[place], np.full(place.shape, s)], axis=-1)
+            theta = np.concatenate([logs, exponents], axis=-1)
+            fitted, _ = self.fitted_and_jacobian(theta.reshape(-1, 4), design)
+            off = fitted.reshape(*place.shape, -1) - np.log(value_BR)[:, None]
+            found.append(theta)
+            errors.append((weights_BR[:, None] * off**2).sum(axis=-1))
         order = np.argsort(np.concatenate(errors, axis=1), axis=1)[:, :num_starts]
         return np.take_along_axis(np.concatenate(found, axis=1), order[..., None], axis=1)
 
     def box(self, value_BR: Array) -> tuple[Array, Array]:
-        """Bound the terms by what a small outer exponent makes of any loss."""
-        widest = np.abs(np.log(value_BR)).max(axis=1)[:, None] / _BOUNDS[1][0] + 1.0
-        ends = np.ones((len(value_BR), 1)) * np.array(_BOUNDS).T[:, None]
+        """Bound each term by what could matter to its losses, and the exponents by what was ever seen."""
+        log_value = np.log(value_BR)
+        lowest, highest = log_value.min(axis=1)[:, None], log_value.max(axis=1)[:, None]
+        each = np.ones((len(value_BR), 2))
         return (
-            np.hstack([-widest + LOWEST_TERM, -widest + LOWEST_TERM, ends[0]]),
-            np.hstack([widest, widest, ends[1]]),
+            np.hstack([lowest + LOWEST_TERM * each, _EXPONENT_BOUNDS[0] * each]),
+            np.hstack([highest + each, _EXPONENT_BOUNDS[1] * each]),
         )
 
     def coefficients_of(self, theta_BK: Array, design: Design) -> Array:
         """Return N_c, D_c, alpha_N, alpha_D [B, 4]."""
-        a, b, ratio, outer = theta_BK.T
-        N_c = np.exp(a / ratio + design.means["N"])
-        return np.stack([N_c, np.exp(b + design.means["D"]), ratio * outer, outer], axis=1)
+        a, b, alpha_N, alpha_D = theta_BK.T
+        N_c, D_c = np.exp(a / alpha_N + design.means["N"]), np.exp(b / alpha_D + design.means["D"])
+        return np.stack([N_c, D_c, alpha_N, alpha_D], axis=1)
 
     def value(self, coefficients_BK: Array, points: Points) -> Array:
         """Return the loss of every coefficient vector at every point [B, P]."""
