@@ -45,3 +45,12 @@ def test_a_run_far_below_or_a_little_above_is_none(ladder):
     rows[4] = rows[4].model_copy(update={"loss": rows[4].loss * 0.8})
     rows[9] = rows[9].model_copy(update={"loss": rows[9].loss * 1.03})
     assert not any("far above" in note for note in fit(rows, num_bootstrap=100).notes)
+
+
+def test_a_diverged_run_widens_no_interval(ladder):
+    rows = ladder(run_frac=0.003)
+    clean = fit(rows, num_bootstrap=100)
+    rows[4] = rows[4].model_copy(update={"loss": rows[4].loss * 1.5})
+    broken = fit(rows, num_bootstrap=100)
+    assert broken.noise.total_frac == pytest.approx(clean.noise.total_frac, rel=0.5)
+    assert "no part of its noise" in broken.notes[0]

@@ -11,10 +11,10 @@ from kleiber.runs import CONVENTIONS, Convention, Row
 from kleiber.scaling.bootstrap import bootstrap, estimate
 from kleiber.scaling.checks import check_rows, check_spread, note_on_unseen, notes_on, undetermined
 from kleiber.scaling.forms import Array, Design, Form, form_of
-from kleiber.scaling.law import Law, intervals_of
-from kleiber.scaling.noise import Groups, measure_noise
+from kleiber.scaling.law import Law, LossUnit, intervals_of
+from kleiber.scaling.noise import Groups, Noise, measure_noise
 from kleiber.scaling.points import points_of
-from kleiber.scaling.suspects import note_on_outliers, without_duplicates
+from kleiber.scaling.suspects import note_on_outliers, outliers, without_duplicates
 
 __all__ = ["ESTIMATORS", "fit"]
 
@@ -62,29 +62,42 @@ def fit(
     """
     shape = form_of(form, chance=chance)
     _check_choices(shape, estimator, convention, num_bootstrap)
-    check_rows(rows, convention, unit="accuracy" if shape.response == "identity" else "nats/token")
+    unit: LossUnit = "accuracy" if shape.response == "identity" else "nats/token"
+    check_rows(rows, convention, unit=unit)
     rows, repeated = without_duplicates(rows)
     points = points_of(rows, shape, convention)
     check_spread(shape, points)
     design = Design.of(points)
     response = shape.response_of(np.array([row.loss for row in rows]))
-    groups = _groups(rows, convention)
     theta, objective = _estimate(estimator, shape, design, response)
     fitted = shape.fitted_and_jacobian(theta, design)[0][0]
-    noise = measure_noise(response, fitted, groups, num_coefficients=len(shape.coefficients))
+    far = outliers(response - fitted) if shape.response == "log" else []
+    noise = _noise(shape, rows, response, fitted, far=far, convention=convention)
     refits = bootstrap(
-        shape, design, response, theta, groups=groups, noise=noise, num_samples=num_bootstrap, seed=seed
+        shape,
+        design,
+        response,
+        theta,
+        groups=_groups(rows, convention),
+        noise=noise,
+        num_samples=num_bootstrap,
+        seed=seed,
     )
     samples = shape.coefficients_of(refits, design)
     intervals = {name: intervals_of(samples[:, k]) for k, name in enumerate(shape.names)}
-    far_off = note_on_outliers(rows, response - fitted) if shape.response == "log" else None
     unknown = undetermined(shape, intervals, min(row.loss for row in rows))
+    notes = (
+        repeated,
+        note_on_outliers(rows, response - fitted, far),
+        note_on_unseen(shape, rows),
+        *notes_on(points, noise, intervals, unknown),
+    )
     return Law(
         form=form,
         estimator=estimator,
         chance=chance,
         convention=convention,
-        loss_unit="accuracy" if shape.response == "identity" else "nats/token",
+        loss_unit=unit,
         coefficients=dict(zip(shape.names, shape.coefficients_of(theta, design)[0].tolist(), strict=True)),
         intervals=intervals,
         objective=objective,
@@ -93,19 +106,25 @@ def fit(
         eval_hash=rows[0].eval_hash,
         e_determined="E" in shape.names and "E" not in unknown,
         undetermined=unknown,
-        notes=tuple(
-            note
-            for note in (
-                repeated,
-                far_off,
-                note_on_unseen(shape, rows),
-                *notes_on(points, noise, intervals, unknown),
-            )
-            if note
-        ),
+        notes=tuple(note for note in notes if note),
         rows=tuple(rows),
         samples=tuple(tuple(_short(value) for value in sample) for sample in samples.tolist()),
     )
+
+
+def _noise(
+    form: Form,
+    rows: Sequence[Row],
+    response: Array,
+    fitted: Array,
+    *,
+    far: Sequence[int],
+    convention: Convention,
+) -> Noise:
+    """Measure what runs scatter by that neither diverged nor hardly began."""
+    kept = [k for k in range(len(rows)) if k not in set(far)]
+    groups = _groups([rows[k] for k in kept], convention)
+    return measure_noise(response[kept], fitted[kept], groups, num_coefficients=len(form.coefficients))
 
 
 def _estimate(estimator: str, form: Form, design: Design, response: Array) -> tuple[Array, float]:

@@ -10,7 +10,7 @@ import numpy as np
 from kleiber.errors import UsageError
 from kleiber.runs import Convention, Document, ParamCount, Row, hash_of, now
 from kleiber.scaling.forms import rule_of_thumb_flops
-from kleiber.scaling.law import Interval, Law
+from kleiber.scaling.law import Interval, Law, LossUnit
 
 __all__ = ["Forecast", "Naive", "forecast", "naive_forecasts"]
 
@@ -34,7 +34,7 @@ class Forecast(Document):
     """In `loss_unit`, on the law's evaluation set."""
     interval_80: Interval
     interval_95: Interval
-    loss_unit: Literal["nats/token", "accuracy"] = "nats/token"
+    loss_unit: LossUnit = "nats/token"
     num_params: float
     """N, by `convention`."""
     param_count: ParamCount | None

@@ -17,8 +17,10 @@ from kleiber.scaling.forms import FORMS, Array, Form, Points, form_of
 from kleiber.scaling.noise import Noise
 from kleiber.scaling.points import Values, points_at
 
-__all__ = ["Interval", "Intervals", "Law", "Prediction", "Predictions", "intervals_of"]
+__all__ = ["Interval", "Intervals", "Law", "LossUnit", "Prediction", "Predictions", "intervals_of"]
 
+LossUnit = Literal["nats/token", "accuracy"]
+"""Of what a law says."""
 Interval = tuple[float, float]
 Intervals = dict[Literal["80", "95"], Interval]
 
@@ -63,7 +65,7 @@ class Law(Document):
     """Accuracy of guessing, for laws of accuracies."""
     convention: Convention
     """Which parameters N counts."""
-    loss_unit: Literal["nats/token", "accuracy"] = "nats/token"
+    loss_unit: LossUnit = "nats/token"
     coefficients: dict[str, float]
     """By the names of the form."""
     intervals: dict[str, Intervals]

@@ -10,7 +10,7 @@ from pathlib import Path
 from kleiber.errors import DataError, UsageError, nearest
 from kleiber.runs import ParamCount, Record, Row, find_runs, row_of
 from kleiber.scaling.table import TABLES, Columns, Line, read_table
-from kleiber.scaling.units import LossUnit, check_possible, check_unit_name
+from kleiber.scaling.units import TableUnit, check_possible, check_unit_name
 from kleiber.scaling.where import Condition
 
 __all__ = ["read_groups", "read_points", "read_rows"]
@@ -36,7 +36,7 @@ def read_rows(
     columns: Columns | None = None,
     *,
     where: str | None = None,
-    loss_unit: LossUnit = "nats",
+    loss_unit: TableUnit = "nats",
     vocab_size: int | None = None,
     drop_highest: int = 0,
     on_notice: Callable[[str], None] | None = None,
@@ -70,7 +70,7 @@ def read_groups(
     columns: Columns | None = None,
     *,
     where: str | None = None,
-    loss_unit: LossUnit = "nats",
+    loss_unit: TableUnit = "nats",
     vocab_size: int | None = None,
     drop_highest: int = 0,
     on_notice: Callable[[str], None] | None = None,
@@ -96,7 +96,7 @@ def _entries(
     paths: Sequence[Path],
     columns: Columns | None,
     where: str | None,
-    loss_unit: LossUnit,
+    loss_unit: TableUnit,
     on_notice: Callable[[str], None] | None,
 ) -> list[_Entry]:
     found: list[_Entry] = []
@@ -126,7 +126,7 @@ def _entries(
     return kept
 
 
-def _rows(entries: Sequence[_Entry], loss_unit: LossUnit, vocab_size: int | None) -> list[Row]:
+def _rows(entries: Sequence[_Entry], loss_unit: TableUnit, vocab_size: int | None) -> list[Row]:
     rows = [entry.row() for entry in entries]
     if loss_unit != "accuracy":
         check_possible(rows, [vocab_size or entry.vocab_size for entry in entries])
@@ -155,14 +155,14 @@ def read_points(path: Path, columns: Columns | None = None) -> list[tuple[float,
     return points
 
 
-def _entry_of_line(line: Line, loss_unit: LossUnit) -> _Entry:
+def _entry_of_line(line: Line, loss_unit: TableUnit) -> _Entry:
     check_unit_name(line.columns["loss"], line.where, loss_unit)
     return _Entry(
         line.where, line.every, lambda: _row_of_line(line, loss_unit), line.number_or_none("vocab_size")
     )
 
 
-def _row_of_line(line: Line, loss_unit: LossUnit) -> Row:
+def _row_of_line(line: Line, loss_unit: TableUnit) -> Row:
     total, body = line.number("params"), line.number_or_none("body")
     active = line.number_or_none("active_params")
     for name, part in (("body", body), ("active_params", active)):

@@ -9,7 +9,7 @@ import numpy as np
 from kleiber.runs import Row
 from kleiber.scaling.forms import Array
 
-__all__ = ["note_on_outliers", "without_duplicates"]
+__all__ = ["note_on_outliers", "outliers", "without_duplicates"]
 
 _LEAST = 0.05
 """Of the loss: what is nearer to the law is no diverged run, however quiet the others are."""
@@ -40,23 +40,33 @@ def without_duplicates(rows: Sequence[Row]) -> tuple[list[Row], str | None]:
     )
 
 
-def note_on_outliers(rows: Sequence[Row], residual_R: Array) -> str | None:
-    """Return a sentence on runs far above the law; a fit that is robust gives them little weight, but it keeps them.
+def outliers(residual_R: Array) -> list[int]:
+    """Return the rows that lie far above the law, the farthest first.
 
     Args:
-        rows: Of the law.
         residual_R: Log of measured over fitted loss.
     """
     centred = residual_R - np.median(residual_R)
     bound = max(_LEAST, _NUM_SPREADS * _NORMAL_MAD * float(np.median(np.abs(centred))))
-    far = [int(k) for k in np.argsort(-centred) if centred[k] > bound]
+    return [int(k) for k in np.argsort(-centred) if centred[k] > bound]
+
+
+def note_on_outliers(rows: Sequence[Row], residual_R: Array, far: Sequence[int]) -> str | None:
+    """Return a sentence on runs far above the law: a robust fit gives them little weight, and their noise is nobody else's.
+
+    Args:
+        rows: Of the law.
+        residual_R: Log of measured over fitted loss.
+        far: What `outliers` found.
+    """
     if not far:
         return None
-    worst = rows[far[0]]
-    one = "1 run lies" if len(far) == 1 else f"{len(far)} runs lie"
+    worst, is_one = rows[far[0]], len(far) == 1
     return (
-        f"{one} far above the law, {worst.run!r} by {np.expm1(residual_R[far[0]]):.0%}: "
-        f"{'it' if len(far) == 1 else 'they'} may have diverged or hardly begun ({_named([rows[k].run for k in far])}). "
+        f"{'1 run lies' if is_one else f'{len(far)} runs lie'} far above the law, {worst.run!r} by "
+        f"{np.expm1(residual_R[far[0]]):.0%}: {'it' if is_one else 'they'} may have diverged or hardly begun "
+        f"({_named([rows[k].run for k in far])}). {'It moves' if is_one else 'They move'} the law little and "
+        f"{'is' if is_one else 'are'} no part of its noise. "
         f"""Leave out what is broken: --where 'run != "{worst.run}"'"""
     )
 

@@ -10,9 +10,9 @@ from typing import Literal
 from kleiber.errors import DataError
 from kleiber.runs import Row
 
-__all__ = ["LossUnit", "check_possible", "check_unit_name"]
+__all__ = ["TableUnit", "check_possible", "check_unit_name"]
 
-LossUnit = Literal["nats", "bits", "accuracy"]
+TableUnit = Literal["nats", "bits", "accuracy"]
 """What the loss column of a table holds; bits become nats."""
 
 _BITS = re.compile(r"(^|[^a-z])(bits?|bpb|bpc|bpt|bpw)([^a-z]|$)")
@@ -22,7 +22,7 @@ _GUESSING_FRAC = 1.01
 """Of ln V: what a run that learnt nothing may be above it."""
 
 
-def check_unit_name(column: str, where: str, unit: LossUnit) -> None:
+def check_unit_name(column: str, where: str, unit: TableUnit) -> None:
     """Refuse a column whose name says another unit.
 
     Bits a byte stay what they are when their unit is declared: exponents and optimum do not depend on a factor.
