@@ -8,8 +8,9 @@ from kleiber.scaling.fit import ESTIMATORS, fit
 from kleiber.scaling.forecast import Forecast, Naive, forecast, naive_forecasts
 from kleiber.scaling.forms import FORMS, rule_of_thumb_flops
 from kleiber.scaling.law import Interval, Law, Prediction, Predictions
+from kleiber.scaling.law_optimum import optimum_of_law
 from kleiber.scaling.noise import Noise
-from kleiber.scaling.optimum import OptimalRun, best_along, best_tokens, optimum, optimum_of_law
+from kleiber.scaling.optimum import OptimalRun, best_along, best_tokens, optimum
 from kleiber.scaling.published import (
     COEFFICIENTS,
     PUBLISHED_LAWS,

@@ -16,8 +16,8 @@ from kleiber.runs import Convention, Row
 from kleiber.scaling.fit import fit
 from kleiber.scaling.forms import Array
 from kleiber.scaling.law import Interval, Law, intervals_of
+from kleiber.scaling.law_optimum import optima
 from kleiber.scaling.noise import Labels
-from kleiber.scaling.optimum import optima
 from kleiber.scaling.points import flops_of
 
 __all__ = ["ALLOCATORS", "Allocation", "Budgeted", "allocations", "isoflop_slices"]

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from kleiber.errors import DataError, UsageError, nearest
-from kleiber.runs import ParamCount, Record, Row, find_runs, row_of
+from kleiber.runs import ParamCount, Row
+from kleiber.scaling.entries import Entry, entries_of_runs
 from kleiber.scaling.table import TABLES, Columns, Line, read_table
 from kleiber.scaling.units import TableUnit, check_possible, check_unit_name
 from kleiber.scaling.where import Condition
@@ -16,19 +16,6 @@ from kleiber.scaling.where import Condition
 __all__ = ["read_groups", "read_points", "read_rows"]
 
 _REQUIRED = ("params", "tokens", "loss")
-
-
-@dataclass(frozen=True)
-class _Entry:
-    """A run that may become a row."""
-
-    where: str
-    """Folder, or file and line."""
-    names: Mapping[str, str]
-    """What a condition or a group may ask for."""
-    row: Callable[[], Row]
-    vocab_size: float | None
-    """Entries of the tokenizer, when known."""
 
 
 def read_rows(
@@ -80,7 +67,7 @@ def read_groups(
     Raises:
         UsageError: No row has such a column; or as `read_rows`.
     """
-    groups: dict[str, list[_Entry]] = {}
+    groups: dict[str, list[Entry]] = {}
     for entry in _entries(paths, columns, where, loss_unit, on_notice):
         if by not in entry.names:
             raise UsageError(
@@ -98,8 +85,8 @@ def _entries(
     where: str | None,
     loss_unit: TableUnit,
     on_notice: Callable[[str], None] | None,
-) -> list[_Entry]:
-    found: list[_Entry] = []
+) -> list[Entry]:
+    found: list[Entry] = []
     folders = []
     for path in paths:
         if path.suffix in TABLES:
@@ -111,7 +98,7 @@ def _entries(
             )
         else:
             folders.append(path)
-    found += _entries_of_runs(folders, on_notice or (lambda _: None))
+    found += entries_of_runs(folders, on_notice or (lambda _: None))
     if not found:
         raise DataError(
             f"No finished run with a cool-down in {', '.join(str(path) for path in paths) or 'no path'}.",
@@ -126,7 +113,7 @@ def _entries(
     return kept
 
 
-def _rows(entries: Sequence[_Entry], loss_unit: TableUnit, vocab_size: int | None) -> list[Row]:
+def _rows(entries: Sequence[Entry], loss_unit: TableUnit, vocab_size: int | None) -> list[Row]:
     rows = [entry.row() for entry in entries]
     if loss_unit != "accuracy":
         check_possible(rows, [vocab_size or entry.vocab_size for entry in entries])
@@ -155,9 +142,9 @@ def read_points(path: Path, columns: Columns | None = None) -> list[tuple[float,
     return points
 
 
-def _entry_of_line(line: Line, loss_unit: TableUnit) -> _Entry:
+def _entry_of_line(line: Line, loss_unit: TableUnit) -> Entry:
     check_unit_name(line.columns["loss"], line.where, loss_unit)
-    return _Entry(
+    return Entry(
         line.where, line.every, lambda: _row_of_line(line, loss_unit), line.number_or_none("vocab_size")
     )
 
@@ -195,76 +182,3 @@ def _seed(line: Line) -> int | None:
         return int(text)
     except ValueError:
         raise DataError(f"{line.where}: seed must be a whole number.", got=text) from None
-
-
-def _entries_of_runs(folders: Sequence[Path], notice: Callable[[str], None]) -> list[_Entry]:
-    """Return finished branches and whole runs, each folder once."""
-    runs = {run.path.resolve(): run.read_record() for run in (find_runs(list(folders)) if folders else ())}
-    foretold = [record.run for record in runs.values() if record.predicted.forecast_hash is not None]
-    if foretold:
-        notice(
-            f"{len(foretold)} of {len(runs)} runs started with a forecast and are left out of the law: "
-            f"{', '.join(foretold)}."
-        )
-    rows = {
-        path: row
-        for path, record in runs.items()
-        if record.predicted.forecast_hash is None
-        and record.recipe.train.schedule.cooldown_frac > 0
-        and (row := row_of(record)) is not None
-    }
-    names = _short_names({path.parent for path in rows})
-    if len(names) > 1:
-        # Trunks of two ladders may bear one name and share nothing.
-        rows = {
-            path: row.model_copy(update={"trunk": f"{names[path.parent]}/{row.trunk}"})
-            for path, row in rows.items()
-        }
-    return [_entry_of_run(path, runs[path], row, names.get(path.parent, "")) for path, row in rows.items()]
-
-
-def _entry_of_run(path: Path, record: Record, row: Row, folder: str) -> _Entry:
-    names = {
-        "run": row.run,
-        "folder": folder,
-        "params": row.num_params.total,
-        "body": row.num_params.body,
-        "tokens": row.num_tokens,
-        "unique_tokens": row.unique_tokens,
-        "loss": row.loss,
-        "flops": row.train_flops,
-        "trunk": row.trunk,
-        "seed": row.seed,
-        **_flat(record.recipe.model_dump(mode="json")),
-    }
-    texts = {name: "" if value is None else str(value) for name, value in names.items()}
-    return _Entry(str(path), texts, lambda: row, getattr(record.data.shape, "vocab_size", None))
-
-
-def _flat(values: Mapping[str, object], path: str = "") -> dict[str, object]:
-    """Return the numbers and texts of nested mappings by their paths.
-
-    Example:
-        >>> _flat({"train": {"batch_size": 8, "schedule": {"kind": "wsd"}}})
-        {'train.batch_size': 8, 'train.schedule.kind': 'wsd'}
-    """
-    found: dict[str, object] = {}
-    for name, value in values.items():
-        if isinstance(value, Mapping):
-            found |= _flat(value, f"{path}{name}.")
-        elif isinstance(value, str | int | float):
-            found[f"{path}{name}"] = value
-    return found
-
-
-def _short_names(folders: Collection[Path]) -> dict[Path, str]:
-    """Return the last parts of each path, as few as tell all of them apart.
-
-    Example:
-        >>> list(_short_names([Path("/home/a/one/ladder"), Path("/home/a/two/ladder")]).values())
-        ['one/ladder', 'two/ladder']
-    """
-    num_parts = 1
-    while len({path.parts[-num_parts:] for path in folders}) < len(folders):
-        num_parts += 1
-    return {path: "/".join(path.parts[-num_parts:]) for path in folders}
