@@ -154,28 +154,32 @@ class _Runs:
 
 
 def _without_law(name: str, runs: _Runs, budgets: Array, *, num_bootstrap: int, seed: int) -> Allocation:
-    """Fit log N_opt over log C to the optima that a part of the rows shows, and to those of resampled rows."""
+    """Fit a line of log N_opt over log C to the optima that each budget's rows show.
+
+    The intervals come from how the optima scatter around the line: its residuals are drawn anew. Drawing runs anew
+    would move a minimum, or a parabola through a few runs, to one side.
+    """
     is_first = name == "approach1"
     parts = _bins(runs.log_c) if is_first else isoflop_slices(runs.log_c, runs.log_n)
     find = _lowest if is_first else _vertex
-    random = np.random.default_rng(seed)
-    line = _line(runs, parts, find, None)
-    if line is None:
+    found = [(float(runs.log_c[part].mean()), find(runs.log_n[part], runs.loss[part])) for part in parts]
+    shown = np.array([(log_c, best) for log_c, best in found if best is not None])
+    if len(shown) < _LEAST_SLICES:
         raise DataError(_too_few(name, len(parts)))
-    drawn = [_line(runs, parts, find, random) for _ in range(num_bootstrap)]
-    lines = np.array([one for one in drawn if one is not None])
+    to_line = np.linalg.pinv(np.stack([shown[:, 0], np.ones(len(shown))], axis=1))
+    slope, level = to_line @ shown[:, 1]
+    off = shown[:, 1] - level - slope * shown[:, 0]
+    random = np.random.default_rng(seed)
+    drawn = math.sqrt(len(off) / (len(off) - 2)) * random.choice(off, (num_bootstrap, len(off)))
+    lines = (level + slope * shown[:, 0] + drawn) @ to_line.T
     logs = np.log(budgets)
-    notes = [_SAYS[name]]
-    if len(lines) < num_bootstrap:
-        lost = num_bootstrap - len(lines)
-        notes.append(f"{lost} of {num_bootstrap} resamples showed no optimum and are left out.")
     return Allocation(
         name,
-        float(line[0]),
+        float(slope),
         intervals_of(lines[:, 0])["80"],
-        _budgeted(budgets, np.exp(line[1] + line[0] * logs), np.exp(lines[:, 1:] + lines[:, :1] * logs)),
+        _budgeted(budgets, np.exp(level + slope * logs), np.exp(lines[:, 1:] + lines[:, :1] * logs)),
         None,
-        tuple(notes),
+        (_SAYS[name],),
     )
 
 
@@ -186,23 +190,6 @@ def _too_few(name: str, num_parts: int) -> str:
         f"Approach 2 needs at least {_LEAST_SLICES} budgets at each of which {_LEAST_RUNS} sizes were trained with an optimum "
         f"between them; these rows have {num_parts} such budgets or their optima lie outside."
     )
-
-
-def _line(
-    runs: _Runs, parts: Sequence[Labels], find: Find, random: np.random.Generator | None
-) -> Array | None:
-    """Return slope and level of log N_opt over log C; None where fewer than three budgets show an optimum."""
-    compute, sizes = [], []
-    for part in parts:
-        drawn = part if random is None else random.choice(part, len(part))
-        best = find(runs.log_n[drawn], runs.loss[drawn])
-        if best is not None:
-            compute.append(float(runs.log_c[drawn].mean()))
-            sizes.append(best)
-    if len(set(compute)) < _LEAST_SLICES:
-        return None
-    fitted: Array = np.polyfit(compute, sizes, 1)
-    return fitted
 
 
 def _bins(log_c: Array) -> list[Labels]:
