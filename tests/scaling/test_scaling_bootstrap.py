@@ -5,6 +5,7 @@ import pytest
 
 from kleiber.scaling.bootstrap import MANY_TRUNKS, bootstrap, estimate
 from kleiber.scaling.forms import CHINCHILLA, Design
+from kleiber.scaling.grid_start import estimate_from_grid
 from kleiber.scaling.noise import Groups, Noise, measure_noise
 
 
@@ -106,3 +107,15 @@ def test_many_trunks_spread_as_refits_of_fresh_rows_do(ladder):
     assert spread_at_the_target(refits, design) == pytest.approx(
         spread_at_the_target(np.array(fresh), design), rel=0.35
     )
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_no_valley_is_missed_where_e_goes_to_0(seed):
+    """The reference: approach 3, from a grid over levels and exponents."""
+    random = np.random.default_rng(seed)
+    n, d = 10 ** random.uniform(5.5, 8.9, 110), 10 ** random.uniform(7, 10, 110)
+    design = Design.of({"N": n, "D": d})
+    log_loss = np.log(11 * n**-0.08 + 2e4 * d**-0.47) + 0.03 * random.standard_t(3, 110)
+    _, found = estimate(CHINCHILLA, design, log_loss)
+    _, reference = estimate_from_grid(CHINCHILLA, design, log_loss)
+    assert found <= reference * 1.001
