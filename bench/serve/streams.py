@@ -19,13 +19,12 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-import httpx
 import numpy as np
 from servers import Address, kleiber, llamacpp, transformers
 
 from kleiber.infer.measure.ratio import ratio_estimate
 
-CLIENTS, NEW, PROMPT_WORDS = (1, 4, 16), 64, 40
+CLIENTS, NEW, PROMPT_WORDS, MOST_HEAD = (1, 4, 16), 64, 40, 4096
 TEXT = "It was a dark evening in the town and the rain had not ceased for three days when the old man came to the door of the house "
 
 
@@ -39,38 +38,46 @@ class Turn:
     token_s: float
 
 
-async def stream(http: httpx.AsyncClient, model: str, number: int) -> tuple[float, float, int]:
-    """Return the time to the first piece, that to the last, and the tokens."""
+async def stream(address: Address, number: int) -> tuple[float, float]:
+    """Return the time to the first piece and to the end; bytes are looked at as little as may be: the client has the same two cores."""
     words = (TEXT * 4).split()[number : number + PROMPT_WORDS]
-    body = {
-        "model": model,
+    asked = {
+        "model": address.model,
         "prompt": " ".join(words),
         "max_tokens": NEW,
         "temperature": 0.8,
         "seed": number,
-        "stream": True,
     }
-    start, first, num = time.perf_counter(), 0.0, 0
-    async with http.stream("POST", "/v1/completions", json=body) as answer:
-        if answer.status_code != httpx.codes.OK:
-            raise SystemExit(f"{answer.status_code}: {(await answer.aread()).decode()[:300]}")
-        async for line in answer.aiter_lines():
-            if line.startswith("data: ") and line != "data: [DONE]" and json.loads(line[6:])["choices"]:
-                num += 1
-                first = first or time.perf_counter() - start
-    return first, time.perf_counter() - start, num
+    body = json.dumps(asked | {"stream": True}).encode()
+    host, port = address.url.removeprefix("http://").split(":")
+    start = time.perf_counter()
+    reader, writer = await asyncio.open_connection(host, int(port))
+    head = f"POST /v1/completions HTTP/1.1\r\nHost: {host}:{port}\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
+    writer.write(head.encode() + body)
+    seen = b""
+    while b"\ndata: {" not in seen:
+        seen += await reader.readuntil(b"\n")
+        if len(seen) > MOST_HEAD:
+            raise SystemExit(seen.decode(errors="replace"))
+    first = time.perf_counter() - start
+    last = seen
+    while not last.endswith(b"\r\n0\r\n\r\n"):  # the last chunk of an answer is empty
+        more = await reader.read(65_536)
+        if not more:
+            raise SystemExit(f"{address.url} broke off: {last[-300:].decode(errors='replace')}")
+        last = last[-20:] + more
+    writer.close()
+    return first, time.perf_counter() - start
 
 
 async def turn(address: Address, num_clients: int) -> Turn:
-    limits = httpx.Limits(max_connections=num_clients)
-    async with httpx.AsyncClient(base_url=address.url, timeout=120, limits=limits) as http:
-        start = time.perf_counter()
-        told = await asyncio.gather(*(stream(http, address.model, number) for number in range(num_clients)))
-        seconds = time.perf_counter() - start
+    start = time.perf_counter()
+    told = await asyncio.gather(*(stream(address, number) for number in range(num_clients)))
+    seconds = time.perf_counter() - start
     # Pieces may hold several tokens, or none: a text is as long as was asked, for these models end none by themselves.
     tokens = num_clients * NEW
-    token_s = float(np.median([(last - first) / (NEW - 1) for first, last, _ in told]))
-    return Turn(tokens / seconds, float(np.median([first for first, _, _ in told])), token_s)
+    token_s = float(np.median([(last - first) / (NEW - 1) for first, last in told]))
+    return Turn(tokens / seconds, float(np.median([first for first, _ in told])), token_s)
 
 
 def exported(run: Path, place: Path, kind: str, precision: str) -> Path:
@@ -97,21 +104,23 @@ def main() -> None:
     parser.add_argument("run", type=Path)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--context", type=int, default=256)
-    given = parser.parse_args()
+    parser.add_argument("--alone", action="store_true", help="no other servers")
+    given, options = parser.parse_known_args()  # the rest is our server's
     with contextlib.ExitStack() as stack:
         place = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         enter = stack.enter_context
         servers = {
-            "kleiber fp32": enter(kleiber(given.run, "--precision", "fp32")),
-            "kleiber int8": enter(kleiber(given.run, "--precision", "int8")),
+            "kleiber fp32": enter(kleiber(given.run, "--precision", "fp32", *options)),
+            "kleiber int8": enter(kleiber(given.run, "--precision", "int8", *options)),
         }
-        if importlib.util.find_spec("llama_cpp") is not None:
+        if not given.alone and importlib.util.find_spec("llama_cpp") is not None:
             for precision in ("fp32", "int8"):
                 file = next(exported(given.run, place, "gguf", precision).glob("*.gguf"))
                 servers[f"llama.cpp {precision}"] = enter(llamacpp(file, given.context))
-        plain = exported(given.run, place, "hf", "fp32")
-        servers["transformers"] = enter(transformers(plain, is_batched=False))
-        servers["transformers, batched"] = enter(transformers(plain, is_batched=True))
+        if not given.alone:
+            plain = exported(given.run, place, "hf", "fp32")
+            servers["transformers"] = enter(transformers(plain, is_batched=False))
+            servers["transformers, batched"] = enter(transformers(plain, is_batched=True))
         seen: dict[tuple[str, int], list[Turn]] = {}
         for number in range(given.rounds + 1):
             for name, address in servers.items():
