@@ -15,7 +15,10 @@ __all__ = ["MANY_TRUNKS", "bootstrap", "estimate"]
 MANY_TRUNKS = 40
 """From here on, eight a coefficient, trunks are resampled as they are."""
 
-_NUM_STARTS = 48
+_NUM_STARTS = 36
+_BARE_STRIDE = 3
+_ABOVE_NOTHING = 4.0
+"""Of the logarithm of a term that no row can see: from there it may still grow."""
 _FIRST_STEPS, _NUM_FINISHED = 8, 6
 _CHUNK = 256  # replicates whose work arrays fit the cache
 
@@ -23,11 +26,15 @@ _CHUNK = 256  # replicates whose work arrays fit the cache
 def estimate(form: Form, design: Design, response_R: Array) -> tuple[Array, float]:
     """Return the parameters [1, K] of the best of many starts, and the summed Huber loss.
 
-    All starts are refined for a few steps and the best of them to the end: where E goes to 0 the grid's best points lie
-    in one valley and the lowest in another.
+    All starts are refined for a few steps and the best of them to the end. Some start without a floor: where E goes to
+    0 the grid's best points lie in one valley and the lowest in another.
     """
-    ones = np.ones((1, len(response_R)))
-    starts = form.starts(design, form.value_of(response_R)[None], ones, num_starts=_NUM_STARTS)[0]
+    value = form.value_of(response_R)[None]
+    starts = form.starts(design, value, np.ones_like(value), num_starts=_NUM_STARTS)[0]
+    if form.coefficients[0].kind == "floor":  # theta begins with its logarithm
+        bare = starts[::_BARE_STRIDE].copy()
+        bare[:, 0] = form.box(value)[0][0, 0] + _ABOVE_NOTHING
+        starts = np.concatenate([starts, bare])
     targets = np.broadcast_to(response_R, (len(starts), len(response_R)))
     near, objective = refine(form, starts, design, targets, np.ones_like(targets), max_steps=_FIRST_STEPS)
     chosen = np.argsort(objective)[:_NUM_FINISHED]
