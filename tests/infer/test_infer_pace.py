@@ -210,6 +210,7 @@ def num_asked(pace: Pace, num_rounds: int) -> int:
 def test_after_long_without_a_gain_most_rounds_go_by_unasked() -> None:
     pace = Pace()
     Machine(pace, noise=0.0).run(200, lambda size: 1 + size, rate=0.0)
+    assert num_asked(pace, 31) == 31
     assert num_asked(pace, 32) == 4
     fresh = Pace()
     Machine(fresh, noise=0.0).run(5, lambda size: 1 + size, rate=0.0)
@@ -229,3 +230,10 @@ def test_a_rate_follows_what_was_judged_last() -> None:
     for _ in range(200):
         pace.judged(0, num_drafted=1, num_kept=0)
     assert pace.choose(0, 1) == 0
+
+
+def test_what_would_be_no_gain_if_all_were_kept_is_not_tried_again_soon() -> None:
+    _, sizes = Machine(Pace(), noise=0.0).run(2000, lambda size: 1 + 3.0 * (size > 0), rate=1.0, most=1)
+    assert 0 < sum(sizes) <= 3
+    _, sizes = Machine(Pace(), noise=0.0).run(6000, lambda size: 1 + 3.0 * (size > 0), rate=1.0, most=1)
+    assert any(sizes[2000:])

@@ -62,7 +62,7 @@ class Pace:
     def __init__(self) -> None:
         self._times_s: dict[int, _Times] = {size: _Times() for size in (0, *SIZES)}
         self._rates: dict[int, _Rates] = {}
-        self._num_on = self._num_off = 0
+        self._num_on = self._num_off = self._num_idle = 0
         self._wait = _FIRST_WAIT
         self._saved_s = 0.0
 
@@ -96,7 +96,8 @@ class Pace:
 
     def rests(self) -> bool:
         """Return whether a round goes by without asking for a draft, since none has been a gain for long; count it then."""
-        if self._num_off < _LONG or (self._num_off + 1) % _ASK_EVERY == 0:
+        self._num_idle += 1
+        if self._num_idle < _LONG or self._num_idle % _ASK_EVERY == 0:
             return False
         self._num_off += 1
         return True
@@ -116,11 +117,15 @@ class Pace:
         plans = self._plans(occasion, most, plain_s, outlook)
         for plan in plans:
             if self._is_worth(plan, most, plain_s, outlook):
-                self._num_on, self._num_off, self._wait = self._num_on + 1, 0, _FIRST_WAIT
+                self._num_on, self._wait = self._num_on + 1, _FIRST_WAIT
+                self._num_off = self._num_idle = 0
                 return plan.size
         plan = plans[0]
         self._num_off += 1
         if self._num_off < self._wait or plan.loss_s(plain_s, outlook) > self._saved_s:
+            return 0
+        is_hopeless = plan.is_known and (plan.size + 1) * plain_s < plan.time_s  # if all of it were kept
+        if is_hopeless and self._num_off < _LAST_WAIT:
             return 0
         self._num_off, self._wait = 0, min(2 * self._wait, _LAST_WAIT)
         return plan.size
