@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: demo test check bench bench-cost bench-training bench-compress bench-infer bench-serve docs format clean
+.PHONY: demo test check bench bench-cost bench-training bench-compress bench-infer bench-laws bench-serve docs format clean
 
 demo: $(STAMP)
 	$(BIN)/kleiber demo
@@ -23,9 +23,11 @@ bench: $(STAMP)
 	$(BIN)/python bench/demo_runs.py --runs 5
 	$(BIN)/python bench/coverage.py --ladders 100
 	KLEIBER_DATA=$(and $(DATA),$(DATA)/scaling_laws) $(BIN)/pytest -m "slow and not gpu"
-ifdef DATA
-	$(BIN)/python bench/laws.py $(DATA)/scaling_laws
-endif
+
+# Laws of public runs beside what is published of them; DATA=folder has scaling_laws/*.csv.
+bench-laws: $(STAMP)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev,bench]'
+	$(BIN)/python bench/laws/run.py $(DATA)/scaling_laws
 
 # Predicted beside measured: memory of a grid of cells and of a billion parameters, step time, published GPU runs; half an hour.
 # Nothing else may run beside it.
