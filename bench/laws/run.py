@@ -10,6 +10,7 @@ import json
 import sys
 from pathlib import Path
 
+import backtest
 import epoch
 import gadre
 import peers
@@ -24,6 +25,7 @@ PARTS = {
     "porian": porian,
     "steplaw": steplaw,
     "peers": peers,
+    "backtest": backtest,
 }
 
 

@@ -93,8 +93,21 @@ def fit(
         ),
     ] = None,
     form: Annotated[
-        str, typer.Option("--form", metavar="NAME", help="chinchilla, tied, kaplan, quadratic, repeated, ...")
+        str,
+        typer.Option(
+            "--form",
+            metavar="NAME",
+            help="chinchilla, tied, kaplan, quadratic, repeated, ...; auto: chosen by backtest.",
+        ),
     ] = "chinchilla",
+    for_factor: Annotated[
+        str | None,
+        typer.Option(
+            "--for-factor",
+            metavar="NUMBER",
+            help="For --form auto: compute of the run to come over that of the dearest row; without it 10.",
+        ),
+    ] = None,
     chance: Annotated[
         str | None,
         typer.Option("--chance", metavar="0..1", help="Accuracy of guessing, for --form accuracy."),
@@ -132,8 +145,8 @@ def fit(
     A run that started with a forecast stays out: the law is tested on it.
 
     With --json: form, estimator, coefficients (by name), intervals (80 and 95 of each), objective, num_rows,
-    convention, loss_unit, e_determined, undetermined, notes, size_exponents (by convention), allocations (with
-    --estimators), law (the file written, or null). With --by: groups (such a document each) and comparisons.
+    convention, loss_unit, e_determined, undetermined, notes, average (with --form auto: members and how they were
+    backtested), size_exponents (by convention), allocations (with --estimators), law (the file written, or null). With --by: groups (such a document each) and comparisons.
     """
     num_dropped = parse_whole(drop_highest, "--drop-highest", _COMMAND)
     num_bootstrap = parse_whole(bootstrap, "--bootstrap", _COMMAND, minimum=100, maximum=1_000_000)
@@ -144,6 +157,7 @@ def fit(
         parse_positive(text, "--at-flops", _COMMAND, example="1e21") for text in parse_list(at_flops or "")
     ]
     _check_asked(output, by, estimators, budgets)
+    factor = _for_factor(form, for_factor, chance)
     from kleiber import scaling
 
     named = {"params": params_column, "tokens": tokens_column, "loss": loss_column}
@@ -158,6 +172,10 @@ def fit(
     }
 
     def law_of(found: list[Row]) -> Law:
+        if form == "auto":
+            return scaling.fit_auto(
+                found, for_factor=factor, convention=count, num_bootstrap=num_bootstrap, seed=number
+            )
         return scaling.fit(
             found, form=form, chance=guessed, convention=count, num_bootstrap=num_bootstrap, seed=number
         )
@@ -187,6 +205,21 @@ def fit(
         document["allocations"] = [allocation_document(one) for one in allocated]
     out.say(f"Written to {output}." if output else "Add -o law.json to keep it.")
     out.document(document | {"law": str(output) if output else None})
+
+
+def _for_factor(form: str, text: str | None, chance: str | None) -> float:
+    """Return the factor that auto is chosen for."""
+    if form == "auto" and chance is not None:
+        raise UsageError(
+            "--chance has no effect with --form auto, which is of losses.", hint="--form accuracy"
+        )
+    if text is None:
+        return 10.0
+    if form != "auto":
+        raise UsageError(
+            "--for-factor has no effect without --form auto.", hint=f"{_COMMAND} --form auto --for-factor 30"
+        )
+    return parse_positive(text, "--for-factor", _COMMAND, example="30")
 
 
 def _check_asked(output: Path | None, by: str | None, estimators: str | None, budgets: list[float]) -> None:

@@ -157,7 +157,10 @@ def _rows(one: Allocation) -> list[list[str]]:
 def law_document(law: Law) -> dict[str, Any]:
     """Return what a program reads of a law; its rows and refits are in the file."""
     document = law.model_dump(mode="json", include=set(_KEYS))
-    return {key: document[key] for key in _KEYS}
+    found = {key: document[key] for key in _KEYS}
+    if law.average is not None:
+        found["average"] = law.average.model_dump(mode="json", exclude={"members": {"__all__": {"samples"}}})
+    return found
 
 
 def comparison_document(found: Comparison) -> dict[str, Any]:

@@ -11,6 +11,7 @@ import typer
 from typer.core import TyperGroup
 
 from kleiber.cli import (
+    backtest,
     bench,
     calibrate,
     classify,
@@ -41,6 +42,7 @@ COMMANDS: dict[str, tuple[str, Callable[..., None] | typer.Typer, str]] = {
     "calibrate": ("Parameter scale", calibrate.calibrate, calibrate.EXAMPLE),
     "ladder": ("Parameter scale", ladder.app, ladder.EXAMPLE),
     "fit": ("Parameter scale", fit.fit, fit.EXAMPLE),
+    "backtest": ("Parameter scale", backtest.backtest, backtest.EXAMPLE),
     "forecast": ("Parameter scale", forecast.forecast, forecast.EXAMPLE),
     "verify": ("Parameter scale", verify.verify, verify.EXAMPLE),
     "train": ("Training methods", train.train, train.EXAMPLE),

@@ -1,9 +1,12 @@
 """Scaling laws: rows to a law, a law to a forecast, a forecast to its score. NumPy, no torch."""
 
 from kleiber.scaling.allocation import ALLOCATORS, Allocation, Budgeted, allocations
+from kleiber.scaling.auto_law import fit_auto
+from kleiber.scaling.average import Average
 from kleiber.scaling.backtest import Cell, coverage_frac, leave_one_out
 from kleiber.scaling.compare import Comparison, Crossing, Difference, compare
 from kleiber.scaling.conventions import size_exponents
+from kleiber.scaling.extrapolation import Foretold, backtest_rows
 from kleiber.scaling.fit import ESTIMATORS, fit
 from kleiber.scaling.forecast import Forecast, Naive, forecast, naive_forecasts
 from kleiber.scaling.forms import FORMS, rule_of_thumb_flops
@@ -19,6 +22,7 @@ from kleiber.scaling.published import (
     published_law,
 )
 from kleiber.scaling.rows import read_groups, read_points, read_rows
+from kleiber.scaling.scores import Score, scores
 from kleiber.scaling.table import Columns
 from kleiber.scaling.verify import check_forecast, skill, verify
 
@@ -29,6 +33,7 @@ __all__ = [
     "FORMS",
     "PUBLISHED_LAWS",
     "Allocation",
+    "Average",
     "Budgeted",
     "Cell",
     "Coefficients",
@@ -37,6 +42,7 @@ __all__ = [
     "Crossing",
     "Difference",
     "Forecast",
+    "Foretold",
     "Interval",
     "Law",
     "Naive",
@@ -45,13 +51,16 @@ __all__ = [
     "Prediction",
     "Predictions",
     "PublishedLaw",
+    "Score",
     "allocations",
+    "backtest_rows",
     "best_along",
     "best_tokens",
     "check_forecast",
     "compare",
     "coverage_frac",
     "fit",
+    "fit_auto",
     "forecast",
     "leave_one_out",
     "naive_forecasts",
@@ -62,6 +71,7 @@ __all__ = [
     "read_points",
     "read_rows",
     "rule_of_thumb_flops",
+    "scores",
     "size_exponents",
     "skill",
     "verify",

@@ -13,13 +13,21 @@ from kleiber.scaling.forms import Form, Points
 from kleiber.scaling.law import Interval, Intervals
 from kleiber.scaling.noise import Noise
 
-__all__ = ["check_rows", "check_spread", "is_determined", "note_on_unseen", "notes_on", "undetermined"]
+__all__ = [
+    "REPEATS",
+    "check_rows",
+    "check_spread",
+    "is_determined",
+    "note_on_unseen",
+    "notes_on",
+    "undetermined",
+]
 
 _ZERO, _MOST = 0.05, 0.5
 """Parts of the lowest loss, which E cannot exceed: what is as good as 0, and what width says nothing."""
 _FACTOR, _LEVEL_FACTOR = 3.0, 1000.0
 """How far the ends of a known coefficient's interval may be apart."""
-_REPEATS = 1.01
+REPEATS = 1.01
 """Tokens over different tokens from which a run counts as repeating them."""
 
 
@@ -124,7 +132,7 @@ def check_spread(form: Form, points: Points) -> None:
             got=num_cells,
             hint="a ladder of four sizes and three horizons has 12: kleiber ladder plan ladder.yaml",
         )
-    if "U" in form.inputs and not (points["D"] > _REPEATS * points["U"]).any():
+    if "U" in form.inputs and not (points["D"] > REPEATS * points["U"]).any():
         raise DataError(
             f"A law of form {form.name!r} is about repeated tokens, and no run repeats any.",
             hint="--form chinchilla",

@@ -16,7 +16,7 @@ from kleiber.scaling.noise import Groups, Noise, measure_noise
 from kleiber.scaling.points import points_of
 from kleiber.scaling.suspects import note_on_outliers, outliers, without_duplicates
 
-__all__ = ["ESTIMATORS", "fit"]
+__all__ = ["ESTIMATORS", "fit", "groups_of", "noise_of"]
 
 ESTIMATORS = {
     "projection": "variable projection, then Huber regression by damped Newton steps",
@@ -72,13 +72,13 @@ def fit(
     theta, objective = _estimate(estimator, shape, design, response)
     fitted = shape.fitted_and_jacobian(theta, design)[0][0]
     far = outliers(response - fitted) if shape.response == "log" else []
-    noise = _noise(shape, rows, response, fitted, far=far, convention=convention)
+    noise = noise_of(shape, rows, response, fitted, far=far, convention=convention)
     refits = bootstrap(
         shape,
         design,
         response,
         theta,
-        groups=_groups(rows, convention),
+        groups=groups_of(rows, convention),
         noise=noise,
         num_samples=num_bootstrap,
         seed=seed,
@@ -112,7 +112,7 @@ def fit(
     )
 
 
-def _noise(
+def noise_of(
     form: Form,
     rows: Sequence[Row],
     response: Array,
@@ -123,7 +123,7 @@ def _noise(
 ) -> Noise:
     """Measure what runs scatter by that neither diverged nor hardly began."""
     kept = [k for k in range(len(rows)) if k not in set(far)]
-    groups = _groups([rows[k] for k in kept], convention)
+    groups = groups_of([rows[k] for k in kept], convention)
     return measure_noise(response[kept], fitted[kept], groups, num_coefficients=len(form.coefficients))
 
 
@@ -135,7 +135,7 @@ def _estimate(estimator: str, form: Form, design: Design, response: Array) -> tu
     return estimate_from_grid(form, design, response)
 
 
-def _groups(rows: Sequence[Row], convention: Convention) -> Groups:
+def groups_of(rows: Sequence[Row], convention: Convention) -> Groups:
     """Label the rows; runs on other amounts of different tokens, or other active parts, are no repeats."""
     num_params = np.array([row.num_params.by(convention) for row in rows], dtype=np.float64)
     num_tokens = np.array([row.num_tokens for row in rows], dtype=np.float64)

@@ -15,6 +15,10 @@ from kleiber.scaling.law import Interval, Law, LossUnit
 __all__ = ["Forecast", "Naive", "forecast", "naive_forecasts"]
 
 
+_FAR = 50.0
+"""Through rungs of one budget a line may be as good as vertical; e^50 says as much as infinity."""
+
+
 class Naive(Document):
     """What one would say without a law [nats/token]."""
 
@@ -138,7 +142,8 @@ def naive_forecasts(
         rungs = [(sizes[0], tokens, mean) for tokens, mean in by_size[sizes[0]].items()]
     log_compute = [math.log(rule_of_thumb_flops(size, tokens)) for size, tokens, _ in rungs]
     slope, level = np.polyfit(log_compute, [math.log(value) for _, _, value in rungs], 1)
-    line = math.exp(level + slope * math.log(rule_of_thumb_flops(num_params, num_tokens)))
+    log_line = level + slope * math.log(rule_of_thumb_flops(num_params, num_tokens))
+    line = math.exp(max(-_FAR, min(_FAR, log_line)))
     return Naive(
         last_rung_loss=best(row.loss for row in rows if row.num_params.by(convention) == sizes[-1]),
         log_log_line_loss=min(line, 1.0) if is_accuracy else line,

@@ -13,6 +13,7 @@ import numpy as np
 from pydantic import model_validator
 
 from kleiber.runs import Convention, Document, Row, hash_of
+from kleiber.scaling.average import T_80, T_95, Average
 from kleiber.scaling.forms import FORMS, Array, Form, Points, form_of
 from kleiber.scaling.noise import Noise
 from kleiber.scaling.points import Values, points_at
@@ -30,6 +31,8 @@ _NORMAL = np.array([NormalDist().inv_cdf((k + 0.5) / _NUM_QUANTILES) for k in ra
 _LEVELS = (0.025, 0.1, 0.9, 0.975)
 _SINCE_2 = {"estimator", "chance", "undetermined"}
 _ROWS_SINCE_2 = {"active_params"}
+_SINCE_3 = {"average"}
+_WITH_AVERAGE = 3
 
 
 @dataclass(frozen=True)
@@ -55,8 +58,8 @@ class Predictions:
 class Law(Document):
     """A loss as a function of size and tokens, as `law.json`."""
 
-    version: Literal[1, 2] = 2
-    """1 knew only the Chinchilla form."""
+    version: Literal[1, 2, 3] = 2
+    """1 knew only the Chinchilla form; 3 are those with an `average`."""
     form: str = "chinchilla"
     """A key of `FORMS`."""
     estimator: str = "projection"
@@ -86,6 +89,8 @@ class Law(Document):
     """What it was fitted to."""
     samples: tuple[tuple[float, ...], ...]
     """Coefficients of the bootstrap's refits, in the order of `coefficients`."""
+    average: Average | None = None
+    """Of `--form auto`: predictions are the average's, and everything above is of its heaviest member."""
 
     @model_validator(mode="after")
     def _check_form(self) -> Self:
@@ -98,14 +103,18 @@ class Law(Document):
             )
         if any(len(sample) != len(names) for sample in self.samples):
             raise ValueError(f"every sample must have {len(names)} numbers, one a coefficient")
+        if (self.average is not None) != (self.version == _WITH_AVERAGE):
+            raise ValueError(f"a law of version {_WITH_AVERAGE}, and no other, has an average")
         return self
 
     @property
     def hash(self) -> str:
         """Of the whole document, as its version knew it."""
-        if self.version > 1:
+        if self.version == _WITH_AVERAGE:
             return hash_of(self)
-        since: Any = {**dict.fromkeys(_SINCE_2, True), "rows": {"__all__": _ROWS_SINCE_2}}
+        if self.version > 1:
+            return hash_of(self.model_dump(mode="json", exclude=_SINCE_3))
+        since: Any = {**dict.fromkeys(_SINCE_2 | _SINCE_3, True), "rows": {"__all__": _ROWS_SINCE_2}}
         return hash_of(self.model_dump(mode="json", exclude=since))
 
     @cached_property
@@ -173,14 +182,18 @@ class Law(Document):
         Raises:
             UsageError: A number is not positive and finite, or one that the form needs is missing.
         """
-        points = points_at(
-            self.shape,
-            num_params,
-            num_tokens,
-            unique_tokens=unique_tokens,
-            active_frac=active_frac,
-            flops=flops,
-        )
+        inputs: dict[str, Any] = {
+            "num_params": num_params,
+            "num_tokens": num_tokens,
+            "unique_tokens": unique_tokens,
+            "active_frac": active_frac,
+            "flops": flops,
+        }
+        if self.average is not None:
+            mean, deviation = self.average.log_losses(inputs)
+            ends = (np.exp(mean + t * deviation) for t in (-T_80, T_80, -T_95, T_95))
+            return Predictions(np.exp(mean), *ends)
+        points = points_at(self.shape, **inputs)
         response_BP = self.shape.response_of(self.shape.value(self.refits, points))
         spread = self.noise.total_frac * _NORMAL
         quantiles = np.stack(

@@ -1,0 +1,91 @@
+"""A law of `--form auto`: its heaviest member with the average that foretells, and sentences on how sure it is."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+
+from kleiber.errors import UsageError
+from kleiber.runs import Convention, Row
+from kleiber.scaling.auto import average_of
+from kleiber.scaling.average import Average
+from kleiber.scaling.candidates import CANDIDATES
+from kleiber.scaling.checks import check_rows
+from kleiber.scaling.fit import fit
+from kleiber.scaling.law import Law
+from kleiber.scaling.suspects import without_duplicates
+
+__all__ = ["fit_auto"]
+
+
+def fit_auto(
+    rows: Sequence[Row],
+    *,
+    for_factor: float = 10.0,
+    convention: Convention = "total",
+    num_bootstrap: int = 400,
+    seed: int = 0,
+) -> Law:
+    """Return the law whose form is chosen by held-out extrapolation, see `average_of`.
+
+    Coefficients, their intervals and the optimum are of the heaviest member; predictions are of the average.
+
+    Args:
+        rows: Finished runs.
+        for_factor: Compute of the run to come over that of the dearest row.
+        convention: Which parameters N counts.
+        num_bootstrap: Refits, at least 100.
+        seed: Of the bootstrap.
+
+    Raises:
+        DataError: Rows that no form can be fitted to.
+        ConventionError: The rows were evaluated on different sets, or do not tell N by `convention`.
+        UsageError: A factor that is not above 1, or too few refits.
+    """
+    if not (math.isfinite(for_factor) and for_factor > 1):
+        raise UsageError("for_factor must be above 1.", got=for_factor, hint="--form auto --for-factor 10")
+    check_rows(rows, convention)
+    each_once, _ = without_duplicates(rows)
+    average = average_of(
+        each_once, for_factor=for_factor, convention=convention, num_bootstrap=num_bootstrap, seed=seed
+    )
+    leading = CANDIDATES[average.members[0].candidate]
+    law = fit(
+        leading.rows(rows, convention),
+        form=leading.form,
+        convention=convention,
+        num_bootstrap=num_bootstrap,
+        seed=seed,
+    )
+    notes = (*_notes(average, len(rows), law.num_rows), *law.notes)
+    content = law.model_dump() | {"version": 3, "average": average.model_dump(), "notes": notes}
+    return Law.model_validate(content)
+
+
+def _notes(average: Average, num_rows: int, num_leading: int) -> Iterator[str]:
+    if average.backtest_factor is None or average.error_frac is None:
+        yield (
+            f"Form {average.members[0].candidate} was not chosen by backtest: the rows are too few or reach too little in compute to be "
+            f"cut. Intervals are widened by {average.widening * 2**0.5:.2f}, what public runs needed."
+        )
+    else:
+        members = ", ".join(
+            f"{one.candidate} {one.weight:.0%} (error {one.backtest_error_frac:.2%})"
+            for one in average.members
+        )
+        yield (
+            f"Chosen by backtest at {average.backtest_factor:.3g} times the compute, {average.num_cells} forecasts over {average.num_cuts} "
+            f"cut{'s' if average.num_cuts > 1 else ''}: {members}. The average was off by {average.error_frac:.2%}; intervals "
+            f"are the geometric mean of that and of the laws' own, times {average.widening:.2f}."
+        )
+        if average.backtest_factor < average.for_factor:
+            yield (
+                f"Asked for {average.for_factor:.3g} times the compute, and the rows could be backtested at "
+                f"{average.backtest_factor:.3g}: beyond that nobody has tested this law."
+            )
+    if len(average.members) > 1:
+        yield (
+            f"Forecasts are the average's; coefficients and optimum are of its heaviest member, {average.members[0].candidate}."
+        )
+    if average.members[0].candidate == "frontier":
+        yield f"It is fitted to the {num_leading} of {num_rows} runs that no cheaper run beats, and foretells such runs only."

@@ -1,0 +1,76 @@
+"""`kleiber backtest`, and `fit --form auto` from a table to a forecast."""
+
+from __future__ import annotations
+
+import csv
+import itertools
+import json
+import math
+
+import pytest
+
+
+@pytest.fixture
+def table(tmp_path):
+    sizes, horizons = [1e7, 3e7, 1e8, 3e8, 1e9], [1e9, 3e9, 1e10, 3e10, 1e11]
+    with (tmp_path / "rows.csv").open("w", newline="") as stream:
+        writer = csv.writer(stream)
+        writer.writerow(["params", "tokens", "loss", "data"])
+        for data, (k, (size, tokens)) in itertools.product(
+            ("a", "b"), enumerate(itertools.product(sizes, horizons))
+        ):
+            loss = 1.7 + (400 if data == "a" else 300) / size**0.34 + 2000 / tokens**0.37
+            writer.writerow(
+                [f"{size:.0f}", f"{tokens:.0f}", repr(loss * (1 + 0.001 * math.sin(7 * k))), data]
+            )
+    return "rows.csv"
+
+
+def test_backtest_scores_every_form(cli, table):
+    asked = ("backtest", table, "--where", 'data == "a"', "--factors", "3,10", "--bootstrap", "20")
+    result = cli(*asked, "--json")
+    assert result.code == 0
+    (group,) = result.document["groups"].values()
+    methods = {one["method"] for one in group["scores"]}
+    assert methods == {"auto", "chinchilla", "tied", "quadratic", "frontier"}
+    assert {one["factor"] for one in group["scores"]} == {3, 10}
+    best = min(group["scores"], key=lambda one: one["error"])
+    assert best["error"] < 0.01
+    assert 0 <= best["coverage_80"] <= 1
+
+
+def test_groups_are_backtested_apart(cli, table):
+    result = cli(
+        "backtest", table, "--by", "data", "--forms", "tied", "--factors", "10", "--bootstrap", "20", "--json"
+    )
+    assert list(result.document["groups"]) == ["a", "b"]
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (("--factors", "0.5"), "must be above 1"),
+        (("--factors", ","), "--factors needs at least one"),
+        (("--forms", "cubic"), "'cubic' cannot be backtested"),
+        (("--factors", "1e12"), "too little, or too few, to cut"),
+    ],
+)
+def test_what_cannot_be_backtested_is_one_sentence(cli, table, options, said):
+    result = cli("backtest", table, *options)
+    assert result.code != 0
+    assert said in result.stderr
+
+
+def test_fit_auto_writes_a_law_that_forecasts(cli, table, tmp_path):
+    asked = ("fit", table, "--where", 'data == "a"', "--form", "auto", "--bootstrap", "100", "-o", "law.json")
+    document = cli(*asked, "--json").document
+    assert document["average"]["members"][0]["candidate"] == document["form"]
+    assert "samples" not in document["average"]["members"][0]
+    assert json.loads((tmp_path / "law.json").read_text())["version"] == 3
+    loss = cli("forecast", "law.json", "--params", "3e9", "--tokens", "3e11", "--json").document["loss"]
+    assert loss == pytest.approx(1.7 + 400 / 3e9**0.34 + 2000 / 3e11**0.37, rel=0.01)
+
+
+def test_a_factor_needs_auto(cli, table):
+    assert "no effect without --form auto" in cli("fit", table, "--for-factor", "30").stderr
+    assert "no effect with --form auto" in cli("fit", table, "--form", "auto", "--chance", "0.2").stderr
