@@ -74,3 +74,24 @@ def test_fit_auto_writes_a_law_that_forecasts(cli, table, tmp_path):
 def test_a_factor_needs_auto(cli, table):
     assert "no effect without --form auto" in cli("fit", table, "--for-factor", "30").stderr
     assert "no effect with --form auto" in cli("fit", table, "--form", "auto", "--chance", "0.2").stderr
+
+
+def test_groups_of_different_forms_are_printed_apart(cli, tmp_path):
+    sizes, horizons = [1e7, 3e7, 1e8, 3e8, 1e9], [1e9, 3e9, 1e10, 3e10, 1e11]
+    with (tmp_path / "rows.csv").open("w", newline="") as stream:
+        writer = csv.writer(stream)
+        writer.writerow(["params", "tokens", "loss", "data"])
+        for k, (size, tokens) in enumerate(itertools.product(sizes, horizons)):
+            noise = 1 + 0.0005 * math.sin(7 * k)
+            n, d = math.log(size / 1e8), math.log(tokens / 1e10)
+            powers = 1.7 + 400 / size**0.34 + 2000 / tokens**0.37
+            surface = math.exp(1 - 0.05 * n - 0.06 * d - 0.02 * n * d)
+            writer.writerow([f"{size:.0f}", f"{tokens:.0f}", repr(powers * noise), "powers"])
+            writer.writerow([f"{size:.0f}", f"{tokens:.0f}", repr(surface * noise), "surface"])
+    result = cli("fit", "rows.csv", "--by", "data", "--form", "auto", "--bootstrap", "100", "--json")
+    assert result.code == 0
+    forms = [result.document["groups"][name]["form"] for name in ("powers", "surface")]
+    assert forms[0] in {"chinchilla", "tied"}
+    assert forms[1] == "quadratic"
+    assert result.document["comparisons"] == {}
+    assert "Laws of different forms are not compared" in result.stderr

@@ -132,30 +132,32 @@ def backtest(
 
 
 def _print(out: Output, name: str, num_rows: int, scored: Sequence[Score], skipped: Sequence[str]) -> None:
-    out.say(f"{name + ': ' if name else ''}{num_rows} rows; errors of the loss, a typical one and the worst")
+    out.say(
+        f"{name + ': ' if name else ''}{num_rows} rows; cells are rows foretold; 80% and 95%: how many the intervals held"
+    )
     out.table(
         [
-            "factor",
+            "at",
             "form",
             "cuts",
-            "foretold",
+            "cells",
             "error",
             "worst",
             "skill",
-            "80% score",
-            "80% held",
-            "95% held",
+            "score",
+            "80%",
+            "95%",
         ],
         (
             [
-                f"{one.factor:g}",
+                f"{one.factor:g}x",
                 one.method,
                 str(one.num_cuts),
                 str(one.num_cells),
                 f"{one.error:.2%}",
                 f"{one.worst:.1%}",
                 f"{one.skill:+.2f}",
-                f"{one.interval_score:.4f}",
+                f"{one.interval_score:.3f}",
                 f"{one.coverage_80:.0%}",
                 f"{one.coverage_95:.0%}",
             ]

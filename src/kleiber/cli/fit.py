@@ -257,9 +257,18 @@ def _compare(out: Output, laws: dict[str, Law], budgets: list[float]) -> None:
     """Print the laws of all groups; two are compared, of more each with the first."""
     from kleiber import scaling
 
-    print_groups(out, laws)
     first, *others = laws
-    is_comparable = {"N", "D"} >= set(laws[first].shape.inputs) and laws[first].loss_unit == "nats/token"
+    is_one_form = len({law.form for law in laws.values()}) == 1  # auto may choose another for each
+    if is_one_form:
+        print_groups(out, laws)
+    else:
+        for name, law in laws.items():
+            out.say(f"{name}:")
+            print_law(out, law)
+        out.say("Laws of different forms are not compared: --form chinchilla compares them.")
+    is_comparable = (
+        is_one_form and {"N", "D"} >= set(laws[first].shape.inputs) and laws[first].loss_unit == "nats/token"
+    )
     found = {
         name: scaling.compare(laws[first], laws[name], budgets) for name in (others if is_comparable else [])
     }
