@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from kleiber.errors import DataError, UsageError
-from kleiber.scaling import Foretold, backtest_rows, scores
+from kleiber.scaling import Foretold, backtest_rows, naive_forecasts, scores
 from kleiber.scaling.scores import interval_score
 
 WIDE = {"sizes": (40_000, 120_000, 360_000, 1_080_000, 3_240_000), "horizons": (4e5, 2e6, 1e7, 5e7)}
@@ -69,3 +69,15 @@ def test_what_cannot_be_cut_or_is_unknown_is_said(ladder):
         backtest_rows(rows, estimators=("approach1",))
     with pytest.raises(UsageError, match="must be above 1"):
         backtest_rows(rows, factors=(1.0,))
+
+
+def test_a_line_through_rungs_of_one_budget_stays_a_number(ladder):
+    """It is as good as vertical, and would overflow at ten times the compute."""
+    first, second = (
+        ladder(sizes=(size,), horizons=(budget / size,), num_seeds=1)[0]
+        for size, budget in ((40_000, 4e10), (80_000, 4.001e10))
+    )
+    rungs = (first, second.model_copy(update={"loss": first.loss * 0.9}))
+    for rows in (rungs, tuple(row.model_copy(update={"loss": 8.1 / row.loss}) for row in rungs)):
+        line = naive_forecasts(rows, "total", 1e6, 1e7).log_log_line_loss
+        assert 0 < line < 1e22

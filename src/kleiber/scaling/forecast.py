@@ -19,6 +19,10 @@ _FAR = 50.0
 """Through rungs of one budget a line may be as good as vertical; e^50 says as much as infinity."""
 
 
+_SAME_BUDGET = 1e-6
+"""Rungs whose log compute differs by less show no slope."""
+
+
 class Naive(Document):
     """What one would say without a law [nats/token]."""
 
@@ -140,9 +144,12 @@ def naive_forecasts(
         rungs = [(size, *best(means.items(), key=lambda one: one[1])) for size, means in by_size.items()]
     else:
         rungs = [(sizes[0], tokens, mean) for tokens, mean in by_size[sizes[0]].items()]
-    log_compute = [math.log(rule_of_thumb_flops(size, tokens)) for size, tokens, _ in rungs]
-    slope, level = np.polyfit(log_compute, [math.log(value) for _, _, value in rungs], 1)
-    log_line = level + slope * math.log(rule_of_thumb_flops(num_params, num_tokens))
+    log_compute = np.log([rule_of_thumb_flops(size, tokens) for size, tokens, _ in rungs])
+    log_value = np.log([value for _, _, value in rungs])
+    away = log_compute - log_compute.mean()
+    slope = float(away @ log_value / (away @ away)) if np.ptp(away) > _SAME_BUDGET else 0.0
+    ahead = math.log(rule_of_thumb_flops(num_params, num_tokens)) - float(log_compute.mean())
+    log_line = float(log_value.mean()) + slope * ahead
     line = math.exp(max(-_FAR, min(_FAR, log_line)))
     return Naive(
         last_rung_loss=best(row.loss for row in rows if row.num_params.by(convention) == sizes[-1]),
