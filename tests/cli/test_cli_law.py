@@ -11,8 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from kleiber.cli.fit import parse_columns, print_law
+from kleiber.cli.fit import print_law
 from kleiber.cli.output import Output
+from kleiber.cli.row_options import parse_columns
 from kleiber.errors import UsageError
 from kleiber.runs import (
     ParamCount,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 import torch
 from tokenizers import Tokenizer, models
 
@@ -60,3 +61,19 @@ def prompts(num, seed=0):
 def slots(num, module=MODULE):
     """Return slots of a module in torch."""
     return Slots(TorchRows(module, cached_heads(module), num, 1), num)
+
+
+def llama(folder):
+    """Return a small Llama of transformers, with random weights."""
+    transformers = pytest.importorskip("transformers")
+    from kleiber.models import load  # noqa: PLC0415 - beside transformers
+    from kleiber.runs import DataShape  # noqa: PLC0415 - the same
+
+    config = transformers.LlamaConfig(
+        vocab_size=VOCAB, hidden_size=32, intermediate_size=48, num_hidden_layers=2, num_attention_heads=4,
+        num_key_value_heads=2, max_position_embeddings=CONTEXT, initializer_range=0.3,
+    )  # fmt: skip
+    torch.manual_seed(0)
+    transformers.LlamaForCausalLM(config).save_pretrained(folder)
+    module, _ = load(folder, DataShape(inputs="tokens", vocab_size=VOCAB, context=CONTEXT))
+    return module.eval()

@@ -7,7 +7,7 @@ import threading
 import numpy as np
 import pytest
 import torch
-from batched import CONTEXT, GREEDY, MODULE, VOCAB, alone, prompts, slots, speaker
+from batched import CONTEXT, GREEDY, MODULE, VOCAB, alone, llama, prompts, slots, speaker
 
 from kleiber.data.text_tokenizer import TextTokenizer
 from kleiber.data.tokenizer import train_tokenizer
@@ -65,18 +65,7 @@ def test_samples_of_a_prompt_differ_by_their_number():
 
 
 def test_a_model_of_transformers_goes_too(tmp_path):
-    transformers = pytest.importorskip("transformers")
-    from kleiber.models import load  # noqa: PLC0415 - beside transformers
-    from kleiber.runs import DataShape  # noqa: PLC0415 - the same
-
-    config = transformers.LlamaConfig(
-        vocab_size=VOCAB, hidden_size=32, intermediate_size=48, num_hidden_layers=2, num_attention_heads=4,
-        num_key_value_heads=2, max_position_embeddings=CONTEXT, initializer_range=0.3,
-    )  # fmt: skip
-    torch.manual_seed(0)
-    transformers.LlamaForCausalLM(config).save_pretrained(tmp_path)
-    module, _ = load(tmp_path, DataShape(inputs="tokens", vocab_size=VOCAB, context=CONTEXT))
-    module = module.eval()
+    module = llama(tmp_path)
     request = Request(max_tokens=6, sampling=GREEDY)
     with BatchedText(slots(2, module), speaker(), max_running=2) as batch:
         handles = [batch.submit(prompt, request) for prompt in prompts(3)]

@@ -7,7 +7,7 @@ import itertools
 import numpy as np
 import pytest
 import torch
-from batched import CONTEXT, GREEDY, MODULE, VOCAB, alone, gpt, prompts, slots, speaker
+from batched import CONTEXT, GREEDY, MODULE, VOCAB, alone, gpt, llama, prompts, slots, speaker
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -257,18 +257,7 @@ def test_texts_in_onnxruntime_are_those_written_alone(turned):
 
 def test_a_model_of_transformers_goes_over_rows_of_onnxruntime(tmp_path):
     pytest.importorskip("onnxruntime")
-    transformers = pytest.importorskip("transformers")
-    from kleiber.models import load  # noqa: PLC0415 - beside transformers
-    from kleiber.runs import DataShape  # noqa: PLC0415 - the same
-
-    config = transformers.LlamaConfig(
-        vocab_size=VOCAB, hidden_size=32, intermediate_size=48, num_hidden_layers=2, num_attention_heads=4,
-        num_key_value_heads=2, max_position_embeddings=CONTEXT, initializer_range=0.3,
-    )  # fmt: skip
-    torch.manual_seed(0)
-    transformers.LlamaForCausalLM(config).save_pretrained(tmp_path)
-    module, _ = load(tmp_path, DataShape(inputs="tokens", vocab_size=VOCAB, context=CONTEXT))
-    module = module.eval()
+    module = llama(tmp_path)
     heads = Heads(2, 2, 8, 40)  # less than the model reads
     stepper = OnnxRuntimeRows(step_model("onnxruntime", module), heads, 2, 1)
     request = Request(max_tokens=6, sampling=GREEDY)

@@ -5,13 +5,22 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from kleiber.cli.fit import parse_columns, parse_list
 from kleiber.cli.options import Json, Seed, parse_positive, parse_whole
 from kleiber.cli.output import Output
+from kleiber.cli.row_options import (
+    ROWS_PANEL,
+    Count,
+    DropHighest,
+    LossUnit,
+    TableColumns,
+    Where,
+    parse_columns,
+    parse_list,
+)
 from kleiber.errors import DataError, UsageError
 
 if TYPE_CHECKING:
@@ -48,28 +57,15 @@ def backtest(
             help="Compute of what is foretold over that of the dearest row that is fitted, at least.",
         ),
     ] = "10,30,100",
-    columns: Annotated[
-        list[str] | None,
-        typer.Option("--columns", metavar="FIELD=NAME", help="Columns of a table: params, tokens, loss, ..."),
-    ] = None,
-    loss_unit: Annotated[
-        Literal["nats", "bits"],
-        typer.Option("--loss-unit", metavar="nats|bits", help="Of a table's losses."),
-    ] = "nats",
-    where: Annotated[
+    columns: TableColumns = None,
+    loss_unit: LossUnit = "nats",
+    where: Where = None,
+    by: Annotated[
         str | None,
-        typer.Option(
-            "--where", metavar="CONDITION", help="Keep rows such as 'loss < 4 and group == \"rpj\"'."
-        ),
+        typer.Option("--by", metavar="COLUMN", help="Backtest groups apart.", rich_help_panel=ROWS_PANEL),
     ] = None,
-    by: Annotated[str | None, typer.Option("--by", metavar="COLUMN", help="Backtest groups apart.")] = None,
-    count: Annotated[
-        Literal["total", "body", "matmul"],
-        typer.Option("--count", metavar="total|body|matmul", help="Which parameters N counts."),
-    ] = "total",
-    drop_highest: Annotated[
-        str, typer.Option("--drop-highest", metavar="WHOLE", help="Leave out so many rows of highest loss.")
-    ] = "0",
+    count: Count = "total",
+    drop_highest: DropHighest = "0",
     bootstrap: Annotated[
         str, typer.Option("--bootstrap", metavar="WHOLE", help="Refits of each law, 20 or more.")
     ] = "100",

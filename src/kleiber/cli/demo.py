@@ -12,6 +12,7 @@ import typer
 from kleiber.cli.bars import RunBars
 from kleiber.cli.options import Json, Seed, parse_whole
 from kleiber.cli.output import Output
+from kleiber.cli.serve import PACKAGES
 from kleiber.units import format_seconds
 
 if TYPE_CHECKING:
@@ -65,7 +66,9 @@ def _serve(out: Output, folder: Path) -> dict[str, Any] | None:
     try:
         from kleiber.serve.trial import streamed_reply
     except ModuleNotFoundError as error:
-        out.say(f"\nNothing is served: {error.name} is not installed.  pip install 'kleiber[serve]'")
+        if (package := str(error.name).partition(".")[0]) not in PACKAGES:
+            raise
+        out.say(f"\nNothing is served: {package} is not installed.  pip install 'kleiber[serve]'")
         return None
     prompt = "def __init__(self, "
     out.say("\nServing one reply over HTTP ...")

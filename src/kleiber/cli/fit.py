@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -21,18 +20,27 @@ from kleiber.cli.law_tables import (
 )
 from kleiber.cli.options import Json, Seed, parse_positive, parse_real, parse_whole
 from kleiber.cli.output import Output
-from kleiber.errors import DataError, UsageError, nearest
+from kleiber.cli.row_options import (
+    ROWS_PANEL,
+    TABLE_PANEL,
+    Count,
+    DropHighest,
+    LossUnit,
+    TableColumns,
+    Where,
+    parse_columns,
+    parse_list,
+)
+from kleiber.errors import DataError, UsageError
 
 if TYPE_CHECKING:
     from kleiber.runs import Row
-    from kleiber.scaling import Columns, Law
+    from kleiber.scaling import Law
 
-__all__ = ["EXAMPLE", "fit", "parse_columns", "parse_list", "print_law"]
+__all__ = ["EXAMPLE", "fit", "print_law"]
 
 EXAMPLE = "kleiber fit runs/demo/ladder -o law.json"
 _COMMAND = "kleiber fit runs/demo/ladder"
-_TABLE = "Columns of a table"
-_ROWS = "Which rows"
 
 
 def fit(
@@ -45,51 +53,34 @@ def fit(
     *,
     params_column: Annotated[
         str | None,
-        typer.Option("--params-column", metavar="NAME", help="Parameters.", rich_help_panel=_TABLE),
+        typer.Option("--params-column", metavar="NAME", help="Parameters.", rich_help_panel=TABLE_PANEL),
     ] = None,
     tokens_column: Annotated[
         str | None,
-        typer.Option("--tokens-column", metavar="NAME", help="Training tokens.", rich_help_panel=_TABLE),
+        typer.Option("--tokens-column", metavar="NAME", help="Training tokens.", rich_help_panel=TABLE_PANEL),
     ] = None,
     loss_column: Annotated[
         str | None,
-        typer.Option("--loss-column", metavar="NAME", help="Loss, in nats a token.", rich_help_panel=_TABLE),
-    ] = None,
-    columns: Annotated[
-        list[str] | None,
         typer.Option(
-            "--columns",
-            metavar="FIELD=NAME",
-            help="Any field: trunk, seed, body, unique_tokens, active_params, flops, ...; keys of a column `extra` are columns.",
-            rich_help_panel=_TABLE,
+            "--loss-column", metavar="NAME", help="Loss, in nats a token.", rich_help_panel=TABLE_PANEL
         ),
     ] = None,
-    loss_unit: Annotated[
-        Literal["nats", "bits"],
-        typer.Option("--loss-unit", metavar="nats|bits", help="Of a table's losses.", rich_help_panel=_TABLE),
-    ] = "nats",
+    columns: TableColumns = None,
+    loss_unit: LossUnit = "nats",
     vocab_size: Annotated[
         str | None,
         typer.Option(
             "--vocab-size",
             metavar="WHOLE",
             help="Entries of the tokenizer: losses above guessing are refused.",
-            rich_help_panel=_TABLE,
+            rich_help_panel=TABLE_PANEL,
         ),
     ] = None,
-    where: Annotated[
-        str | None,
-        typer.Option(
-            "--where",
-            metavar="CONDITION",
-            help="Keep rows such as 'loss < 4 and group == \"rpj\"'; of runs: keys of the recipe.",
-            rich_help_panel=_ROWS,
-        ),
-    ] = None,
+    where: Where = None,
     by: Annotated[
         str | None,
         typer.Option(
-            "--by", metavar="COLUMN", help="Fit groups apart; two are compared.", rich_help_panel=_ROWS
+            "--by", metavar="COLUMN", help="Fit groups apart; two are compared.", rich_help_panel=ROWS_PANEL
         ),
     ] = None,
     form: Annotated[
@@ -124,13 +115,8 @@ def fit(
         str | None,
         typer.Option("--at-flops", metavar="NUMBER,...", help="Budgets for --estimators, scales for --by."),
     ] = None,
-    count: Annotated[
-        Literal["total", "body", "matmul"],
-        typer.Option("--count", metavar="total|body|matmul", help="Which parameters N counts."),
-    ] = "total",
-    drop_highest: Annotated[
-        str, typer.Option("--drop-highest", metavar="WHOLE", help="Leave out so many rows of highest loss.")
-    ] = "0",
+    count: Count = "total",
+    drop_highest: DropHighest = "0",
     bootstrap: Annotated[
         str, typer.Option("--bootstrap", metavar="WHOLE", help="Refits for the intervals, 100 or more.")
     ] = "400",
@@ -280,33 +266,3 @@ def _compare(out: Output, laws: dict[str, Law], budgets: list[float]) -> None:
             "comparisons": {f"{name} less {first}": comparison_document(one) for name, one in found.items()},
         }
     )
-
-
-def parse_list(text: str) -> list[str]:
-    """Return the parts between commas.
-
-    Example:
-        >>> parse_list("1e20, 1e21,")
-        ['1e20', '1e21']
-    """
-    return [part.strip() for part in text.split(",") if part.strip()]
-
-
-def parse_columns(assignments: list[str]) -> Columns:
-    """Return the mapping that `FIELD=NAME` assignments give.
-
-    Raises:
-        UsageError: An assignment is malformed, or its field is unknown.
-    """
-    from kleiber.scaling import Columns
-
-    known = [field.name for field in fields(Columns)]
-    named: dict[str, str] = {}
-    for assignment in assignments:
-        field, separator, name = assignment.partition("=")
-        if not (separator and name):
-            raise UsageError("--columns takes FIELD=NAME.", got=assignment, hint="--columns loss=val_loss")
-        if field not in known:
-            raise UsageError(f"--columns knows no field {field!r}. {nearest(field, known)}")
-        named[field] = name
-    return Columns(**named)

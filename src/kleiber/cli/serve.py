@@ -16,12 +16,13 @@ from kleiber.errors import MissingExtraError, UsageError
 if TYPE_CHECKING:
     from kleiber.serve import Opened, ServeSettings
 
-__all__ = ["EXAMPLE", "serve"]
+__all__ = ["EXAMPLE", "PACKAGES", "serve"]
 
 EXAMPLE = "kleiber serve runs/demo/target"
 _COMMAND = EXAMPLE
 _KEYS_VARIABLE = "KLEIBER_API_KEYS"
-_PACKAGES = ("fastapi", "starlette", "uvicorn", "prometheus_client", "python_multipart")
+PACKAGES = ("fastapi", "starlette", "uvicorn", "prometheus_client", "python_multipart")
+"""Of the extra, without which nothing is served."""
 
 
 def serve(
@@ -106,7 +107,7 @@ def serve(
         from kleiber.serve import serve as run
         from kleiber.serve.listening import listen
     except ModuleNotFoundError as error:
-        if (package := str(error.name).partition(".")[0]) not in _PACKAGES:
+        if (package := str(error.name).partition(".")[0]) not in PACKAGES:
             raise
         raise MissingExtraError.of(package, "serve", "kleiber serve") from None
     settings = ServeSettings(

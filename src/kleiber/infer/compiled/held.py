@@ -154,7 +154,7 @@ class UnitCodes(Held):
 
 
 class Codes(Held):
-    """Codes of a byte, or two of at most 4 bits in one: those of the first half of a group below those of the second.
+    """Codes in groups that `UnitCodes` does not know: of a byte, or two of at most 4 bits in one, those of a group's first half below.
 
     A short last group is filled up with codes of 0.
 
@@ -170,11 +170,8 @@ class Codes(Held):
     def __init__(self, form: Quantized) -> None:
         super().__init__()
         (R, C), G = form.codes_RC.shape, form.scale_RG.shape[1]
-        self.num_columns, self.is_packed = (
-            C,
-            form.num_bits <= _NIBBLE and (G == 1 or form.group_size % 2 == 0),
-        )
-        self.size = form.group_size + (self.is_packed and form.group_size % 2)
+        self.num_columns, self.size = C, form.group_size
+        self.is_packed = form.num_bits <= _NIBBLE and form.group_size % 2 == 0
         self.computed_in = "int4 weights" if self.is_packed else "int8 weights"
         codes_RGS = form.zero_RG[:, :, None].repeat(1, 1, self.size)
         codes_RGS.view(R, G * self.size)[:, :C] = form.codes_RC
@@ -191,10 +188,8 @@ class Codes(Held):
         G = self.scale_RG.shape[1]
         x_GS = F.pad(x_C, (0, G * self.size - self.num_columns)).view(G, self.size)
         if self.is_packed:
-            half, codes_RGS = (
-                self.size // 2,
-                self.codes_RGS.int(),
-            )  # shifts of bytes are not compiled to vectors
+            half = self.size // 2
+            codes_RGS = self.codes_RGS.int()  # shifts of bytes are not compiled to vectors
             low_RGS, high_RGS = (codes_RGS & _LOW).float(), (codes_RGS >> _NIBBLE).float()
             products_RGS = low_RGS * x_GS[:, :half] + high_RGS * x_GS[:, half:]
         else:

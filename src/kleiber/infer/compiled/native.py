@@ -46,14 +46,16 @@ _PLAIN_SHIM = (
 _SHIM = """AOTITorchError aoti_torch_cpu_products(
     AtenTensorHandle x, AtenTensorHandle codes, AtenTensorHandle scale, AtenTensorHandle zero, int64_t bits, int64_t group_size,
     AtenTensorHandle* y)"""
-# Neither flag changes a number: they let roundings and comparisons be compiled to vectors.
+# Without errno and traps roundings and comparisons are compiled to vectors; no number changes.
 _FLAGS = ("-std=c++20", "-O3", "-march=native", "-fno-math-errno", "-fno-trapping-math", "-fopenmp", "-fPIC")
 
 
 def products(
     x_NC: Tensor, codes_RUx: Tensor, scale_RG: Tensor, zero: Tensor, *, bits: int, group_size: int
 ) -> Tensor:
-    """Return the products of rows with a weight in codes, fp32 [N, R]; the rows are rounded to int8, a scale for 128 columns, or 64 where groups want it.
+    """Return the products of rows with a weight in codes, fp32 [N, R].
+
+    Rows are rounded to int8 first, a scale for 128 columns, or for 64 where groups are no multiple of 128.
 
     Args:
         x_NC: fp32.
@@ -103,7 +105,7 @@ def kernel_shims() -> dict[Any, list[str]]:
 @functools.cache
 def kernel_digest() -> str:
     """Return what the compiled code follows from, in a few characters."""
-    made_of = "\n".join((_source(), *_FLAGS, *cpu_flags(), torch.__version__))
+    made_of = "\n".join((_source(), *_FLAGS, cpu_flags(), torch.__version__))
     return hashlib.sha256(made_of.encode()).hexdigest()[:24]
 
 
