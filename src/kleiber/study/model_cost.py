@@ -73,7 +73,7 @@ def costed_family(
         task: What is learnt; None is what the data is usually for.
         is_here: As for `costed_subject`.
     """
-    if isinstance(spec, GPTSpec) and not spec.is_mixture:
+    if isinstance(spec, GPTSpec) and spec.is_closed_form:
         return _dense_gpt(name, spec, batch_size=batch_size, convention=convention, val_batch=val_batch)
 
     @functools.cache

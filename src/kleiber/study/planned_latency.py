@@ -31,7 +31,7 @@ def planned_latencies(
         RunFolderError: What is kept does not parse.
     """
     rates = place.calibration.rates if place.calibration else None
-    if not (place.is_here and rates and isinstance(spec, GPTSpec) and not spec.is_mixture):
+    if not (place.is_here and rates and isinstance(spec, GPTSpec) and spec.is_closed_form):
         return ()
     times = load_engine_times() if times is None else times
     limits = rates.processor(place.num_threads).limits

@@ -54,7 +54,7 @@ def recipe_cost(
         precision=precision,
     )
     val_batch = _val_batch(recipe, num_val_samples) if is_validated else 0
-    if isinstance(spec, GPTSpec) and not spec.is_mixture:
+    if isinstance(spec, GPTSpec) and spec.is_closed_form:
         cost = costed_family(spec.family, spec, batch_size=usage.batch_size).cost(usage)
         is_fused = usage.optimizer not in _IN_LOOPS
         memory = step_memory(spec, usage, spec.context, val_batch=val_batch, is_fused=is_fused)

@@ -9,8 +9,8 @@ from typing import Annotated, Any
 from pydantic import Field, ValidationError
 
 from kleiber.errors import RecipeError, UsageError
+from kleiber.models.gpt.features import Features
 from kleiber.models.gpt.spec import MAX_EXPERTS, Depth, GPTSpec, Heads, MLPWidth, Width
-from kleiber.runs import Document
 from kleiber.runs.document import explain
 from kleiber.units import parse_count
 
@@ -33,7 +33,7 @@ _ROUTER_AUX_COEF = 0.01
 _Experts = Annotated[int, Field(strict=True, ge=1, le=MAX_EXPERTS)]
 
 
-class _Dial(Document):
+class _Dial(Features):
     depth: Depth | None = None
     width: Width | None = None
     params: Annotated[float, Field(ge=1, le=1e14, allow_inf_nan=False)] | None = None
@@ -115,18 +115,20 @@ def _spec(dial: _Dial, depth: int, width: int, vocab_size: int, context: int) ->
     num_heads, head_dim = _heads(dial, width)
     # 8/3 keeps a gated MLP at the 8 w^2 weights of an ungated one (Shazeer 2020, arXiv:2002.05202).
     multiple = 64 if width >= 512 else 16
+    mlp_width = math.ceil(8 * width / 3 / multiple) * multiple if dial.is_gated else 4 * width
     raw: dict[str, Any] = {
         "depth": depth,
         "width": width,
         "num_heads": num_heads,
         "num_kv_heads": dial.num_kv_heads or num_heads,
         "head_dim": head_dim,
-        "mlp_width": dial.mlp_width or math.ceil(8 * width / 3 / multiple) * multiple,
+        "mlp_width": dial.mlp_width or mlp_width,
         "vocab_size": vocab_size,
         "context": context,
         "is_tied": dial.is_tied,
         "rope_theta": dial.rope_theta,
         "norm_eps": dial.norm_eps,
+        **{key: getattr(dial, key) for key in Features.model_fields},
     }
     raw |= _mixture(dial, raw["mlp_width"])
     return GPTSpec.of(raw, "gpt size", RecipeError)
@@ -190,7 +192,7 @@ def _candidates(
         try:
             candidates += [
                 _spec(dial, depth, width, vocab_size, context)
-                for depth in _depths(dial, target, width, vocab_size, aspects)
+                for depth in _depths(dial, target, width, (vocab_size, context), aspects)
             ]
         except RecipeError as error:
             refused[error.message] = error
@@ -231,18 +233,21 @@ def _width_step(width: int, *, is_fine: bool) -> int:
 
 
 def _depths(
-    dial: _Dial, target: float, width: int, vocab_size: int, aspects: tuple[float, float]
+    dial: _Dial, target: float, width: int, data: tuple[int, int], aspects: tuple[float, float]
 ) -> list[int]:
+    """Return the depths near the target; `data` are vocabulary and context."""
     if dial.depth:
         return [dial.depth]
-    one = _spec(dial, 1, width, vocab_size, 1).count()
+    bare = _spec(dial.model_copy(update={"value_embeddings": 0}), 1, width, *data)
+    one, num_tables = bare.count(), dial.value_embeddings
     block = one.body - width
-    exact = (target - one.total + block) / block
+    tables = num_tables * bare.kv_width * data[0]
+    exact = (target - tables - one.total + block) / block
     low, high = (width / aspect for aspect in reversed(aspects))
     return [
         depth
         for depth in sorted({_clamped(math.floor(exact)), _clamped(math.ceil(exact))})
-        if dial.width or low <= depth <= max(2.0, high)
+        if depth >= num_tables and (dial.width or low <= depth <= max(2.0, high))
     ]
 
 

@@ -13,7 +13,7 @@ from kleiber.cost.optimizers import optimizer_cost
 from kleiber.cost.tape import Tape
 from kleiber.cost.usage import OptimizerName, Usage
 from kleiber.models.gpt.gradients import Gradients
-from kleiber.models.gpt.spec import GPTSpec, require_dense
+from kleiber.models.gpt.spec import GPTSpec, require_closed_form
 from kleiber.models.gpt.tensors import FP32_BYTES, Tensors
 
 __all__ = ["step_memory"]
@@ -48,7 +48,7 @@ def step_memory(
         >>> memory.fullest_moment
         'backward of the loss'
     """
-    require_dense(spec)
+    require_closed_form(spec)
     num_params = spec.count().total
     tensors = Tensors(Tape(), spec, usage, usage.micro_batch_size, context)
     moments, activations = _moments(tensors)

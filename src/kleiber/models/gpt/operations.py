@@ -16,7 +16,7 @@ from kleiber.cost.operations import Operation
 from kleiber.cost.update import update_operations
 from kleiber.cost.usage import Usage
 from kleiber.models.gpt.layers import TOKEN_BYTES, Layers
-from kleiber.models.gpt.spec import GPTSpec, require_dense
+from kleiber.models.gpt.spec import GPTSpec, require_closed_form
 
 __all__ = ["module_params", "step_operations"]
 
@@ -48,7 +48,7 @@ def step_operations(
         >>> sum(operation.total_flops for operation in operations) == spec.flops(4, 128).total
         True
     """
-    require_dense(spec)
+    require_closed_form(spec)
     around = Layers(spec, usage, usage.micro_batch_size, context, convention, "forward", "")
     counts: Counter[Operation] = Counter()
     for operation in _block(replace(around, module="blocks")):

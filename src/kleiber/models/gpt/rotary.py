@@ -13,7 +13,7 @@ from torch import Tensor
 
 from kleiber.models.gpt.spec import GPTSpec
 
-__all__ = ["half_tables", "norm_and_rotate", "rotations"]
+__all__ = ["half_tables", "norm_and_rotate", "rotated", "rotations"]
 
 
 def rotations(spec: GPTSpec, device: torch.device | str) -> tuple[Tensor, Tensor]:
@@ -60,8 +60,14 @@ def norm_and_rotate(
     num_kv_heads = x_BTJH.shape[2] - num_heads
     gain_JH = torch.cat((q_norm_H.expand(num_heads, -1), k_norm_H.expand(num_kv_heads, -1)))
     # Under autocast the products give half precision; the norm stays in that of its gain.
-    rotated: Tensor = _NormAndRotate.apply(x_BTJH.to(gain_JH.dtype), gain_JH, rope, eps)  # type: ignore[no-untyped-call] # torch's
-    return rotated
+    turned: Tensor = _NormAndRotate.apply(x_BTJH.to(gain_JH.dtype), gain_JH, rope, eps)  # type: ignore[no-untyped-call] # torch's
+    return turned
+
+
+def rotated(x_BTJH: Tensor, rope: tuple[Tensor, Tensor]) -> Tensor:
+    """Return rotated heads, [B, T, J, H], as they are otherwise: of a model without QK-norm."""
+    cos, sin = rope
+    return torch.addcmul(x_BTJH * cos, x_BTJH.roll(x_BTJH.shape[-1] // 2, -1), sin)
 
 
 class _NormAndRotate(torch.autograd.Function):

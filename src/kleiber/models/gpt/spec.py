@@ -9,7 +9,8 @@ from pydantic import Field, model_validator
 
 from kleiber.cost.flops import FlopConvention, FlopCount
 from kleiber.errors import RecipeError
-from kleiber.runs import DataShape, Document, ParamCount
+from kleiber.models.gpt.features import Features
+from kleiber.runs import DataShape, ParamCount
 
 __all__ = [
     "EXPERT_MULTIPLE",
@@ -19,7 +20,7 @@ __all__ = [
     "Heads",
     "MLPWidth",
     "Width",
-    "require_dense",
+    "require_closed_form",
 ]
 
 EXPERT_MULTIPLE = 4
@@ -32,8 +33,8 @@ Heads = Annotated[int, Field(strict=True, ge=1, le=10_000)]
 MLPWidth = Annotated[int, Field(strict=True, ge=1, le=10_000_000)]
 
 
-class GPTSpec(Document):
-    """Shape of a decoder: pre-norm RMSNorm, RoPE, QK-norm, grouped-query attention, SwiGLU, no biases.
+class GPTSpec(Features):
+    """Shape of a decoder: pre-norm RMSNorm, RoPE, QK-norm, grouped-query attention, SwiGLU, no biases; or as `Features` change that.
 
     With `num_experts` it is a mixture: in every block a router sends each token to a few of many MLPs. All parameters
     are counted; operations are those of the experts that a token meets.
@@ -87,6 +88,10 @@ class GPTSpec(Document):
             raise ValueError(f"num_kv_heads {self.num_kv_heads} must divide num_heads {self.num_heads}")
         if self.head_dim % 2:
             raise ValueError(f"head_dim {self.head_dim} must be even, for RoPE turns pairs of features")
+        if self.value_embeddings > self.depth:
+            raise ValueError(
+                f"value_embeddings {self.value_embeddings} must be at most depth {self.depth}, for each is of one block"
+            )
         if self.num_experts:
             self._check_mixture()
         elif self.experts_per_token or self.expert_width or self.router_aux_coef:
@@ -94,6 +99,8 @@ class GPTSpec(Document):
         return self
 
     def _check_mixture(self) -> None:
+        if not self.is_gated:
+            raise ValueError(f"mlp must be swiglu in a mixture, whose experts are gated, got {self.mlp}")
         if not 1 <= self.experts_per_token <= self.num_experts:
             raise ValueError(
                 f"experts_per_token {self.experts_per_token} must be between 1 and num_experts {self.num_experts}"
@@ -150,28 +157,45 @@ class GPTSpec(Document):
         return self.num_experts > 0
 
     @property
+    def is_closed_form(self) -> bool:
+        """Whether memory and operations of a step follow from the sizes alone; others come from a trace."""
+        return not self.is_mixture and not self.beyond_qwen3
+
+    @property
+    def value_table_blocks(self) -> tuple[int, ...]:
+        """Numbers of the blocks with value embeddings: every other one from the last on, then those between."""
+        backwards = range(self.depth - 1, -1, -1)
+        order = [*backwards[::2], *backwards[1::2]]
+        return tuple(sorted(order[: self.value_embeddings]))
+
+    @property
     def num_active_params(self) -> int:
         """Parameters without those of the experts that a token does not meet."""
         idle = self.num_experts - self.experts_per_token
         return self.count().total - self.depth * idle * 3 * self.width * self.expert_width
 
     def hidden_shapes(self) -> list[tuple[int, int]]:
-        """Return rows and columns of every matrix between embedding and head: q, k, v, output, gate, up, down.
+        """Return rows and columns of every matrix between embedding and head: q, k, v, output, gate (if there is one), up, down.
 
         Of a mixture a router, and the last three of every expert.
         """
         w, m = self.width, self.expert_width or self.mlp_width
         attention = [(self.attn_width, w), (self.kv_width, w), (self.kv_width, w), (w, self.attn_width)]
         router = [(self.num_experts, w)] if self.is_mixture else []
-        mlps = [(m, w), (m, w), (w, m)] * max(1, self.num_experts)
+        mlps = [*[(m, w)] * (1 + self.is_gated), (w, m)] * max(1, self.num_experts)
         return [*attention, *router, *mlps] * self.depth
 
     def count(self) -> ParamCount:
         """Return the parameters by group; equal to what the built module holds."""
-        norms = self.depth * (2 * self.width + 2 * self.head_dim) + self.width
+        vectors = 2 * self.width + 2 * self.head_dim * self.has_qk_norm
+        vectors += 2 * self.has_x0_skip
+        norms = self.depth * vectors + self.width + 2 * self.has_value_residual * (self.depth - 1)
+        norms += self.value_embeddings * self.num_kv_heads
         table = self.vocab_size * self.width
+        tables = self.vocab_size * self.value_embeddings * self.kv_width
+        tables += self.context * self.width * (self.positions == "learned")
         return ParamCount(
-            embedding=table,
+            embedding=table + tables,
             body=self._num_hidden(max(1, self.num_experts)) + norms,
             head=0 if self.is_tied else table,
             is_tied=self.is_tied,
@@ -204,19 +228,25 @@ class GPTSpec(Document):
     def _num_hidden(self, num_mlps: int) -> int:
         """Return the weights of all matrices of the blocks, so many MLPs counted in each."""
         attention = self.width * 2 * (self.attn_width + self.kv_width)
-        mlp = 3 * self.width * (self.expert_width or self.mlp_width)
+        mlp = (2 + self.is_gated) * self.width * (self.expert_width or self.mlp_width)
         return self.depth * (attention + self.num_experts * self.width + num_mlps * mlp)
 
 
-def require_dense(spec: GPTSpec) -> None:
-    """Raise if a spec is of a mixture: how its tokens are spread has no closed form.
+def require_closed_form(spec: GPTSpec) -> None:
+    """Raise if a step of a spec has no closed form: how tokens are spread over experts, or changes of the layout.
 
     Raises:
-        RecipeError: It is.
+        RecipeError: It has none.
     """
     if spec.is_mixture:
         raise RecipeError(
             "memory and operations of a mixture of experts come from a trace, not in closed form.",
             got=f"num_experts={spec.num_experts}",
             hint="kleiber plan gpt:depth=12,num_experts=8",
+        )
+    if not spec.is_closed_form:
+        raise RecipeError(
+            "memory and operations of a gpt beyond the Qwen3 layout come from a trace, not in closed form.",
+            got=", ".join(spec.beyond_qwen3),
+            hint=f"kleiber plan gpt:depth=12,{spec.beyond_qwen3[0]}",
         )
