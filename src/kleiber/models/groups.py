@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from torch import nn
 
-__all__ = ["HiddenMatrix", "ParamGroups", "groups_of"]
+__all__ = ["HiddenMatrix", "ParamGroups", "TransferMarks", "groups_of"]
 
 
 @dataclass(frozen=True)
@@ -20,6 +20,30 @@ class HiddenMatrix:
     """As in `named_parameters`."""
     row_splits: tuple[int, ...]
     """Rows of each matrix that is fused into this one, in order: they add up to all rows."""
+
+
+@dataclass(frozen=True)
+class TransferMarks:
+    """What a rule for rates over widths and depths must know of a module's parameters beside their groups."""
+
+    width: int
+    """Features of the residual stream."""
+    depth: int
+    """Blocks, each of which adds to the stream."""
+    to_stream: tuple[str, ...]
+    """What is added to the residual stream comes out of these, and out of nothing else."""
+    output_gain: str | None
+    """The gain of the norm before a tied head; None where the head is a matrix of its own."""
+    fixed_inputs: tuple[str, ...] = ()
+    """Hidden matrices that read as many features whatever the width, such as pixels of a patch."""
+    fixed_outputs: tuple[str, ...] = ()
+    """Hidden matrices that write as many features whatever the width, such as a router."""
+    on_stream: tuple[str, ...] = ()
+    """Gains of blocks that multiply the stream itself, or what is added to it beside a branch."""
+    is_fan_in_scaled: bool = True
+    """Whether hidden matrices start with a deviation that falls with the root of their inputs; otherwise it is the same at all."""
+    is_depth_scaled: bool = False
+    """Whether what ends a branch starts with a deviation that falls with the root of the depth."""
 
 
 @dataclass(frozen=True)
@@ -34,6 +58,8 @@ class ParamGroups:
     """An untied output projection."""
     norms: tuple[str, ...]
     """Gains of norms, biases, and all else of one dimension."""
+    transfer: TransferMarks | None = None
+    """None where no rule for rates over widths and depths has been worked out for the family."""
 
     @property
     def names(self) -> tuple[str, ...]:

@@ -68,6 +68,7 @@ class Muon:
             root-mean-square 1. torch's `Muon` with `adjust_lr_fn="match_rms_adamw"` and lr / 0.2 does the same.
         momentum: Of the running mean of gradients.
         weight_decay: Decoupled, times the learning rate.
+        rate_scales: For each parameter, its rate over `lr`; weight decay stays what it is at `lr`. None is 1 for all.
     """
 
     def __init__(
@@ -78,6 +79,7 @@ class Muon:
         lr: float,
         momentum: float = 0.95,
         weight_decay: float = 0.0,
+        rate_scales: Sequence[float] | None = None,
     ) -> None:
         self.params = list(params)
         self.lr, self.momentum, self.weight_decay = lr, momentum, weight_decay
@@ -86,6 +88,9 @@ class Muon:
             torch.zeros(len(slots), *slots[0].view(self.params).shape, dtype=params[0].dtype)
             for slots in self._slots
         ]
+        scales = list(rate_scales or [1.0] * len(self.params))
+        # A number a group where its matrices agree, as they do without scales: a tensor would be one more operation.
+        self._rate_scales = [_scales(slots, scales, params[0].dtype) for slots in self._slots]
 
     @torch.no_grad()
     def step(self, scale: float) -> None:
@@ -96,17 +101,27 @@ class Muon:
             raise ValueError("every parameter needs a gradient before Muon steps")
         if self.weight_decay:
             torch._foreach_mul_(self.params, 1 - lr * self.weight_decay)
-        for slots, momentum_MRC in zip(self._slots, self._momenta_MRC, strict=True):
+        for slots, momentum_MRC, rates in zip(self._slots, self._momenta_MRC, self._rate_scales, strict=True):
             gradient_MRC = torch.stack([slot.view(gradients) for slot in slots])
             momentum_MRC.lerp_(gradient_MRC, 1 - self.momentum)
             update_MRC = orthogonalize(gradient_MRC.lerp_(momentum_MRC, self.momentum))
             targets = [slot.view(self.params) for slot in slots]
-            scale_to_unit_rms = math.sqrt(max(update_MRC.shape[1:]))
-            torch._foreach_add_(targets, list(update_MRC.unbind()), alpha=-lr * scale_to_unit_rms)
+            step = lr * math.sqrt(max(update_MRC.shape[1:]))
+            if isinstance(rates, Tensor):
+                update_MRC = update_MRC.mul_(rates)
+            else:
+                step *= rates
+            torch._foreach_add_(targets, list(update_MRC.unbind()), alpha=-step)
 
     def tensors(self) -> dict[str, Tensor]:
         """Return the state by name; the tensors are the state itself."""
         return {f"momentum.{index}": tensor for index, tensor in enumerate(self._momenta_MRC)}
+
+
+def _scales(slots: Sequence[_Slot], scales: Sequence[float], dtype: torch.dtype) -> float | Tensor:
+    """Return the rate scales of a group's matrices, [M, 1, 1], or their one value."""
+    found = [scales[slot.param] for slot in slots]
+    return found[0] if len(set(found)) == 1 else torch.tensor(found, dtype=dtype)[:, None, None]
 
 
 def _group_by_shape(params: Sequence[Tensor], row_splits: Sequence[Sequence[int]]) -> list[list[_Slot]]:
