@@ -7,6 +7,7 @@ Small models on a CPU are bound by the number of operations, so projections that
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Self
 
 import torch
@@ -16,7 +17,8 @@ from torch import Tensor, nn
 from kleiber.models.family import FamilyModule
 from kleiber.models.gpt.cache import Cache
 from kleiber.models.gpt.experts import Experts
-from kleiber.models.gpt.rotary import norm_and_rotate, rotations
+from kleiber.models.gpt.fused import mixed, relu2, softcapped
+from kleiber.models.gpt.rotary import norm_and_rotate, rotated, rotations
 from kleiber.models.gpt.spec import GPTSpec
 from kleiber.models.gpt.transfer import transfer_marks
 from kleiber.models.groups import HiddenMatrix, ParamGroups
@@ -25,14 +27,27 @@ __all__ = ["EMBEDDING_STD", "GPT", "Block", "build"]
 
 EMBEDDING_STD = 0.02
 """Standard deviation of embedding and head at the start, as in GPT-2."""
+GPT2_STD = 0.02
+"""Of its matrices; those that end a residual branch have it divided by the root of the branches (Radford et al. 2019, section 2.3)."""
+
+
+@dataclass
+class Shared:
+    """What blocks beyond the Qwen3 layout have from outside their stream; the first block adds its values."""
+
+    tokens_BT: Tensor
+    x0_BTW: Tensor
+    """The embeddings."""
+    v0_BTKH: Tensor | None = None
+    """Values of the first block."""
 
 
 class Block(nn.Module):
-    """Attention and a gated MLP or a mixture of them, each behind a norm and added to the residual stream."""
+    """Attention and an MLP or a mixture of them, each behind a norm and added to the residual stream."""
 
-    def __init__(self, spec: GPTSpec, device: torch.device | str) -> None:
+    def __init__(self, spec: GPTSpec, device: torch.device | str, index: int) -> None:
         super().__init__()
-        self.spec = spec
+        self.spec, self.index = spec, index
         w, h = spec.width, spec.head_dim
 
         def empty(*shape: int) -> nn.Parameter:
@@ -40,43 +55,98 @@ class Block(nn.Module):
 
         self.attn_norm = empty(w)
         self.qkv = empty(spec.attn_width + 2 * spec.kv_width, w)
-        self.q_norm = empty(h)
-        self.k_norm = empty(h)
+        if spec.has_qk_norm:
+            self.q_norm = empty(h)
+            self.k_norm = empty(h)
         self.attn_out = empty(w, spec.attn_width)
         self.mlp_norm = empty(w)
         if spec.is_mixture:
             self.experts = Experts(spec, device)
         else:
-            self.gate_up = empty(2 * spec.mlp_width, w)
+            if spec.is_gated:
+                self.gate_up = empty(2 * spec.mlp_width, w)
+            else:
+                self.mlp_up = empty(spec.mlp_width, w)
             self.mlp_down = empty(w, spec.mlp_width)
+        if spec.has_x0_skip:
+            self.skip_mix = empty(2)
+        if spec.has_value_residual and index:
+            self.value_mix = empty(2)
+        if index in spec.value_table_blocks:
+            self.value_table = empty(spec.vocab_size, spec.kv_width)
+            self.value_gate = empty(spec.num_kv_heads)
 
-    def forward(self, x_BTW: Tensor, rope: tuple[Tensor, Tensor], cache: tuple[Cache, int] | None) -> Tensor:
-        """Return the residual stream after this block, [B, T, W]."""
+    def forward(
+        self,
+        x_BTW: Tensor,
+        rope: tuple[Tensor, Tensor] | None,
+        cache: tuple[Cache, int] | None,
+        shared: Shared | None = None,
+    ) -> Tensor:
+        """Return the residual stream after this block, [B, T, W].
+
+        Args:
+            x_BTW: The stream.
+            rope: Cosine and sine of these tokens; None where positions are learned.
+            cache: Holds what was read before, and this block's number there.
+            shared: Of a model beyond the Qwen3 layout.
+        """
         spec = self.spec
         B, T, W = x_BTW.shape
+        if spec.has_x0_skip and shared is not None:
+            x_BTW = mixed(x_BTW, shared.x0_BTW, self.skip_mix)
         qkv = F.linear(F.rms_norm(x_BTW, (W,), self.attn_norm, spec.norm_eps), self.qkv)
         qkv_BTJH = qkv.view(B, T, spec.num_heads + 2 * spec.num_kv_heads, spec.head_dim)
         qk, v_BTKH = torch.split(qkv_BTJH, [spec.num_heads + spec.num_kv_heads, spec.num_kv_heads], 2)
-        heads = [spec.num_heads, spec.num_kv_heads]
-        if cache is not None and cache[0].rotates:
-            q_BTNH, k_BTKH = (
-                F.rms_norm(one, (spec.head_dim,), gain, spec.norm_eps)
-                for one, gain in zip(torch.split(qk, heads, 2), (self.q_norm, self.k_norm), strict=True)
-            )
-        else:
-            qk = norm_and_rotate(
-                qk, self.q_norm, self.k_norm, rope, num_heads=spec.num_heads, eps=spec.norm_eps
-            )
-            q_BTNH, k_BTKH = torch.split(qk, heads, 2)
+        if shared is not None:
+            v_BTKH = self._values(v_BTKH, shared)
+        is_turned_later = cache is not None and cache[0].rotates
+        q_BTNH, k_BTKH = self._placed(qk, None if is_turned_later else rope)
         y = self._attend(q_BTNH, k_BTKH, v_BTKH, cache).transpose(1, 2).reshape(B, T, spec.attn_width)
         x_BTW = x_BTW + F.linear(y, self.attn_out)
+        normed_BTW = F.rms_norm(x_BTW, (W,), self.mlp_norm, spec.norm_eps)
         if spec.is_mixture:
-            x_NW = F.rms_norm(x_BTW, (W,), self.mlp_norm, spec.norm_eps).flatten(0, 1)
-            added_NW: Tensor = self.experts(x_NW)
+            added_NW: Tensor = self.experts(normed_BTW.flatten(0, 1))
             return x_BTW + added_NW.view(B, T, W)
-        gate_up = F.linear(F.rms_norm(x_BTW, (W,), self.mlp_norm, spec.norm_eps), self.gate_up)
-        gate, up = gate_up.chunk(2, -1)
-        return x_BTW + F.linear(F.silu(gate) * up, self.mlp_down)
+        return x_BTW + F.linear(self._activated(normed_BTW), self.mlp_down)
+
+    def _activated(self, x_BTW: Tensor) -> Tensor:
+        """Return what the MLP's last matrix takes, [B, T, M]."""
+        if self.spec.mlp == "relu2":
+            return relu2(F.linear(x_BTW, self.mlp_up))
+        if self.spec.mlp == "gelu":
+            return F.gelu(F.linear(x_BTW, self.mlp_up), approximate="tanh")
+        gate, up = F.linear(x_BTW, self.gate_up).chunk(2, -1)
+        return F.silu(gate) * up
+
+    def _values(self, v_BTKH: Tensor, shared: Shared) -> Tensor:
+        """Return the values mixed with those of the first block, and what the block's table has for the tokens added."""
+        spec = self.spec
+        if spec.has_value_residual:
+            if shared.v0_BTKH is None:
+                shared.v0_BTKH = v_BTKH
+            else:
+                v_BTKH = mixed(v_BTKH, shared.v0_BTKH, self.value_mix)
+        if self.index in spec.value_table_blocks:
+            found_BTKH = F.embedding(shared.tokens_BT, self.value_table).view(v_BTKH.shape)
+            v_BTKH = torch.addcmul(v_BTKH, found_BTKH, self.value_gate[:, None])
+        return v_BTKH
+
+    def _placed(self, qk_BTJH: Tensor, rope: tuple[Tensor, Tensor] | None) -> tuple[Tensor, Tensor]:
+        """Return query and key heads, normalized and turned as the spec says; turned only where `rope` is given."""
+        spec = self.spec
+        heads = [spec.num_heads, spec.num_kv_heads]
+        if rope is not None and spec.has_qk_norm:
+            qk_BTJH = norm_and_rotate(
+                qk_BTJH, self.q_norm, self.k_norm, rope, num_heads=spec.num_heads, eps=spec.norm_eps
+            )
+        elif rope is not None:
+            qk_BTJH = rotated(qk_BTJH, rope)
+        q_BTNH, k_BTKH = torch.split(qk_BTJH, heads, 2)
+        if rope is None and spec.has_qk_norm:
+            q_BTNH = F.rms_norm(q_BTNH, (spec.head_dim,), self.q_norm, spec.norm_eps)
+            k_BTKH = F.rms_norm(k_BTKH, (spec.head_dim,), self.k_norm, spec.norm_eps)
+        return q_BTNH, k_BTKH
 
     def _attend(self, q: Tensor, k: Tensor, v: Tensor, cache: tuple[Cache, int] | None) -> Tensor:
         """Return causal attention, [B, N, T, H]; q, k, v are [B, T, heads, H]."""
@@ -95,13 +165,16 @@ class GPT(FamilyModule):
         super().__init__()
         self.spec = spec
         self.embedding = nn.Parameter(torch.empty(spec.vocab_size, spec.width, device=device))
-        self.blocks = nn.ModuleList(Block(spec, device) for _ in range(spec.depth))
+        if spec.positions == "learned":
+            self.positions = nn.Parameter(torch.empty(spec.context, spec.width, device=device))
+        self.blocks = nn.ModuleList(Block(spec, device, index) for index in range(spec.depth))
         self.final_norm = nn.Parameter(torch.empty(spec.width, device=device))
         if not spec.is_tied:
             self.head = nn.Parameter(torch.empty(spec.vocab_size, spec.width, device=device))
-        cos, sin = rotations(spec, device)
-        self.register_buffer("cos", cos, persistent=False)
-        self.register_buffer("sin", sin, persistent=False)
+        if spec.positions == "rope":
+            cos, sin = rotations(spec, device)
+            self.register_buffer("cos", cos, persistent=False)
+            self.register_buffer("sin", sin, persistent=False)
         groups = self.param_groups()
         if sorted(groups.names) != sorted(name for name, _ in self.named_parameters()):
             raise AssertionError("param_groups() must name every parameter exactly once")
@@ -117,16 +190,31 @@ class GPT(FamilyModule):
         start, T = (cache.length if cache else 0), tokens_BT.shape[1]
         if cache is not None:
             cache.require_room(T)
-        rope = self._rope(start, T)
-        x_BTW = F.embedding(tokens_BT, self.embedding)
+        rope = self._rope(start, T) if self.spec.positions == "rope" else None
+        x_BTW = self._embedded(tokens_BT, start)
+        shared = Shared(tokens_BT, x_BTW) if self.spec.beyond_qwen3 else None
         for index, block in enumerate(self.blocks):
-            x_BTW = block(x_BTW, rope, (cache, index) if cache is not None else None)
+            x_BTW = block(x_BTW, rope, (cache, index) if cache is not None else None, shared)
         if cache is not None:
             cache.advance(T)
         if kept_L is not None:
             x_BTW = x_BTW.index_select(1, kept_L)
         x_BTW = F.rms_norm(x_BTW, (self.spec.width,), self.final_norm, self.spec.norm_eps)
-        return F.linear(x_BTW, self.embedding if self.spec.is_tied else self.head)
+        logits = F.linear(x_BTW, self.embedding if self.spec.is_tied else self.head)
+        return softcapped(logits, self.spec.softcap) if self.spec.softcap else logits
+
+    def _embedded(self, tokens_BT: Tensor, start: int | Tensor) -> Tensor:
+        """Return what enters the first block, [B, T, W], of tokens that follow `start` others."""
+        x_BTW = F.embedding(tokens_BT, self.embedding)
+        if self.spec.positions == "learned":
+            if isinstance(start, int):
+                x_BTW = x_BTW + self.positions[start : start + tokens_BT.shape[1]]
+            else:
+                places = torch.arange(tokens_BT.shape[1], device=tokens_BT.device) + start
+                x_BTW = x_BTW + F.embedding(places, self.positions)
+        if self.spec.has_embedding_norm:
+            x_BTW = F.rms_norm(x_BTW, (self.spec.width,), None, self.spec.norm_eps)
+        return x_BTW
 
     def _rope(self, start: int | Tensor, num_tokens: int) -> tuple[Tensor, Tensor]:
         """Return cosine and sine of the tokens from `start` on, laid out for every head, [T, J, H] each.
@@ -149,22 +237,35 @@ class GPT(FamilyModule):
 
     @torch.no_grad()
     def init_weights_(self, seed: int) -> Self:
-        """Fill the weights: norms 1, projections back into the residual stream 0, the rest normal.
+        """Fill the weights: norms 1, mixes as they leave the stream alone, matrices as `init` says, tables normal.
 
         With zero output projections every block starts as the identity; the variance 1 / fan-in keeps the
         scale of what enters a matrix (Yang et al. 2022, arXiv:2203.03466).
         """
         generator = torch.Generator().manual_seed(seed)
         for name, parameter in self.named_parameters():
-            if parameter.ndim == 1:
+            if name.endswith("skip_mix"):
+                parameter.copy_(torch.tensor([1.0, 0.0]))
+            elif name.endswith("value_mix"):
+                parameter.fill_(0.5)
+            elif parameter.ndim == 1:
                 parameter.fill_(1.0)
-            elif name.endswith(("attn_out", "mlp_down", "experts.down")):
+            elif (std := self._initial_std(name, parameter)) == 0:
                 parameter.zero_()
-            elif name in {"embedding", "head"}:
-                parameter.normal_(0.0, EMBEDDING_STD, generator=generator)
             else:
-                parameter.normal_(0.0, parameter.shape[1] ** -0.5, generator=generator)
+                parameter.normal_(0.0, std, generator=generator)
         return self
+
+    def _initial_std(self, name: str, parameter: Tensor) -> float:
+        """Return the standard deviation that a table or matrix starts with."""
+        spec = self.spec
+        if name.endswith(("embedding", "head", "positions", "value_table")):
+            return EMBEDDING_STD
+        is_out = name.endswith(("attn_out", "mlp_down", "experts.down"))
+        if is_out and spec.init == "zero_out":
+            return 0.0
+        std = GPT2_STD if spec.init == "standard" else float(parameter.shape[-1 if is_out else 1]) ** -0.5
+        return std / (2 * spec.depth) ** 0.5 if is_out else std
 
     def auxiliary_loss(self) -> Tensor | None:
         """Return the imbalance of a mixture's experts, the mean over its blocks, times `router_aux_coef`; once.
@@ -191,15 +292,22 @@ class GPT(FamilyModule):
                 "experts.down": (spec.width,) * spec.num_experts,
             }
         else:
-            splits |= {"gate_up": (spec.mlp_width, spec.mlp_width), "mlp_down": (spec.width,)}
-        norms = ("attn_norm", "q_norm", "k_norm", "mlp_norm")
+            gated = {"gate_up": (spec.mlp_width, spec.mlp_width)}
+            splits |= gated if spec.is_gated else {"mlp_up": (spec.mlp_width,)}
+            splits |= {"mlp_down": (spec.width,)}
+        vectors = ("attn_norm", "q_norm", "k_norm", "mlp_norm", "skip_mix", "value_mix", "value_gate")
+        has = {name for name, _ in self.named_parameters()}
+        tables = ("positions", *(f"blocks.{i}.value_table" for i in blocks))
         return ParamGroups(
             hidden=tuple(
                 HiddenMatrix(f"blocks.{i}.{name}", rows) for name, rows in splits.items() for i in blocks
             ),
-            embedding=("embedding",),
+            embedding=("embedding", *(name for name in tables if name in has)),
             head=() if spec.is_tied else ("head",),
-            norms=(*(f"blocks.{i}.{name}" for i in blocks for name in norms), "final_norm"),
+            norms=(
+                *(f"blocks.{i}.{name}" for i in blocks for name in vectors if f"blocks.{i}.{name}" in has),
+                "final_norm",
+            ),
             transfer=transfer_marks(spec),
         )
 
