@@ -86,6 +86,7 @@ ARCHITECTURES: dict[str, str] = {
     "KleiberResNet": "resnet",
     "ResNetForImageClassification": "resnet",
     "KleiberRNN": "rnn",
+    "KleiberGPT": "gpt",
     "Qwen3ForCausalLM": "gpt",
     "Qwen3MoeForCausalLM": "gpt",
     "BertForSequenceClassification": "encoder",

@@ -21,9 +21,17 @@ from kleiber.errors import RecipeError
 from kleiber.runs.data_recipe import AugmentRecipe, DataRecipe
 from kleiber.runs.data_shape import DataShape
 from kleiber.runs.document import Document
+from kleiber.runs.parametrization_recipe import ParametrizationRecipe
+from kleiber.runs.presets import PresetName, with_preset
 from kleiber.runs.recover_recipe import RecoverRecipe
 from kleiber.runs.task_recipe import TaskName, TaskRecipe
-from kleiber.runs.train_recipe import OptimizerRecipe, ScheduleRecipe, StopRecipe, TrainRecipe
+from kleiber.runs.train_recipe import (
+    OptimizerRecipe,
+    ScheduleRecipe,
+    SequenceWarmup,
+    StopRecipe,
+    TrainRecipe,
+)
 
 __all__ = [
     "AugmentRecipe",
@@ -31,9 +39,11 @@ __all__ = [
     "ModelRecipe",
     "OptimizerRecipe",
     "ParallelRecipe",
+    "ParametrizationRecipe",
     "Recipe",
     "RecoverRecipe",
     "ScheduleRecipe",
+    "SequenceWarmup",
     "StopRecipe",
     "TaskName",
     "TaskRecipe",
@@ -71,6 +81,9 @@ class Recipe(Document):
 
     help_line = "kleiber schema recipe   says what a recipe takes"
 
+    preset: PresetName | None = None
+    """Fills what the recipe leaves open: `fast` trains a gpt in the least time that we know, `plain` as GPT-2 was. A recipe that
+    was read has it filled in, and names none."""
     model: ModelRecipe = ModelRecipe()
     task: TaskRecipe = TaskRecipe()
     data: DataRecipe = DataRecipe()
@@ -83,7 +96,28 @@ class Recipe(Document):
     def _without_absent(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
         # Left out where there is none, so that recipes keep the hash they had before there was such a key.
         raw: dict[str, Any] = handler(self)
-        return {key: value for key, value in raw.items() if key != "recover" or value is not None}
+        return {
+            key: value for key, value in raw.items() if key not in {"recover", "preset"} or value is not None
+        }
+
+    @model_validator(mode="before")
+    @classmethod
+    def _filled_in(cls, raw: Any) -> Any:
+        # What is filled in is from then on as if it had been typed: the recipe says all by itself.
+        return with_preset(raw) if isinstance(raw, dict) and raw.get("preset") is not None else raw
+
+    @model_validator(mode="after")
+    def _sequences(self) -> Self:
+        warmup = self.train.sequence_warmup
+        if warmup is None:
+            return self
+        ratio, rest = divmod(self.data.context, warmup.context)
+        if self.unit != "token" or rest or ratio < 2 or ratio & (ratio - 1):
+            raise ValueError(
+                "sequence_warmup cuts the sequences of text that is modelled: data.context must be train.sequence_warmup.context "
+                f"doubled once or more, got {self.data.context} and {warmup.context} in {self.task.name}"
+            )
+        return self
 
     @model_validator(mode="after")
     def _whole(self) -> Self:
@@ -91,6 +125,11 @@ class Recipe(Document):
             raise ValueError(
                 "a model that is recovered is put together anew at every step, which torch.compile does not take: "
                 f"train.compile must be never, got {self.train.compile}"
+            )
+        if self.recover is not None and self.train.parametrization.name != "standard":
+            raise ValueError(
+                "a model that is recovered keeps the weights it has, which no rule of fresh ones fits: "
+                f"train.parametrization.name must be standard, got {self.train.parametrization.name}"
             )
         if self.task.name == "contrastive" and (self.train.accumulation > 1 or self.train.fits_memory):
             raise ValueError(

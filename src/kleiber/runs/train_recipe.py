@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from typing import Literal, Self
+from typing import Any, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 
 from kleiber.runs.document import Document
+from kleiber.runs.parametrization_recipe import ParametrizationRecipe
 
-__all__ = ["OptimizerRecipe", "ScheduleRecipe", "StopRecipe", "TrainRecipe"]
+__all__ = ["OptimizerRecipe", "ScheduleRecipe", "SequenceWarmup", "StopRecipe", "TrainRecipe"]
 
 _USUAL_MOMENTUM = {"sgd": 0.9, "rmsprop": 0.0}
 
@@ -18,8 +19,8 @@ _OPTIMIZER_READS: dict[str, tuple[str, ...]] = {
     "adagrad": ("eps",),
     "rmsprop": ("beta2", "eps", "momentum"),
     "adam": ("beta1", "beta2", "eps"),
-    "adamw": ("beta1", "beta2", "eps"),
-    "muon": ("beta1", "beta2", "eps", "momentum"),
+    "adamw": ("beta1", "beta2", "eps", "is_cautious_decay"),
+    "muon": ("beta1", "beta2", "eps", "momentum", "is_cautious_decay", "momentum_warmup_steps"),
 }
 """Of the settings that not all optimizers have, those that each has."""
 
@@ -44,6 +45,14 @@ def _refuse_without_effect(document: Document, reads: Mapping[str, Collection[st
             )
 
 
+def _without_defaults(document: Document, raw: dict[str, Any], keys: Collection[str]) -> dict[str, Any]:
+    """Leave out keys at their defaults, so that recipes keep the hash they had before there were such keys."""
+    defaults = {key: type(document).model_fields[key].default for key in keys}
+    return {
+        key: value for key, value in raw.items() if key not in keys or getattr(document, key) != defaults[key]
+    }
+
+
 class OptimizerRecipe(Document):
     """How a gradient becomes a step."""
 
@@ -66,6 +75,15 @@ class OptimizerRecipe(Document):
     """Of sgd, rmsprop and muon; where it is not given 0.9 of sgd and 0 of rmsprop, as is usual."""
     is_nesterov: bool = False
     """Whether sgd looks ahead (Sutskever et al. 2013); muon always does."""
+    is_cautious_decay: bool = Field(default=False, strict=True)
+    """Whether decoupled weight decay reaches only the weights that the step moves towards 0 as well (Chen et al. 2025,
+    arXiv:2510.12402)."""
+    momentum_warmup_steps: int = Field(default=0, ge=0, le=10**9)
+    """Steps over which muon's momentum rises from 0.85, or from less where it is less."""
+
+    @model_serializer(mode="wrap")
+    def _without_absent(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        return _without_defaults(self, handler(self), ("is_cautious_decay", "momentum_warmup_steps"))
 
     @model_validator(mode="after")
     def _filled_in(self) -> Self:
@@ -151,6 +169,15 @@ class StopRecipe(Document):
         return any(limit is not None for limit in (self.tokens, self.epochs, self.flops, self.usd))
 
 
+class SequenceWarmup(Document):
+    """Short sequences first: the same tokens a step in more and shorter pieces, which a later piece does not look back into."""
+
+    context: int = Field(ge=1, le=1_048_576)
+    """Tokens of a piece at first; `data.context` is this many, doubled a number of times."""
+    steps: int = Field(ge=1, le=10**9)
+    """Steps until pieces are whole sequences; every length between has as many."""
+
+
 _MAX_STEPS = 10**9
 
 
@@ -175,6 +202,9 @@ class TrainRecipe(Document):
     """Whether the module goes through `torch.compile`; `auto` probes whether that pays here."""
     optimizer: OptimizerRecipe = OptimizerRecipe()
     schedule: ScheduleRecipe = ScheduleRecipe()
+    parametrization: ParametrizationRecipe = ParametrizationRecipe()
+    sequence_warmup: SequenceWarmup | None = None
+    """Of text that is modelled; None learns from whole sequences throughout."""
     stop: StopRecipe = StopRecipe()
     seed: int = Field(default=0, ge=0, lt=2**31)
     """Of initialization and data order."""
@@ -187,10 +217,28 @@ class TrainRecipe(Document):
     branch_steps: tuple[int, ...] = ()
     """Steps whose checkpoints stay for good: where branches leave a trunk."""
 
+    @model_serializer(mode="wrap")
+    def _without_absent(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        return _without_defaults(self, handler(self), ("parametrization", "sequence_warmup"))
+
     @model_validator(mode="after")
     def _open_end(self) -> Self:
         if "num_steps" not in self.model_fields_set and self.stop.is_countable:
             self.__dict__["num_steps"] = _MAX_STEPS  # stays unset: it is settled when the run starts
+        return self
+
+    @model_validator(mode="after")
+    def _has_rule(self) -> Self:
+        rule, optimizer = self.parametrization.name, self.optimizer.name
+        known = {
+            "standard": (optimizer,),
+            "mup_simple": ("adamw", "muon"),
+            "completep": ("adamw", "muon", "sgd"),
+        }
+        if optimizer not in known[rule]:
+            raise ValueError(
+                f"parametrization.name {rule} has rules for {', '.join(known[rule])}, got optimizer.name {optimizer}"
+            )
         return self
 
     @model_validator(mode="after")

@@ -19,6 +19,8 @@ __all__ = ["Muon", "orthogonalize"]
 _COEFFICIENTS = (3.4445, -4.7750, 2.0315)
 """Of the quintic iteration: steep at 0, within [0.7, 1.2] after five steps (Jordan 2024, "Muon")."""
 _EPS = 1e-7
+_FIRST_MOMENTUM = 0.85
+"""Where a warm-up of the momentum begins."""
 
 
 def orthogonalize(x_MRC: Tensor) -> Tensor:
@@ -67,7 +69,9 @@ class Muon:
         lr: Root-mean-square of a step; the update is scaled by sqrt(max(R, C)), whose entries have
             root-mean-square 1. torch's `Muon` with `adjust_lr_fn="match_rms_adamw"` and lr / 0.2 does the same.
         momentum: Of the running mean of gradients.
+        momentum_warmup_steps: Over which the momentum rises from 0.85 (Jordan et al. 2024, modded-nanogpt); 0 is none.
         weight_decay: Decoupled, times the learning rate.
+        is_cautious: Whether it reaches only the weights that the step itself moves towards 0.
         rate_scales: For each parameter, its rate over `lr`; weight decay stays what it is at `lr`. None is 1 for all.
     """
 
@@ -78,11 +82,15 @@ class Muon:
         *,
         lr: float,
         momentum: float = 0.95,
+        momentum_warmup_steps: int = 0,
         weight_decay: float = 0.0,
+        is_cautious: bool = False,
         rate_scales: Sequence[float] | None = None,
     ) -> None:
         self.params = list(params)
         self.lr, self.momentum, self.weight_decay = lr, momentum, weight_decay
+        self.momentum_warmup_steps, self.is_cautious = momentum_warmup_steps, is_cautious
+        self._num_steps = torch.zeros((), dtype=torch.int64)
         self._slots: list[list[_Slot]] = _group_by_shape(self.params, row_splits)
         self._momenta_MRC = [
             torch.zeros(len(slots), *slots[0].view(self.params).shape, dtype=params[0].dtype)
@@ -99,23 +107,38 @@ class Muon:
         gradients = [param.grad for param in self.params if param.grad is not None]
         if len(gradients) != len(self.params):
             raise ValueError("every parameter needs a gradient before Muon steps")
-        if self.weight_decay:
-            torch._foreach_mul_(self.params, 1 - lr * self.weight_decay)
+        decay, momentum = lr * self.weight_decay, self._momentum()
+        if decay and not self.is_cautious:
+            torch._foreach_mul_(self.params, 1 - decay)
         for slots, momentum_MRC, rates in zip(self._slots, self._momenta_MRC, self._rate_scales, strict=True):
             gradient_MRC = torch.stack([slot.view(gradients) for slot in slots])
-            momentum_MRC.lerp_(gradient_MRC, 1 - self.momentum)
-            update_MRC = orthogonalize(gradient_MRC.lerp_(momentum_MRC, self.momentum))
+            momentum_MRC.lerp_(gradient_MRC, 1 - momentum)
+            update_MRC = orthogonalize(gradient_MRC.lerp_(momentum_MRC, momentum))
             targets = [slot.view(self.params) for slot in slots]
             step = lr * math.sqrt(max(update_MRC.shape[1:]))
             if isinstance(rates, Tensor):
                 update_MRC = update_MRC.mul_(rates)
             else:
                 step *= rates
+            if decay and self.is_cautious:
+                weights_MRC = torch.stack(targets)
+                is_shrunk_MRC = weights_MRC * update_MRC > 0
+                update_MRC.addcmul_(weights_MRC, is_shrunk_MRC, value=decay / step)
             torch._foreach_add_(targets, list(update_MRC.unbind()), alpha=-step)
+        self._num_steps += 1
+
+    def _momentum(self) -> float:
+        """Return the momentum of the next step."""
+        if not self.momentum_warmup_steps:
+            return self.momentum
+        start = min(_FIRST_MOMENTUM, self.momentum)
+        done = min(1.0, int(self._num_steps) / self.momentum_warmup_steps)
+        return start + (self.momentum - start) * done
 
     def tensors(self) -> dict[str, Tensor]:
         """Return the state by name; the tensors are the state itself."""
-        return {f"momentum.{index}": tensor for index, tensor in enumerate(self._momenta_MRC)}
+        momenta = {f"momentum.{index}": tensor for index, tensor in enumerate(self._momenta_MRC)}
+        return momenta | ({"num_steps": self._num_steps} if self.momentum_warmup_steps else {})
 
 
 def _scales(slots: Sequence[_Slot], scales: Sequence[float], dtype: torch.dtype) -> float | Tensor:

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from kleiber.runs import OptimizerRecipe
+from kleiber.train.cautious import CautiousAdamW
 
 __all__ = ["TorchName", "torch_optimizer"]
 
@@ -27,7 +28,9 @@ _BUILDERS: dict[TorchName, Callable[[_Groups, OptimizerRecipe], torch.optim.Opti
         groups, alpha=recipe.beta2, momentum=recipe.momentum, eps=recipe.eps, foreach=False
     ),
     "adam": lambda groups, recipe: torch.optim.Adam(groups, **_adam_options(recipe)),
-    "adamw": lambda groups, recipe: torch.optim.AdamW(groups, **_adam_options(recipe)),
+    "adamw": lambda groups, recipe: (CautiousAdamW if recipe.is_cautious_decay else torch.optim.AdamW)(
+        groups, **_adam_options(recipe)
+    ),
 }
 
 _STATE: dict[TorchName, tuple[str, ...]] = {

@@ -1,4 +1,7 @@
-"""To and from the folder that transformers' `Qwen3ForCausalLM` reads, or `Qwen3MoeForCausalLM` where there are experts."""
+"""To and from the folder that transformers' `Qwen3ForCausalLM` reads, or `Qwen3MoeForCausalLM` where there are experts.
+
+A gpt with features beyond that layout goes into a folder of our own, which transformers does not know.
+"""
 
 from __future__ import annotations
 
@@ -9,14 +12,16 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from kleiber.errors import RunFolderError
+from kleiber.errors import RecipeError, RunFolderError
 from kleiber.models.config_file import read_config, read_weights, require_shapes, write_model
 from kleiber.models.gpt.module import GPT
 from kleiber.models.gpt.spec import GPTSpec
+from kleiber.models.own_layout import load_own, save_own
 
-__all__ = ["config_of", "from_hf", "load", "save", "spec_of", "to_hf"]
+__all__ = ["config_of", "from_hf", "load", "require_qwen3", "save", "spec_of", "to_hf"]
 
 _DENSE, _MIXTURE = "Qwen3ForCausalLM", "Qwen3MoeForCausalLM"
+_OWN = "KleiberGPT"
 _CONFIG_KEYS = {
     "depth": "num_hidden_layers",
     "width": "hidden_size",
@@ -63,23 +68,34 @@ def save(module: GPT, spec: GPTSpec, folder: Path) -> None:
     Raises:
         StorageError: The disk is full or the folder cannot be written.
     """
-    write_model(folder, to_hf(module.state_dict(), spec), config_of(spec))
+    if spec.beyond_qwen3:
+        save_own(module, spec, folder, _OWN)
+    else:
+        write_model(folder, to_hf(module.state_dict(), spec), config_of(spec))
 
 
 def load(folder: Path) -> tuple[GPT, GPTSpec]:
     """Return the module and spec in `folder`; weights of any precision become fp32.
 
     Raises:
-        RunFolderError: A file is missing or truncated, or the architecture is neither of the two.
+        RunFolderError: A file is missing or truncated, or the architecture is none of the three.
     """
-    spec = spec_of(read_config(folder), str(folder / "config.json"))
+    config = read_config(folder)
+    if config.get("architectures") == [_OWN]:
+        return load_own(folder, _OWN, GPTSpec, GPT)
+    spec = spec_of(config, str(folder / "config.json"))
     module = GPT(spec)
     module.load_state_dict(from_hf(read_weights(folder), spec, str(folder / "model.safetensors")))
     return module, spec
 
 
 def config_of(spec: GPTSpec) -> dict[str, Any]:
-    """Return the `config.json` that makes transformers build this model."""
+    """Return the `config.json` that makes transformers build this model.
+
+    Raises:
+        RecipeError: The model has features that no architecture of transformers has.
+    """
+    require_qwen3(spec)
     rope = {"rope_type": "default", "rope_theta": spec.rope_theta}
     keys = _CONFIG_KEYS | (_MIXTURE_KEYS if spec.is_mixture else {})
     return {
@@ -94,6 +110,20 @@ def config_of(spec: GPTSpec) -> dict[str, Any]:
         "rope_parameters": rope,
         "dtype": "float32",
     }
+
+
+def require_qwen3(spec: GPTSpec) -> None:
+    """Refuse a model that Qwen3's layout cannot hold.
+
+    Raises:
+        RecipeError: It has features beyond that layout.
+    """
+    if spec.beyond_qwen3:
+        raise RecipeError(
+            "the layout of Qwen3 cannot hold this gpt without loss: it has none of what the model was trained with.",
+            got=", ".join(spec.beyond_qwen3),
+            hint="without the preset, a gpt is trained in that layout",
+        )
 
 
 def spec_of(config: Mapping[str, Any], where: str) -> GPTSpec:
