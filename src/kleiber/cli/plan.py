@@ -121,7 +121,12 @@ def plan(
     ] = None,
     law: Annotated[
         str | None,
-        _option("--law", "LAW", "besiroglu (without it), hoffmann, or a fitted law.json.", _INVERSE),
+        _option(
+            "--law",
+            "LAW",
+            "besiroglu (without it), hoffmann, or a fitted law.json of any form over size and tokens.",
+            _INVERSE,
+        ),
     ] = None,
     convention: Annotated[
         str, _option("--convention", "NAME", "FLOPs of attention: causal (half the square) or full.", _SHOW)

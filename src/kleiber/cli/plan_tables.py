@@ -231,19 +231,30 @@ def _print_optimum(out: Output, plan: CostPlan) -> None:
     found = plan.optimum
     if found is None:
         return
+    runs = [
+        (name, run)
+        for name, run in (("lowest loss", found.best), ("that fits", found.fitting))
+        if run is not None
+    ]
     rows = [
         [
             name,
             format_count(run.num_params.total),
             format_count(run.num_tokens),
             f"{run.loss:.4f}",
+            *([f"{run.interval_80[0]:.4f} to {run.interval_80[1]:.4f}"] if run.interval_80 else []),
             format_bytes(run.memory_bytes),
         ]
-        for name, run in (("lowest loss", found.best), ("that fits", found.fitting))
-        if run is not None
+        for name, run in runs
     ]
+    sure = ["80% interval"] if found.best.interval_80 else []  # a published law has none
     out.say(f"{found.budget.sentence}, best spent under the law {found.law}:")
-    out.table(["", "parameters", "tokens", "loss", "memory"], rows)
+    out.table(["", "parameters", "tokens", "loss", *sure, "memory"], rows)
+    if found.intervals is not None:
+        low, high = found.intervals.size_80
+        out.say(
+            f"Resampled, the law's best size is {format_count(low)} to {format_count(high)} parameters (80%)."
+        )
     for flat in found.flat:
         low, high = flat.num_params
         out.say(

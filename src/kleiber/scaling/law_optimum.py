@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,10 +11,10 @@ import numpy as np
 from kleiber.errors import UsageError
 from kleiber.scaling.forms import CHINCHILLA, Array, Form
 from kleiber.scaling.law import Law
-from kleiber.scaling.optimum import OptimalRun, best_along
+from kleiber.scaling.optimum import Curve, OptimalRun, TokensOf, best_along
 from kleiber.scaling.points import points_at
 
-__all__ = ["LawCurve", "optima", "optimum_of_law"]
+__all__ = ["LawCurve", "best_near_rows", "optima", "optimum_of_law"]
 
 _FARTHER = (3.0, 30.0, 1e4)
 """How far beyond the rows' sizes, as a factor, an optimum is looked for, first near them: a form that bends freely may
@@ -88,14 +89,43 @@ def optimum_of_law(
         return flops / (6 * working * num_params) - inference_tokens / 3
 
     curve = LawCurve(law, unique_tokens, active_frac)
-    sizes = [float(row.num_params.by(law.convention)) for row in law.rows]
+    sizes = [*(float(row.num_params.by(law.convention)) for row in law.rows), math.sqrt(flops / 6)]
+    return best_near_rows(curve, tokens_of, sizes, of=f"for {flops:g} FLOP")
+
+
+def best_near_rows(
+    curve: Curve,
+    tokens_of: TokensOf,
+    sizes: Sequence[float],
+    *,
+    of: str,
+    bounds: tuple[float, float] = (0.0, math.inf),
+) -> OptimalRun:
+    """Return the run of the lowest loss near the rows, or else farther and farther from them.
+
+    Args:
+        curve: Of the law.
+        tokens_of: Tokens that the budget buys at a size.
+        sizes: Of the rows [parameters].
+        of: What the budget is, for the message.
+        bounds: The smallest and the largest size there is; the best one may be either.
+
+    Raises:
+        UsageError: The loss falls up to the smallest or largest size that is looked at, or the budget buys no token.
+    """
+    found = None
     for far in _FARTHER:
-        low, high = min(sizes) / far, max(*sizes, math.sqrt(flops / 6)) * far
+        low, high = max(bounds[0], min(sizes) / far), min(bounds[1], max(sizes) * far)
+        if low >= high or tokens_of(low) <= 0:
+            continue
         found = best_along(curve, tokens_of, low, high)
-        if low * 1.01 < found.num_params < high / 1.01:
+        is_above = low in bounds or found.num_params > low * 1.01
+        if is_above and (high in bounds or found.num_params < high / 1.01):
             return found
+    if found is None:
+        raise UsageError("The budget buys no token at any size near the law's rows.", hint="a larger budget")
     raise UsageError(
-        f"Under this law no size is best for {flops:g} FLOP: its loss still falls at {found.num_params:.3g} parameters. "
+        f"Under this law no size is best {of}: its loss still falls at {found.num_params:.3g} parameters. "
         "It is too far from the rows.",
         hint="--form chinchilla, or a budget nearer to the rows",
     )

@@ -14,8 +14,9 @@ from typing import Protocol
 import numpy as np
 
 from kleiber.errors import UsageError
-from kleiber.scaling.forms import Array
+from kleiber.scaling.forms import CHINCHILLA, Array, Form
 from kleiber.scaling.law import Intervals, intervals_of
+from kleiber.scaling.points import points_at
 from kleiber.scaling.published import Coefficients
 
 __all__ = [
@@ -206,7 +207,12 @@ def sizes_within(
 
 
 def optimum_intervals(
-    samples: Sequence[Sequence[float]], tokens_of: TokensOf, low: float, high: float
+    samples: Sequence[Sequence[float]],
+    tokens_of: TokensOf,
+    low: float,
+    high: float,
+    *,
+    form: Form = CHINCHILLA,
 ) -> tuple[Intervals, Intervals]:
     """Return where the optimal size and its tokens lie when the law is resampled.
 
@@ -217,20 +223,20 @@ def optimum_intervals(
         tokens_of: Tokens that the budget buys at a size.
         low: Smallest size; a sample whose optimum is smaller counts as it.
         high: Largest size, likewise.
+        form: Of the samples; each token is taken as new, and all parameters as active.
     """
     log_n = np.linspace(math.log(low), math.log(high), _NUM_GRID)
     tokens = np.array([tokens_of(float(size)) for size in np.exp(log_n)])
     log_n, tokens = log_n[tokens > 0], tokens[tokens > 0]
-    best = _minima(np.array(samples, dtype=np.float64), log_n, np.log(tokens))
+    points = points_at(form, np.exp(log_n), tokens, unique_tokens=tokens, active_frac=1.0)
+    best = _minima(form.value(np.array(samples, dtype=np.float64), points), log_n)
     sizes = np.exp(best)
     bought = np.exp(np.interp(best, log_n, np.log(tokens)))
     return intervals_of(sizes), intervals_of(bought)
 
 
-def _minima(samples_BK: Array, log_n: Array, log_d: Array) -> Array:
+def _minima(loss: Array, log_n: Array) -> Array:
     """Return log N of each sample's lowest loss."""
-    _, A, B, alpha, beta = (samples_BK[:, k, None] for k in range(5))
-    loss = A * np.exp(-alpha * log_n) + B * np.exp(-beta * log_d)
     k = np.clip(loss.argmin(axis=1), 1, len(log_n) - 2)
     rows = np.arange(len(loss))
     left, middle, right = loss[rows, k - 1], loss[rows, k], loss[rows, k + 1]

@@ -12,9 +12,9 @@ from kleiber.errors import RecipeError, UsageError
 from kleiber.models.gpt import GPTSpec
 from kleiber.models.gpt.blocks import block_shape
 from kleiber.runs import ModelRecipe
-from kleiber.scaling import Law, PublishedLaw, best_tokens, published_law
-from kleiber.scaling.published import Coefficients
+from kleiber.scaling import Law, PublishedLaw, published_law
 from kleiber.study.budget import price_of
+from kleiber.study.budget_law import BudgetLaw
 from kleiber.study.cost_document import CostPlan, PlannedRoom
 from kleiber.study.cost_plan import device_bytes
 from kleiber.study.fitting import largest_batch, largest_context, peak_bytes
@@ -192,5 +192,4 @@ def _optimal_tokens(plan: CostPlan, limits: Limits, law: Law | PublishedLaw) -> 
         "matmul": plan.num_params.body
         + (plan.num_params.embedding if plan.num_params.is_tied else plan.num_params.head),
     }
-    coefficients = Coefficients.of(law) if isinstance(law, Law) else law.coefficients
-    return best_tokens(coefficients, counts[law.convention], limits.inference_tokens)
+    return BudgetLaw(law).best_tokens(counts[law.convention], limits.inference_tokens)

@@ -10,12 +10,12 @@ from kleiber.cost import Device
 from kleiber.cost.usage import Usage
 from kleiber.errors import RecipeError, UsageError
 from kleiber.models.gpt import GPTSpec
-from kleiber.scaling import Law, OptimalRun, PublishedLaw, best_along, best_tokens, published_law
-from kleiber.scaling.optimum import optimum_intervals, sizes_within
+from kleiber.scaling import Law, OptimalRun, PublishedLaw, published_law
+from kleiber.scaling.optimum import sizes_within
 from kleiber.study.budget import Budget
 from kleiber.study.fitting import largest_batch, largest_context, largest_model
 from kleiber.study.inverse_says import assumptions_of, no_room, too_small
-from kleiber.study.optimum import Choice, FlatRange, Optimum, OptimumIntervals, Room, SizedRun
+from kleiber.study.optimum import Choice, FlatRange, Optimum, Room, SizedRun
 from kleiber.study.question import FlopsPerS, MemoryOfUse, Question
 
 __all__ = ["find"]
@@ -86,7 +86,7 @@ def _by_compute(asked: Question) -> Optimum:
     line, smallest = asked.line, asked.line.specs[0]
     if asked.tokens_for(smallest) < asked.usage.batch_size * asked.context:
         raise too_small(asked)
-    point = best_along(asked.coefficients, asked.tokens_of, line.low, line.high)
+    point = asked.asked_law.best(asked.tokens_of, (line.low, line.high))
     spec = _spec_of(asked, point.num_params)
     best = asked.run_of(spec, asked.tokens_for(spec))
     largest = _largest(asked)
@@ -101,7 +101,12 @@ def _by_memory(asked: Question) -> Optimum:
     if largest is None:
         raise no_room(asked)
     size = largest.count().by(asked.law.convention)
-    tokens = best_tokens(asked.coefficients, size, asked.budget.inference_tokens)
+    tokens = asked.asked_law.best_tokens(size, asked.budget.inference_tokens)
+    if tokens is None:
+        raise UsageError(
+            f"Under this law no number of tokens is best for {size:.3g} parameters: it is too far from the rows.",
+            hint="--law besiroglu, or --budget-flops beside --memory-bytes",
+        )
     return _answer(asked, asked.run_of(largest, tokens), None, largest, None)
 
 
@@ -137,8 +142,8 @@ def _answer(
     largest: GPTSpec | None,
     point: OptimalRun | None,
 ) -> Optimum:
-    law = asked.law
-    chosen = fitting or best
+    law, chosen, bounds = asked.law, fitting or best, (asked.line.low, asked.line.high)
+    known = asked.asked_law
     return Optimum(
         budget=asked.budget,
         law=law.hash if isinstance(law, Law) else law.name,
@@ -146,8 +151,8 @@ def _answer(
         limit="memory" if point is None else asked.binding(best.spec).name,
         best=best,
         fitting=fitting,
-        intervals=_intervals(asked) if isinstance(law, Law) and point else None,
-        size_exponent=asked.coefficients.size_exponent,
+        intervals=known.intervals(asked.tokens_of, point, bounds) if point else None,
+        size_exponent=known.size_exponent(asked.tokens_of, bounds) if point or known.formula else None,
         flat=_flat(asked, point) if point else (),
         near=_near(asked, point) if point else (),
         memory_limit_bytes=asked.memory_limit_bytes,
@@ -157,21 +162,12 @@ def _answer(
     )
 
 
-def _intervals(asked: Question) -> OptimumIntervals:
-    assert isinstance(asked.law, Law)  # noqa: S101 - only a fitted law has refits
-    low, high = asked.line.low, asked.line.high
-    sizes, tokens = optimum_intervals(asked.law.samples, asked.tokens_of, low, high)
-    return OptimumIntervals(
-        size_80=sizes["80"], size_95=sizes["95"], tokens_80=tokens["80"], tokens_95=tokens["95"]
-    )
-
-
 def _flat(asked: Question, point: OptimalRun) -> tuple[FlatRange, ...]:
-    bounds = (asked.line.low, asked.line.high)
+    bounds = asked.asked_law.valley(point, (asked.line.low, asked.line.high))
     return tuple(
         FlatRange(
             worse_frac=worse,
-            num_params=sizes_within(asked.coefficients, asked.tokens_of, point, worse, bounds),
+            num_params=sizes_within(asked.asked_law.curve, asked.tokens_of, point, worse, bounds),
         )
         for worse in _WORSE_FRACS
     )
@@ -184,7 +180,7 @@ def _near(asked: Question, point: OptimalRun) -> tuple[Choice, ...]:
         size = factor * point.num_params
         tokens = asked.tokens_of(size)
         if asked.line.low <= size <= asked.line.high and tokens > 0:
-            loss = asked.coefficients.loss(size, tokens)
+            loss = asked.asked_law.curve.loss(size, tokens)
             found.append(
                 Choice(
                     num_params=size, num_tokens=tokens, loss=loss, worse_frac=max(0.0, loss / point.loss - 1)

@@ -64,7 +64,11 @@ def _law_says(asked: Question, best: SizedRun) -> list[str]:
     if isinstance(law, Law):
         sizes = [row.num_params.by(law.convention) for row in law.rows]
         low, high = float(min(sizes)), float(max(sizes))
-        says = [f"The law is {law.hash}, fitted to {law.num_rows} runs; {counted}.", *law.notes]
+        says = [
+            f"The law is {law.hash} of form {law.form}, fitted to {law.num_rows} runs; {counted}.",
+            *_taken_as(law),
+            *law.notes,
+        ]
     else:
         low, high = law.fitted_params
         says = [
@@ -79,6 +83,12 @@ def _law_says(asked: Question, best: SizedRun) -> list[str]:
             f"this is {factor:.2g} times {side}."
         )
     return says
+
+
+def _taken_as(law: Law) -> list[str]:
+    """Return what is assumed of the inputs that a gpt of the dial does not say."""
+    taken = {"U": "Each training token is taken as new.", "S": "A gpt of the dial is dense: S is 1."}
+    return [sentence for name, sentence in taken.items() if name in law.shape.inputs]
 
 
 def _cost_says(asked: Question) -> list[str]:

@@ -92,8 +92,8 @@ class Optimum(Document):
     """The lowest loss of what fits; None when `best` fits, or nothing does."""
     intervals: OptimumIntervals | None
     """None for a published law, and where memory alone decides."""
-    size_exponent: float
-    """The a of N_opt ~ C^a."""
+    size_exponent: float | None
+    """The a of N_opt ~ C^a, of a law without a formula around this budget; None where that gives none."""
     flat: tuple[FlatRange, ...]
     near: tuple[Choice, ...]
     """The curve from a quarter of the best size to four times it."""

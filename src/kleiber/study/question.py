@@ -11,8 +11,9 @@ from kleiber.cost import ASSUMED_EFFICIENCY_FRAC, Device
 from kleiber.cost.layouts import Layout
 from kleiber.cost.usage import Usage
 from kleiber.models.gpt import GPTSpec
-from kleiber.scaling import Coefficients, Law, PublishedLaw
+from kleiber.scaling import Law, PublishedLaw
 from kleiber.study.budget import Budget, Spend, price_of, spends
+from kleiber.study.budget_law import BudgetLaw
 from kleiber.study.fitting import peak_bytes
 from kleiber.study.optimum import SizedRun
 from kleiber.study.size_line import SizeLine, size_line
@@ -41,9 +42,9 @@ class Question:
     memory: MemoryOfUse | None = None
 
     @functools.cached_property
-    def coefficients(self) -> Coefficients:
-        """Of the law."""
-        return Coefficients.of(self.law) if isinstance(self.law, Law) else self.law.coefficients
+    def asked_law(self) -> BudgetLaw:
+        """The law, which must have a best size."""
+        return BudgetLaw(self.law)
 
     @functools.cached_property
     def line(self) -> SizeLine:
@@ -120,7 +121,7 @@ class Question:
         """Return what training `spec` on so many tokens gives and takes."""
         count = spec.count()
         size = count.by(self.law.convention)
-        prediction = self.law.predict(size, num_tokens) if isinstance(self.law, Law) else None
+        prediction = self.asked_law.prediction(size, num_tokens)
         train_flops = self.flops_per_token(spec) * num_tokens
         time_s = train_flops / self.flops_per_s(spec)
         has_price = self.usd_per_hour is not None or self.device.usd_per_hour is not None
@@ -130,7 +131,7 @@ class Question:
             spec=spec,
             num_params=count,
             num_tokens=int(num_tokens),
-            loss=self.coefficients.loss(size, num_tokens),
+            loss=prediction.loss if prediction else self.asked_law.curve.loss(size, num_tokens),
             interval_80=prediction.interval_80 if prediction else None,
             interval_95=prediction.interval_95 if prediction else None,
             train_flops=train_flops,
