@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, cast
 
+import torch
 from torch import Tensor, nn
 
 from kleiber.models.groups import ParamGroups
 from kleiber.runs import OptimizerRecipe
 from kleiber.train.muon import Muon
 from kleiber.train.named_tensors import copy_named_
+from kleiber.train.parametrization import Scale
 from kleiber.train.torch_optimizers import TorchName, torch_optimizer
 
 __all__ = ["Optimizer"]
@@ -22,29 +25,44 @@ class Optimizer:
         module: Its parameters are moved in place.
         groups: Which of them are hidden matrices, which weight decay may reach, and which the rest.
         recipe: Rates and decays.
+        scales: What parameters have over the recipe's rates, decay and eps, by name; those that are left out have the recipe's.
     """
 
-    def __init__(self, module: nn.Module, groups: ParamGroups, recipe: OptimizerRecipe) -> None:
+    def __init__(
+        self,
+        module: nn.Module,
+        groups: ParamGroups,
+        recipe: OptimizerRecipe,
+        scales: Mapping[str, Scale] | None = None,
+    ) -> None:
         params = dict(module.named_parameters())
-        hidden = [params[matrix.name] for matrix in groups.hidden]
-        rest = [params[name] for name in (*groups.embedding, *groups.head, *groups.norms)]
-        self._params = [*hidden, *rest]
+        scales = scales or {}
+        rest = [*groups.embedding, *groups.head, *groups.norms]
+        self._params = [params[name] for name in (*(matrix.name for matrix in groups.hidden), *rest)]
+        self._folds = [scales.get(name, Scale()).fold for name in (*(m.name for m in groups.hidden), *rest)]
         self._muon = None
         self._name: TorchName = "adamw" if recipe.name == "muon" else recipe.name
-        torch_groups: list[dict[str, Any]] = [{"params": rest, "lr": recipe.lr, "weight_decay": 0.0}]
-        if recipe.name == "muon" and hidden:
+        settings = [(name, recipe.lr, 0.0) for name in rest]
+        if recipe.name == "muon" and groups.hidden:
             self._muon = Muon(
-                hidden,
+                [params[matrix.name] for matrix in groups.hidden],
                 [matrix.row_splits for matrix in groups.hidden],
                 lr=recipe.matrix_lr,
                 momentum=recipe.momentum,
+                momentum_warmup_steps=recipe.momentum_warmup_steps,
                 weight_decay=recipe.weight_decay,
+                is_cautious=recipe.is_cautious_decay,
+                rate_scales=[scales.get(matrix.name, Scale()).rate for matrix in groups.hidden],
             )
         else:
-            torch_groups.append(
-                {"params": hidden, "lr": recipe.matrix_lr, "weight_decay": recipe.weight_decay}
-            )
-        self._torch = torch_optimizer(self._name, torch_groups, recipe)
+            settings += [(matrix.name, recipe.matrix_lr, recipe.weight_decay) for matrix in groups.hidden]
+        torch_groups: dict[tuple[float, float, float], dict[str, Any]] = {}
+        for name, rate, decay in settings:
+            scale = scales.get(name, Scale())
+            key = (rate * scale.rate, decay / scale.rate, recipe.eps * scale.eps)
+            group = dict(zip(("lr", "weight_decay", "eps"), key, strict=True))
+            torch_groups.setdefault(key, {"params": [], **group})["params"].append(params[name])
+        self._torch = torch_optimizer(self._name, list(torch_groups.values()), recipe)
         self._peak_rates = [float(group["lr"]) for group in self._torch.param_groups]
 
     def step(self, scale: float) -> None:
@@ -63,11 +81,17 @@ class Optimizer:
     def clip_(self, max_norm: float | None) -> float:
         """Scale the gradients to a global norm of at most `max_norm`; return the norm before.
 
+        The norm is that of a model with its multipliers in the forward pass: factors folded into weights leave it alone.
+
         Args:
             max_norm: Largest global norm; None leaves the gradients as they are.
         """
-        gradients = [param.grad for param in self._params if param.grad is not None]
-        norm = nn.utils.get_total_norm(gradients, foreach=True)
+        by_fold: dict[float, list[Tensor]] = {}
+        for param, fold in zip(self._params, self._folds, strict=True):
+            if param.grad is not None:
+                by_fold.setdefault(fold, []).append(param.grad)
+        norms = [fold * nn.utils.get_total_norm(grads, foreach=True) for fold, grads in by_fold.items()]
+        norm = norms[0] if len(norms) == 1 else torch.linalg.vector_norm(torch.stack(norms))
         if max_norm is not None:
             nn.utils.clip_grads_with_norm_(self._params, max_norm, norm, foreach=True)
         return float(norm)

@@ -18,6 +18,7 @@ from kleiber.train.checkpoint import Checkpoint, Counters
 from kleiber.train.ema import Ema
 from kleiber.train.guards import Guard, GuardState
 from kleiber.train.optimizer import Optimizer
+from kleiber.train.parametrization import optimizer_at_horizon, scale_weights_, scales_of
 from kleiber.train.recover.kept_structure import KeptStructure
 
 __all__ = ["TrainState"]
@@ -53,10 +54,15 @@ class TrainState:
         """
         train = recipe.train
         torch.manual_seed(train.seed)
+        is_fresh = module is None
         module = build(spec, seed=train.seed) if module is None else module
+        groups, optimizer = module.param_groups(), optimizer_at_horizon(recipe)
+        scales = scales_of(module, groups, train.parametrization, optimizer)
+        if is_fresh:
+            scale_weights_(module, scales)
         return cls(
             module,
-            Optimizer(module, module.param_groups(), train.optimizer),
+            Optimizer(module, groups, optimizer, scales),
             Guard(train.stop, GuardState()),
             Ema(module, train.ema_decay) if train.ema_decay else None,
         )
