@@ -15,6 +15,7 @@ import json
 import math
 import statistics
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,7 @@ from kleiber.models import resolve_spec
 from kleiber.runs import Recipe, hash_of
 from kleiber.train import train
 
-VOCAB_SIZE, CONTEXT, BATCH_SIZE = 2048, 256, 16
+VOCAB_SIZE, CONTEXT = 2048, 256
 SHAPES = {0.5e6: (3, 96), 2e6: (4, 192), 5e6: (6, 256)}
 """Depth and width of each size."""
 TOKENS = {0.5e6: 4e6, 2e6: 10e6, 5e6: 16e6}
@@ -62,16 +63,35 @@ VARIANTS: dict[str, tuple[str, ...]] = {
 """By name: what is set on top of the preset."""
 
 
-def base(preset: str, text: str, size: float, num_tokens: float) -> list[str]:
-    """Return the assignments of a preset at a size."""
-    depth, width = SHAPES[size]
-    num_steps = max(1, round(num_tokens / (BATCH_SIZE * CONTEXT)))
-    return [
-        f"preset={preset}", f"model.depth={depth}", f"model.width={width}", f"data.source=text:{text}",
-        f"data.vocab_size={VOCAB_SIZE}", f"data.context={CONTEXT}", f"train.batch_size={BATCH_SIZE}",
-        f"train.num_steps={num_steps}", "train.val_every=1000000", "train.checkpoint_every=500", "train.keep_checkpoints=1",
-        "parallel.num_threads=1",
-    ]  # fmt: skip
+@dataclass(frozen=True)
+class Asked:
+    """What all runs have in common."""
+
+    text: str
+    size: float
+    num_tokens: float
+    batch_size: int
+    num_threads: int
+    sets: tuple[str, ...]
+    """Assignments on top of the preset `fast` and of all variants of it."""
+
+    @property
+    def key(self) -> str:
+        """Tells runs that may be compared from others."""
+        return hash_of(
+            {"text": self.text, "tokens": self.num_tokens, "batch": self.batch_size, "sets": self.sets}
+        )
+
+    def base(self, preset: str) -> list[str]:
+        """Return the assignments of a preset at the size."""
+        depth, width = SHAPES[self.size]
+        num_steps = max(1, round(self.num_tokens / (self.batch_size * CONTEXT)))
+        return [
+            f"preset={preset}", f"model.depth={depth}", f"model.width={width}", f"data.source=text:{self.text}",
+            f"data.vocab_size={VOCAB_SIZE}", f"data.context={CONTEXT}", f"train.batch_size={self.batch_size}",
+            f"train.num_steps={num_steps}", "train.val_every=1000000", "train.checkpoint_every=500",
+            "train.keep_checkpoints=1", f"parallel.num_threads={self.num_threads}", *(self.sets if preset == "fast" else ()),
+        ]  # fmt: skip
 
 
 def at_equal_size(values: Sequence[str], num_params: int) -> Recipe:
@@ -99,11 +119,11 @@ def count(recipe: Recipe, mlp_width: int) -> int:
     return resolve_spec(recipe.with_values([f"model.mlp_width={mlp_width}"])).count().total
 
 
-def recipe_of(variant: str, text: str, size: float, num_tokens: float) -> Recipe:
+def recipe_of(variant: str, asked: Asked) -> Recipe:
     """Return the recipe of a variant, without its seed."""
-    target = resolve_spec(Recipe().with_values(base("fast", text, size, num_tokens))).count().total
+    target = resolve_spec(Recipe().with_values(asked.base("fast"))).count().total
     preset = "plain" if variant.startswith("plain") else "fast"
-    return at_equal_size([*base(preset, text, size, num_tokens), *VARIANTS[variant]], target)
+    return at_equal_size([*asked.base(preset), *VARIANTS[variant]], target)
 
 
 def trained(recipe: Recipe, folder: Path, row: Mapping[str, Any]) -> dict[str, Any]:
@@ -139,14 +159,16 @@ def paired(ours: Sequence[float], base_: Sequence[float]) -> tuple[float, float,
     return mean, float(stats.t.ppf(0.975, num - 1)) * error, float(2 * stats.t.sf(abs(mean) / error, num - 1))
 
 
-def table(rows: Sequence[Mapping[str, Any]], size: float, num_tokens: float) -> list[dict[str, Any]]:
+def table(rows: Sequence[Mapping[str, Any]], asked: Asked) -> list[dict[str, Any]]:
     """Print and return what each variant is worth beside `fast`, over the seeds that both have."""
     by_variant: dict[str, dict[int, Mapping[str, Any]]] = {}
     for row in rows:
-        if row["size"] == size and row["tokens"] == num_tokens:
+        if row["size"] == asked.size and row["key"] == asked.key:
             by_variant.setdefault(row["variant"], {})[row["seed"]] = row
     fast, lines = by_variant.get("fast", {}), []
-    print(f"{size:.3g} parameters, {num_tokens:.3g} tokens")
+    print(
+        f"{asked.size:.3g} parameters, {asked.num_tokens:.3g} tokens, {asked.batch_size * CONTEXT} a step {' '.join(asked.sets)}"
+    )
     print(f"{'variant':20s} seeds   loss    - fast (95%)           p  tokens/s   MFU  memory  parameters")
     for variant in VARIANTS:
         seeds = sorted(by_variant.get(variant, {}).keys() & fast.keys())
@@ -180,39 +202,40 @@ def main() -> None:
     )
     parser.add_argument("--text", default="data/text/novels.train.txt.xz")
     parser.add_argument("--folder", type=Path, default=Path("build/ablation"))
-    parser.add_argument("--size", type=float, default=0.5e6, choices=list(SHAPES))
+    parser.add_argument("--size", type=float, default=0.5e6, choices=list(SHAPES), metavar="0.5e6|2e6|5e6")
     parser.add_argument("--tokens", type=float, help="of a run; by size where it is not given")
     parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--batch", type=int, default=16, help="sequences of 256 tokens a step")
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument(
+        "--set", action="append", default=[], help="KEY=VALUE on top of fast and all its variants"
+    )
     parser.add_argument("--only", help="names of variants, with commas; fast is always one", default="")
     parser.add_argument("--table", action="store_true", help="print what there is and train nothing")
-    asked = parser.parse_args()
-    num_tokens = asked.tokens or TOKENS[asked.size]
-    wanted = ["fast", *asked.only.split(",")] if asked.only else list(VARIANTS)
+    given = parser.parse_args()
+    num_tokens = given.tokens or TOKENS[given.size]
+    asked = Asked(given.text, given.size, num_tokens, given.batch, given.threads, tuple(given.set))
+    wanted = ["fast", *given.only.split(",")] if given.only else list(VARIANTS)
     if unknown := set(wanted) - VARIANTS.keys():
         parser.error(f"no variants {sorted(unknown)}; there are {', '.join(VARIANTS)}")
-    asked.folder.mkdir(parents=True, exist_ok=True)
-    path = asked.folder / "rows.jsonl"
-    for seed in range(asked.seeds) if not asked.table else ():
+    given.folder.mkdir(parents=True, exist_ok=True)
+    path = given.folder / "rows.jsonl"
+    for seed in range(given.seeds) if not given.table else ():
         for variant in dict.fromkeys(wanted):
-            recipe = recipe_of(variant, asked.text, asked.size, num_tokens).with_values(
-                [f"train.seed={seed}"]
-            )
-            if any(row["recipe_hash"] == hash_of(recipe) for row in read_rows(path)):
-                continue
-            row = {"variant": variant, "size": asked.size, "tokens": num_tokens, "seed": seed}
-            folder = (
-                asked.folder
-                / f"{asked.size:.0e}-{num_tokens:.0e}"
-                / f"{variant}-{seed}-{hash_of(recipe)[:6]}"
-            )
-            done = trained(recipe, folder, row)
-            with path.open("a") as file:
-                file.write(json.dumps(done) + "\n")
-            print(
-                f"{variant} seed {seed}: loss {done['val_loss']:.4f}, {done['total_time_s']:.0f} s",
-                flush=True,
-            )
-    print(json.dumps(table(read_rows(path), asked.size, num_tokens)))
+            run(variant, seed, asked, path)
+    print(json.dumps(table(read_rows(path), asked)))
+
+
+def run(variant: str, seed: int, asked: Asked, path: Path) -> None:
+    """Train a variant and add its row, if there is none."""
+    recipe = recipe_of(variant, asked).with_values([f"train.seed={seed}"])
+    if any(row["recipe_hash"] == hash_of(recipe) for row in read_rows(path)):
+        return
+    row = {"variant": variant, "size": asked.size, "key": asked.key, "seed": seed}
+    done = trained(recipe, path.parent / f"{asked.size:.0e}" / f"{variant}-{seed}-{hash_of(recipe)[:6]}", row)
+    with path.open("a") as file:
+        file.write(json.dumps(done) + "\n")
+    print(f"{variant} seed {seed}: loss {done['val_loss']:.4f}, {done['total_time_s']:.0f} s", flush=True)
 
 
 if __name__ == "__main__":
