@@ -1,0 +1,70 @@
+"""What a study is asked for, and what is usual where nothing is said."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from kleiber.errors import RecipeError
+from kleiber.runs import ModelRecipe, Recipe, TaskName
+from kleiber.runs.recipe import assign
+
+__all__ = ["Asked", "usual_recipe"]
+
+_TEXT_SOURCES = ("stdlib", "text")
+_TASKS: dict[str, TaskName] = {
+    **dict.fromkeys(_TEXT_SOURCES, "lm"),
+    "diabetes": "regression",
+    "series": "regression",
+    "pairs": "seq2seq",
+}
+"""Of sources that are not of classes."""
+_OF_TEXT = ("data.vocab_size=512", "data.context=128", "data.val_tokens=32768", "train.batch_size=16")
+_OF_SAMPLES = ("train.batch_size=64", "train.optimizer.lr=0.002")
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What a study is asked for."""
+
+    base: Recipe
+    """Family, data, task and whatever all runs share."""
+    budget_s: float
+    """Wall clock [s]."""
+    decades: float = 1.5
+    """Of N."""
+    low: float | None = None
+    """Smallest N; None follows from the largest."""
+    high: float | None = None
+    """Largest N; None takes what the budget is worth."""
+    num_sizes: int = 7
+    num_seeds: int = 3
+    num_workers: int = 1
+    seed: int = 0
+
+
+def usual_recipe(model: ModelRecipe, source: str | None, sets: Sequence[str]) -> Recipe:
+    """Return the recipe of a family on a source where nothing else is said.
+
+    Args:
+        model: The family, with what is fixed of its size.
+        source: None is the standard library's text of a gpt, and handwritten digits of all else.
+        sets: `a.b=value` assignments over what is usual.
+
+    Raises:
+        RecipeError: An assignment is malformed, names an unknown key or breaks a constraint.
+
+    Example:
+        >>> recipe = usual_recipe(ModelRecipe(family="mlp"), None, ["train.batch_size=32"])
+        >>> recipe.data.source, recipe.task.name, recipe.train.batch_size
+        ('digits', 'classification', 32)
+    """
+    source = source or ("stdlib" if model.family in {"gpt", "rnn"} else "digits")
+    task = "contrastive" if model.family == "dual" else _TASKS.get(source.partition(":")[0], "classification")
+    usual = [
+        "train.schedule.cooldown_frac=0.3",
+        *(_OF_TEXT if task == "lm" else _OF_SAMPLES),
+        f"task.name={task}",
+    ]
+    raw = assign({"model": model.model_dump(), "data": {"source": source}}, [*usual, *sets])
+    return Recipe.of(raw, "the recipe", RecipeError)

@@ -1,0 +1,179 @@
+"""The jobs of a study: what each process does, and whether it has been done."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from kleiber.errors import DivergedError
+from kleiber.fleet import Job
+from kleiber.runs import ModelRecipe, Recipe, RunFolder
+from kleiber.study.growing.design import Member, StudyDesign, sized
+from kleiber.study.growing.extent import StudyPlan
+from kleiber.study.growing.gradients import measure_gradient
+from kleiber.study.growing.measured import Gradient, Overfit, RateFound, Stepped, measured_path
+from kleiber.study.growing.overfit import NUM_PASSES, overfit
+from kleiber.study.growing.rates import MAX_SHORT_RUNS, find_rate
+from kleiber.study.probe import probe
+from kleiber.train import Progress, train
+
+__all__ = ["Settled", "gradient_jobs", "run_recipe", "runs_of", "step_job", "training_jobs"]
+
+Report = Callable[[Progress], None]
+
+RUNS = "runs"
+"""Folder of the run folders."""
+_TOLD_STEPS = 10
+"""Of a run that logs every step, how often its bar moves."""
+_WARMUP_FRAC = 0.1
+
+
+def step_job(design: StudyDesign, member: Member, folder: Path) -> Job:
+    """Return what measures the steps of a size."""
+    recipe = sized(design.base, member.model)
+    return Job(
+        f"{member.name} steps", functools.partial(_step, recipe, member.name, design.num_workers, folder)
+    )
+
+
+def _step(recipe: Recipe, member: str, num_workers: int, folder: Path, report: Report) -> None:
+    peak, found = probe(recipe, num_workers, report)
+    Stepped(member=member, probe=found, peak_flops_per_s=peak).write(measured_path(folder, Stepped, member))
+
+
+def runs_of(design: StudyDesign, member: Member) -> list[tuple[str, int]]:
+    """Return name and seed of each run of a size."""
+    seeds = design.seeds if "both" in member.lines else design.seeds[:1]
+    return [(f"{member.name}-s{seed}", seed) for seed in seeds]
+
+
+def run_recipe(
+    design: StudyDesign, model: ModelRecipe, *, factor: float, width_ratio: float, num_steps: int, seed: int
+) -> Recipe:
+    """Return the recipe of a run: the base's, with the rates that were found.
+
+    Args:
+        design: Of the study.
+        model: The size.
+        factor: Of the base's rates, found at the reference size.
+        width_ratio: Reference's width over this one's: hidden rates of Adam fall as 1/width, those of Muon as its root.
+        num_steps: Of the run.
+        seed: Of the run.
+
+    Source:
+        Yang et al. 2022, arXiv:2203.03466, table 3.
+    """
+    recipe = sized(design.base, model)
+    train, optimizer = recipe.train, recipe.train.optimizer
+    powers = {"adamw": 1.0, "adam": 1.0, "muon": 0.5}
+    hidden = width_ratio ** powers.get(optimizer.name, 0.0)
+    rates = {"lr": optimizer.lr * factor, "matrix_lr": optimizer.matrix_lr * factor * hidden}
+    schedule = train.schedule
+    if "warmup_steps" not in schedule.model_fields_set:
+        schedule = schedule.model_copy(update={"warmup_steps": max(1, round(_WARMUP_FRAC * num_steps))})
+    changes = {
+        "num_steps": num_steps,
+        "seed": seed,
+        "optimizer": optimizer.model_copy(update=rates),
+        "schedule": schedule,
+        "log_every": 1,
+        "val_every": num_steps,
+        "checkpoint_every": max(20, num_steps // 4),
+        "keep_checkpoints": 1,
+    }
+    return recipe.model_copy(update={"train": train.model_copy(update=changes)})
+
+
+@dataclass(frozen=True)
+class Settled:
+    """What is known before the runs begin."""
+
+    plan: StudyPlan
+    step_times_s: Mapping[str, float]
+    """By size."""
+    factor: float
+    """Of the base's rates."""
+
+
+def training_jobs(
+    design: StudyDesign, members: Sequence[Member], settled: Settled, folder: Path
+) -> list[Job]:
+    """Return what is left of runs, rates and repeated data, the longest first."""
+    found = [pair for member in members for pair in _jobs_of(design, members, member, settled, folder)]
+    return [job for _, job in sorted(found, key=lambda pair: -pair[0])]
+
+
+def _jobs_of(
+    design: StudyDesign, members: Sequence[Member], member: Member, settled: Settled, folder: Path
+) -> Iterator[tuple[float, Job]]:
+    """Yield the seconds and the job of everything that is left of a size."""
+    plan, step_s = settled.plan, settled.step_times_s[member.name]
+    width = next(one.spec.width for one in members if one.model == design.reference)
+
+    def of_seed(seed: int) -> Recipe:
+        return run_recipe(
+            design,
+            member.model,
+            factor=settled.factor,
+            width_ratio=width / member.spec.width,
+            num_steps=plan.num_steps,
+            seed=seed,
+        )
+
+    for name, seed in runs_of(design, member):
+        if not _has_ended(folder / RUNS / name):
+            yield (
+                step_s * plan.num_steps,
+                Job(name, functools.partial(_train, of_seed(seed), folder / RUNS / name)),
+            )
+    if not measured_path(folder, RateFound, member.name).is_file():
+        # One rate for all widths: how high it may be is what is asked.
+        recipe = run_recipe(
+            design,
+            member.model,
+            factor=settled.factor,
+            width_ratio=1.0,
+            num_steps=plan.num_steps,
+            seed=design.seeds[0],
+        )
+        call = functools.partial(find_rate, recipe, member.name, plan.short_steps, folder)
+        yield step_s * plan.short_steps * MAX_SHORT_RUNS, Job(f"{member.name} rate", call)
+    if "both" in member.lines and not measured_path(folder, Overfit, member.name).is_file():
+        call = functools.partial(
+            overfit, of_seed(design.seeds[0]), member.name, plan.repeated_batches, folder
+        )
+        yield step_s * plan.repeated_batches * NUM_PASSES, Job(f"{member.name} repeated", call)
+
+
+def gradient_jobs(design: StudyDesign, members: Sequence[Member], folder: Path) -> list[Job]:
+    """Return what is left of measuring gradients and bytes, of the first run of each size."""
+    jobs = []
+    for member in members:
+        run = folder / RUNS / runs_of(design, member)[0][0]
+        is_done = measured_path(folder, Gradient, member.name).is_file()
+        if is_done or not run.is_dir() or RunFolder(run).read_record().status != "finished":
+            continue
+        recipe = RunFolder(run).read_record().recipe
+        call = functools.partial(measure_gradient, recipe, member.name, run, folder)
+        jobs.append(Job(f"{member.name} gradients", call))
+    return jobs
+
+
+def _has_ended(run: Path) -> bool:
+    """Whether a run has finished, or has diverged and would again."""
+    folder = RunFolder(run)
+    return folder.exists() and folder.read_record().status in {"finished", "failed"}
+
+
+def _train(recipe: Recipe, folder: Path, report: Report) -> None:
+    def told(progress: Progress) -> None:
+        if progress.step % _TOLD_STEPS == 0 or progress.step == progress.num_steps:
+            report(progress)
+
+    try:
+        train(recipe, folder, on_progress=told)
+    except DivergedError:
+        # Its record says so, and the page does: one run that diverges does not end the others.
+        return

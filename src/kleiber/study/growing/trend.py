@@ -1,0 +1,174 @@
+"""How a quantity goes with N: a power law by least squares in logs, with the interval that its own scatter allows."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Literal
+
+import numpy as np
+
+from kleiber.runs import Document, Estimate
+from kleiber.study.growing.design import Line
+
+__all__ = ["Contrast", "Trend", "contrast", "fit_trend", "sd_estimate", "share_estimate"]
+
+_MIN_SIZES = 3
+_EXACT_SE = 1e-9
+"""A counted quantity lies on its line: its interval is no wider than this."""
+
+
+class Trend(Document):
+    """A line through one value of each size.
+
+    `power`: value = level x N^slope. `per_decade`: value = level + slope x log10 N, of a quantity that may be zero or negative.
+    """
+
+    line: Line
+    kind: Literal["power", "per_decade"]
+    slope: Estimate
+    """The exponent, or the change with ten times the parameters; with its 95% interval."""
+    standard_error: float
+    level: float
+    """log10 of it for `power`."""
+    scatter: float
+    """Standard deviation about the line: of log10 of the value, or of the value."""
+    num_sizes: int
+    low_params: float
+    high_params: float
+
+    @property
+    def decades(self) -> float:
+        """That N spans."""
+        return math.log10(self.high_params / self.low_params)
+
+    @property
+    def has_trend(self) -> bool:
+        """Whether the interval leaves zero out."""
+        return self.slope.low > 0 or self.slope.high < 0
+
+    def at(self, num_params: float) -> float:
+        """Return the line's value at N."""
+        straight = self.level + self.slope.value * math.log10(num_params)
+        return 10**straight if self.kind == "power" else straight
+
+    def tenfold(self) -> Estimate:
+        """Return what ten times the parameters do: the factor of a power law, the change of a line, with its 95% interval."""
+        if self.kind == "per_decade":
+            return self.slope
+        value, low, high = (_power(one) for one in (self.slope.value, self.slope.low, self.slope.high))
+        return Estimate(value=value, low=low, high=high)
+
+
+class Contrast(Document):
+    """Whether depth alone and width alone differ."""
+
+    difference: Estimate
+    """Slope by depth less slope by width, with its 95% interval."""
+
+    @property
+    def differs(self) -> bool:
+        """Whether the interval leaves zero out."""
+        return self.difference.low > 0 or self.difference.high < 0
+
+
+def _power(exponent: float) -> float:
+    return 10 ** min(300.0, max(-300.0, exponent))
+
+
+def fit_trend(line: Line, num_params: Sequence[float], values: Sequence[float]) -> Trend | None:
+    """Return the line through one value of each size; None of fewer than three sizes.
+
+    A power law where all values are positive, else a straight line against log10 N. The interval is that of ordinary least
+    squares with Student's t on n - 2 degrees of freedom: it counts every scatter about the line, that of seeds and of shapes.
+
+    Args:
+        line: How the models grow.
+        num_params: Distinct N.
+        values: At each.
+
+    Example:
+        >>> fitted = fit_trend("both", [1e3, 1e4, 1e5], [2.0, 20.0, 200.0])
+        >>> round(fitted.slope.value, 6), fitted.kind, fitted.num_sizes
+        (1.0, 'power', 3)
+    """
+    n = len(values)
+    if n < _MIN_SIZES or len(set(num_params)) < _MIN_SIZES:
+        return None
+    is_power = min(values) > 0
+    x = np.log10(np.array(num_params, dtype=np.float64))
+    y = np.array(values, dtype=np.float64)
+    y = np.log10(y) if is_power else y
+    centred = x - x.mean()
+    slope = float(centred @ y / (centred @ centred))
+    level = float(y.mean() - slope * x.mean())
+    residual = y - level - slope * x
+    scatter = math.sqrt(float(residual @ residual) / (n - 2))
+    error = max(scatter / math.sqrt(float(centred @ centred)), _EXACT_SE)
+    half = _t_95(n - 2) * error
+    return Trend(
+        line=line,
+        kind="power" if is_power else "per_decade",
+        slope=Estimate(value=slope, low=slope - half, high=slope + half),
+        standard_error=error,
+        level=level,
+        scatter=scatter,
+        num_sizes=n,
+        low_params=min(num_params),
+        high_params=max(num_params),
+    )
+
+
+def contrast(depth: Trend | None, width: Trend | None) -> Contrast | None:
+    """Return the difference of two trends of one kind; None where there are no two.
+
+    Welch's interval: each line has a scatter of its own.
+
+    Source:
+        Welch 1947, "The generalization of Student's problem when several different population variances are involved".
+    """
+    if depth is None or width is None or depth.kind != width.kind:
+        return None
+    variances = depth.standard_error**2, width.standard_error**2
+    freedom = sum(variances) ** 2 / sum(
+        variance**2 / (one.num_sizes - 2) for variance, one in zip(variances, (depth, width), strict=True)
+    )
+    half = _t_95(freedom) * math.sqrt(sum(variances))
+    value = depth.slope.value - width.slope.value
+    return Contrast(difference=Estimate(value=value, low=value - half, high=value + half))
+
+
+def sd_estimate(values: Sequence[float]) -> Estimate:
+    """Return the standard deviation of a few normal values with its 95% interval.
+
+    Example:
+        >>> found = sd_estimate([1.0, 2.0, 3.0])
+        >>> found.value, round(found.low, 3), round(found.high, 2)
+        (1.0, 0.521, 6.28)
+    """
+    from scipy.stats import chi2  # noqa: PLC0415 - SciPy is not for every command
+
+    freedom = len(values) - 1
+    sd = float(np.std(values, ddof=1))
+    low, high = (math.sqrt(freedom / float(chi2.ppf(part, freedom))) for part in (0.975, 0.025))
+    return Estimate(value=sd, low=sd * low, high=sd * high)
+
+
+def share_estimate(count: int, total: int) -> Estimate:
+    """Return a rate of rare events with its exact 95% Poisson interval.
+
+    Example:
+        >>> found = share_estimate(0, 300)
+        >>> found.value, found.low, round(found.high, 4)
+        (0.0, 0.0, 0.0123)
+    """
+    from scipy.stats import chi2  # noqa: PLC0415 - SciPy is not for every command
+
+    low = float(chi2.ppf(0.025, 2 * count)) / 2 / total if count else 0.0
+    return Estimate(value=count / total, low=low, high=float(chi2.ppf(0.975, 2 * count + 2)) / 2 / total)
+
+
+def _t_95(freedom: float) -> float:
+    from scipy.stats import t  # noqa: PLC0415 - SciPy is not for every command
+
+    return float(t.ppf(0.975, freedom))
