@@ -38,6 +38,12 @@ def train(
             "--output", "-o", metavar="FOLDER", help="The run folder; without it runs/ and the recipe's name."
         ),
     ] = None,
+    preset: Annotated[
+        str | None,
+        typer.Option(
+            "--preset", metavar="NAME", help="What a gpt's recipe leaves open: fast, or plain as GPT-2 was."
+        ),
+    ] = None,
     sets: Sets = None,
     forecast: Annotated[
         Path | None,
@@ -69,7 +75,9 @@ def train(
     """
     from kleiber.runs import RunFolder, read_recipe
 
-    asked = read_recipe(recipe).with_values(sets or [])
+    asked = read_recipe(recipe).with_values(
+        [*([f"preset={preset}"] if preset is not None else ()), *(sets or ())]
+    )
     folder = output or Path("runs") / recipe.stem
     out = Output(json_)
     if asked.train.fits_memory and (fresh or not RunFolder(folder).exists()):

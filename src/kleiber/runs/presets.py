@@ -31,6 +31,9 @@ def preset(name: PresetName) -> dict[str, Any]:
 def with_preset(raw: dict[str, Any]) -> dict[str, Any]:
     """Return a recipe's keys with those of its preset under them, and without the preset's name.
 
+    An optimizer or schedule of another name takes none of the preset's settings, and a context that the preset's short sequences
+    do not lead up to has no such start.
+
     Raises:
         ValueError: No such preset, or a family that it is not for.
 
@@ -51,12 +54,23 @@ def with_preset(raw: dict[str, Any]) -> dict[str, Any]:
         asked = _part(rest, part, key).get("name")
         if asked is not None and asked != filled[part][key]["name"]:
             filled[part][key] = {}
+    warmup = filled["train"].get("sequence_warmup")
+    if warmup and not _is_doubled(
+        _part(rest, "data").get("context", filled["data"]["context"]), warmup["context"]
+    ):
+        del filled["train"]["sequence_warmup"]
     return _over(filled, rest)
 
 
 @functools.cache
 def _text(name: PresetName) -> str:
     return (resources.files("kleiber") / "presets" / f"{name}.yaml").read_text(encoding="utf-8")
+
+
+def _is_doubled(context: object, start: int) -> bool:
+    """Return whether a context is another doubled once or more: only then do short sequences lead up to it."""
+    ratio, rest = divmod(context, start) if isinstance(context, int) else (0, 1)
+    return not rest and ratio > 1 and not ratio & (ratio - 1)
 
 
 def _part(raw: dict[str, Any], *keys: str) -> dict[str, Any]:

@@ -177,6 +177,41 @@ class SequenceWarmup(Document):
     steps: int = Field(ge=1, le=10**9)
     """Steps until pieces are whole sequences; every length between has as many."""
 
+    def context_of_step(self, step: int, context: int) -> int:
+        """Return the tokens of a step's pieces.
+
+        Args:
+            step: Number of the step, from 0.
+            context: Of whole sequences.
+
+        Example:
+            >>> warmup = SequenceWarmup(context=64, steps=4)
+            >>> [warmup.context_of_step(step, 256) for step in range(5)]
+            [64, 64, 128, 128, 256]
+        """
+        if step >= self.steps:
+            return context
+        num_lengths = (context // self.context).bit_length() - 1
+        return self.context << step * num_lengths // self.steps
+
+    def steps_by_context(self, num_steps: int, context: int) -> dict[int, int]:
+        """Return how many of a run's steps have pieces of each length.
+
+        Example:
+            >>> SequenceWarmup(context=64, steps=5).steps_by_context(8, 256)
+            {64: 3, 128: 2, 256: 3}
+        """
+        num_lengths = (context // self.context).bit_length() - 1
+        # The first step of each length: the least whose share of the warm-up is that of the length.
+        firsts = [-(-index * self.steps // num_lengths) for index in range(num_lengths)] + [self.steps]
+        ends = [min(first, num_steps) for first in (*firsts[1:], num_steps)]
+        lengths = [self.context << index for index in range(num_lengths + 1)]
+        return {
+            length: end - first
+            for length, first, end in zip(lengths, firsts, ends, strict=True)
+            if end > first
+        }
+
 
 _MAX_STEPS = 10**9
 

@@ -23,6 +23,7 @@ from kleiber.cost.step_time import comparable_probes, probed_step_time
 from kleiber.cost.usage import Precision
 from kleiber.models import Spec, resolve_spec
 from kleiber.models.hf import HFSpec
+from kleiber.models.run_flops import run_flops
 from kleiber.runs import Document, ParamCount, Recipe, num_cores
 from kleiber.study.recipe_cost import recipe_cost
 from kleiber.units import format_bytes, format_count
@@ -113,7 +114,7 @@ def plan(
         spec=spec,
         num_params=spec.count(),
         num_tokens=recipe.num_tokens,
-        train_flops=float(flops.total * recipe.train.num_steps),
+        train_flops=run_flops(recipe, spec),
         memory_bytes=memory,
         step_time_s=time.step_time_s,
         total_time_s=total_time_s,

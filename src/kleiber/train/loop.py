@@ -20,7 +20,7 @@ from kleiber.train.interrupt import interrupt_flag
 from kleiber.train.journal import Journal
 from kleiber.train.measure import MemoryMeter
 from kleiber.train.schedule import rate
-from kleiber.train.sequence_warmup import context_of_step, cut
+from kleiber.train.sequence_warmup import cut
 from kleiber.train.state import TrainState
 
 __all__ = ["Loop", "Progress"]
@@ -123,7 +123,7 @@ class Loop:
         train, state = self.recipe.train, self.state
         loss = 0.0
         if train.sequence_warmup is not None:
-            context = context_of_step(state.step, self.recipe.data.context, train.sequence_warmup)
+            context = train.sequence_warmup.context_of_step(state.step, self.recipe.data.context)
             micro_batches = [cut(batch, context) for batch in micro_batches]
         forward = state.module if self.compiled is None else self.compiled
         weights = [self.task.weight(batch) for batch in micro_batches]

@@ -11,6 +11,7 @@ import torch
 from kleiber.data import Data
 from kleiber.errors import CheckpointError, RecipeError
 from kleiber.models import Spec
+from kleiber.models.run_flops import run_flops
 from kleiber.runs import (
     Lineage,
     Predicted,
@@ -89,7 +90,6 @@ def open_record(
     Raises:
         RecipeError: The data has changed since the run began.
     """
-    flops = spec.flops(recipe.train.batch_size)
     previous = run.read_record() if run.exists() else None
     if previous and previous.data.corpus_hash != data.meta.corpus_hash:
         raise RecipeError(
@@ -106,8 +106,8 @@ def open_record(
         environment=environment(torch.get_num_threads()),
         data=data.meta,
         num_params=spec.count(),
-        train_flops=float(flops.total * recipe.train.num_steps),
-        flops_convention=flops.convention,
+        train_flops=run_flops(recipe, spec),
+        flops_convention=spec.flops(recipe.train.batch_size).convention,
         lineage=(Lineage(run=branch.trunk.name, operation="branch", step=branch.step),) if branch else (),
         predicted=predicted or (previous.predicted if previous else Predicted()),
     )

@@ -150,6 +150,12 @@ def _gpt(module: FamilyModule, spec: GPTSpec) -> Skeleton:
             got=f"num_experts={spec.num_experts}",
             hint="prune, quantize or factorize, which keep all sizes",
         )
+    if spec.beyond_qwen3:
+        raise RecipeError(
+            "shrink: a gpt beyond the Qwen3 layout has parts whose neurons are not told apart by their names.",
+            got=", ".join(spec.beyond_qwen3),
+            hint="prune, quantize or factorize, which keep all sizes",
+        )
     group = spec.num_heads // spec.num_kv_heads
 
     def spec_of(sizes: Sizes, blocks: Sequence[int]) -> GPTSpec:

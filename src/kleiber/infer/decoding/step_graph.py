@@ -55,7 +55,8 @@ def buffer_graph(module: FamilyModule) -> Any:
         RecipeError: It cannot be exported.
     """
     heads = cached_heads(module)
-    is_turned = isinstance(module, GPT) and heads.head_dim % _TURNED_AT_ONCE == 0
+    is_turned = isinstance(module, GPT) and module.spec.positions == "rope"
+    is_turned = is_turned and heads.head_dim % _TURNED_AT_ONCE == 0
     rotations = half_tables(module.get_buffer("cos"), module.get_buffer("sin")) if is_turned else None
     axes = [_TOKEN_AXES, _KEPT_AXES, {0: _batch()}]
     last_B = torch.full((_BATCH,), _TOKENS - 1, dtype=torch.int32)

@@ -23,6 +23,7 @@ from kleiber.models import save
 from kleiber.models.config_file import BLOCK_KEY, read_config, read_weights, write_model
 from kleiber.models.family import title_of
 from kleiber.models.foreign.transformers_config import quiet
+from kleiber.models.gpt.spec import GPTSpec, require_qwen3
 from kleiber.models.hf.spec import HFSpec
 from kleiber.models.padding import is_token
 from kleiber.models.seen_data import seen_by
@@ -42,6 +43,8 @@ def write_hf(job: Job, folder: Path) -> Written:
         MissingExtraError: transformers is not installed.
     """
     original = job.original
+    if isinstance(original.spec, GPTSpec):
+        require_qwen3(original.spec)
     save(original.module, original.spec, folder)
     config = read_config(folder)
     architecture = str((config.get("architectures") or [""])[0])

@@ -99,7 +99,10 @@ def _as_graph(module: FamilyModule) -> FamilyModule:
         cos, sin = (F.embedding(positions_BT, table)[:, :, None] for table in (self.cos, self.sin))
         return cos.expand(-1, -1, J, -1), sin.expand(-1, -1, J, -1)
 
+    def learned(self: Any, positions_BT: Tensor, num_tokens: int) -> Tensor:  # noqa: ARG001 - the same
+        return F.embedding(positions_BT, self.positions)
+
     called = copy.copy(module)
-    methods = {"forward": forward} | ({"_rope": rope} if is_ours else {})
+    methods = {"forward": forward} | ({"_rope": rope, "_learned": learned} if is_ours else {})
     called.__class__ = type(f"{type(module).__name__}Text", (type(module),), methods)
     return called

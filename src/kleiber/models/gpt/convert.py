@@ -12,13 +12,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from kleiber.errors import RecipeError, RunFolderError
+from kleiber.errors import RunFolderError
 from kleiber.models.config_file import read_config, read_weights, require_shapes, write_model
 from kleiber.models.gpt.module import GPT
-from kleiber.models.gpt.spec import GPTSpec
+from kleiber.models.gpt.spec import GPTSpec, require_qwen3
 from kleiber.models.own_layout import load_own, save_own
 
-__all__ = ["config_of", "from_hf", "load", "require_qwen3", "save", "spec_of", "to_hf"]
+__all__ = ["config_of", "from_hf", "load", "save", "spec_of", "to_hf"]
 
 _DENSE, _MIXTURE = "Qwen3ForCausalLM", "Qwen3MoeForCausalLM"
 _OWN = "KleiberGPT"
@@ -110,20 +110,6 @@ def config_of(spec: GPTSpec) -> dict[str, Any]:
         "rope_parameters": rope,
         "dtype": "float32",
     }
-
-
-def require_qwen3(spec: GPTSpec) -> None:
-    """Refuse a model that Qwen3's layout cannot hold.
-
-    Raises:
-        RecipeError: It has features beyond that layout.
-    """
-    if spec.beyond_qwen3:
-        raise RecipeError(
-            "the layout of Qwen3 cannot hold this gpt without loss: it has none of what the model was trained with.",
-            got=", ".join(spec.beyond_qwen3),
-            hint="without the preset, a gpt is trained in that layout",
-        )
 
 
 def spec_of(config: Mapping[str, Any], where: str) -> GPTSpec:

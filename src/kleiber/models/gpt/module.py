@@ -207,14 +207,16 @@ class GPT(FamilyModule):
         """Return what enters the first block, [B, T, W], of tokens that follow `start` others."""
         x_BTW = F.embedding(tokens_BT, self.embedding)
         if self.spec.positions == "learned":
-            if isinstance(start, int):
-                x_BTW = x_BTW + self.positions[start : start + tokens_BT.shape[1]]
-            else:
-                places = torch.arange(tokens_BT.shape[1], device=tokens_BT.device) + start
-                x_BTW = x_BTW + F.embedding(places, self.positions)
+            x_BTW = x_BTW + self._learned(start, tokens_BT.shape[1])
         if self.spec.has_embedding_norm:
             x_BTW = F.rms_norm(x_BTW, (self.spec.width,), None, self.spec.norm_eps)
         return x_BTW
+
+    def _learned(self, start: int | Tensor, num_tokens: int) -> Tensor:
+        """Return what is added to the embeddings of the tokens from `start` on, [T, W], or [B, T, W] as `_rope` says."""
+        if isinstance(start, int):
+            return self.positions[start : start + num_tokens]
+        return F.embedding(torch.arange(num_tokens, device=self.positions.device) + start, self.positions)
 
     def _rope(self, start: int | Tensor, num_tokens: int) -> tuple[Tensor, Tensor]:
         """Return cosine and sine of the tokens from `start` on, laid out for every head, [T, J, H] each.

@@ -21,6 +21,7 @@ __all__ = [
     "MLPWidth",
     "Width",
     "require_closed_form",
+    "require_qwen3",
 ]
 
 EXPERT_MULTIPLE = 4
@@ -249,4 +250,18 @@ def require_closed_form(spec: GPTSpec) -> None:
             "memory and operations of a gpt beyond the Qwen3 layout come from a trace, not in closed form.",
             got=", ".join(spec.beyond_qwen3),
             hint=f"kleiber plan gpt:depth=12,{spec.beyond_qwen3[0]}",
+        )
+
+
+def require_qwen3(spec: GPTSpec) -> None:
+    """Refuse a model that Qwen3's layout cannot hold.
+
+    Raises:
+        RecipeError: It has features beyond that layout.
+    """
+    if spec.beyond_qwen3:
+        raise RecipeError(
+            "transformers and llama.cpp have no architecture that computes this gpt: it is beyond the Qwen3 layout.",
+            got=", ".join(spec.beyond_qwen3),
+            hint="--format onnx   holds any model; a gpt that is trained without a preset has that layout",
         )

@@ -25,6 +25,7 @@ from kleiber.infer.sessions import require
 from kleiber.models import Spec, save
 from kleiber.models.config_file import read_config, read_weights
 from kleiber.models.family import FamilyModule, title_of
+from kleiber.models.gpt.spec import GPTSpec, require_qwen3
 from kleiber.models.stored import Form, Forms, Quantized, rows_of
 from kleiber.models.stored.places import places_of
 from kleiber.runs.files import storage_errors
@@ -84,6 +85,8 @@ def write_gguf(
         StorageError: The disk refused.
     """
     require_gguf()
+    if isinstance(spec, GPTSpec):
+        require_qwen3(spec)
     with tempfile.TemporaryDirectory(prefix="kleiber-gguf-") as place:
         save(module, spec, Path(place))
         config, weights = read_config(Path(place)), read_weights(Path(place))
