@@ -26,6 +26,7 @@ from kleiber.cli import (
     report,
     schema,
     serve,
+    study,
     train,
     verify,
 )
@@ -45,6 +46,7 @@ COMMANDS: dict[str, tuple[str, Callable[..., None] | typer.Typer, str]] = {
     "backtest": ("Parameter scale", backtest.backtest, backtest.EXAMPLE),
     "forecast": ("Parameter scale", forecast.forecast, forecast.EXAMPLE),
     "verify": ("Parameter scale", verify.verify, verify.EXAMPLE),
+    "study": ("Parameter scale", study.study, study.EXAMPLE),
     "train": ("Training methods", train.train, train.EXAMPLE),
     "compress": ("Inference efficiency", compress.compress, compress.EXAMPLE),
     "bench": ("Inference efficiency", bench.bench, bench.EXAMPLE),

@@ -16,7 +16,7 @@ from kleiber.data import open_data, with_model_tokenizer
 from kleiber.errors import MissingExtraError
 from kleiber.fleet import Job, JobEvent, LocalExecutor
 from kleiber.infer.bench import bench
-from kleiber.runs import Baseline, DataMeta, Recipe
+from kleiber.runs import Baseline, Recipe
 from kleiber.runs.bench_result import BenchSettings
 from kleiber.study.baseline import run_baseline
 from kleiber.study.growing.asked import Asked
@@ -84,7 +84,13 @@ def run_study(asked: Asked, folder: Path, *, on_event: Callable[[StudyEvent], No
     design = _design(asked, recipe.with_shape(meta.shape), folder)
     members = members_of(design)
     step_times_s = _step_times(design, members, folder, tell)
-    planned = Planned(members, _plan(design, members, step_times_s, meta, folder, started), step_times_s)
+    path = folder / PLAN_FILE
+    if path.is_file():
+        plan = StudyPlan.read(path)
+    else:
+        plan = plan_study(design, members, step_times_s, meta, time.perf_counter() - started)
+        plan.write(path)
+    planned = Planned(members, plan, step_times_s)
     tell(planned)
     tuned = _tuned(design, members, planned, folder, tell)
     tell("Training every size: runs, rates, repeated data")
@@ -162,23 +168,6 @@ def _step_times(
         _run([step_job(design, one, folder) for one in part], design.num_workers, tell)
     steps = {one.name: read_measured(folder, Stepped, one.name) for one in members}
     return {name: one.probe.step_time_s for name, one in steps.items() if one}
-
-
-def _plan(
-    design: StudyDesign,
-    members: tuple[Member, ...],
-    step_times_s: dict[str, float],
-    meta: DataMeta,
-    folder: Path,
-    started: float,
-) -> StudyPlan:
-    """Return the plan in the folder, or make one of what is left of the budget."""
-    path = folder / PLAN_FILE
-    if path.is_file():
-        return StudyPlan.read(path)
-    made = plan_study(design, members, step_times_s, meta, time.perf_counter() - started)
-    made.write(path)
-    return made
 
 
 def _tuned(

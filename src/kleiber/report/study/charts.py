@@ -1,0 +1,189 @@
+"""The chart of a curve: points with their intervals, the line of each way to grow, what was predicted, the classical baseline."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import altair as alt
+
+from kleiber.report.charts import chart_of, finish, log_axis
+from kleiber.report.study.figures import value_text
+from kleiber.report.words import Words
+from kleiber.study.growing.design import LINES
+from kleiber.study.growing.document import Curve, Quantity, Study
+from kleiber.study.growing.trend import Trend
+from kleiber.units import format_count
+
+__all__ = ["BYTES", "bytes_chart", "curve_chart"]
+
+BYTES: tuple[Quantity, ...] = ("stored_bytes", "packed_bytes", "gradient_bytes", "packed_gradient_bytes")
+"""That one chart shows together."""
+_LINEAR: tuple[Quantity, ...] = ("loss", "gap", "spike_frac", "onset_epoch")
+"""Whose axis is not logarithmic: their values lie within a factor of a few, or may be zero."""
+_PERCENT: tuple[Quantity, ...] = ("error_frac", "spike_frac", "seed_sd")
+_NUM_DRAWN = 40
+"""Points of a line, which is curved on a linear axis."""
+_HEIGHT = 280
+_SI_LABEL = "format(datum.value, '.2~s')"
+_PERCENT_LABEL = "format(datum.value, '.3~%')"
+
+
+def curve_chart(curve: Curve, study: Study, words: Words) -> dict[str, Any]:
+    """Return the chart of one quantity."""
+    points = [row for line in LINES for row in _point_rows(curve, line, words)]
+    fits = [row for trend in curve.trends for row in _fit_rows(trend, words(f"line_{trend.line}"))]
+    predicted = [{"N": one.num_params, "value": one.predicted} for one in curve.points if one.predicted]
+    data: dict[str, list[dict[str, Any]]] = {"fit": fits, "points": points, "predicted": predicted}
+    title = words(f"axis_{curve.quantity}", unit=words(f"in_{study.unit}s"))
+    layers = list(_layers(curve, words, data))
+    values = [row[key] for row in points for key in ("value", "low", "high")]
+    values += [row["value"] for row in predicted] + ([curve.baseline] if curve.baseline is not None else [])
+    chart = alt.layer(*layers).encode(x=_x(points, words), y=_y(curve.quantity, values))
+    return finish(chart, data=data, title=title, height=_HEIGHT, description=title)
+
+
+def bytes_chart(curves: Sequence[Curve], words: Words) -> dict[str, Any]:
+    """Return the chart of what models and gradients weigh, along depth and width together."""
+    points, fits = [], []
+    for curve in curves:
+        name = words(f"short_{curve.quantity}")
+        on_it = [point for point in curve.points if "both" in point.lines]
+        points += [
+            {
+                "N": point.num_params,
+                "value": point.value,
+                "line": name,
+                "said": value_text(curve.quantity, point.value),
+            }
+            for point in on_it
+        ]
+        fits += [row for trend in curve.trends if trend.line == "both" for row in _fit_rows(trend, name)]
+    predicted = [{"N": one.num_params, "value": one.predicted} for one in curves[0].points if one.predicted]
+    names = [words(f"short_{curve.quantity}") for curve in curves]
+    data = {"fit": fits, "points": points, "predicted": predicted}
+    colour = _colour(names)
+    layers = [
+        chart_of("fit").mark_line(style="curve", clip=True, opacity=0.7).encode(color=colour),
+        chart_of("points").mark_circle(style="rung").encode(color=colour, tooltip=_tooltip(words)),
+        chart_of("predicted").mark_point(style="predicted", filled=False),
+    ]
+    title = words("axis_stored_bytes")
+    values = [row["value"] for row in points]
+    chart = alt.layer(*layers).encode(x=_x(points, words), y=_y("stored_bytes", values))
+    return finish(chart, data=data, title=title, height=_HEIGHT, description=title)
+
+
+def _point_rows(curve: Curve, line: str, words: Words) -> Iterator[dict[str, Any]]:
+    for point in curve.points:
+        if line not in point.lines or (curve.trend("both") is None and line != point.lines[0]):
+            continue
+        yield {
+            "N": point.num_params,
+            "value": point.value,
+            "low": point.value if point.low is None else point.low,
+            "high": point.value if point.high is None else point.high,
+            "line": words(f"line_{line}"),
+            "is_bound": point.is_bound,
+            "said": value_text(curve.quantity, point.value),
+            "name": format_count(point.num_params),
+        }
+
+
+def _fit_rows(trend: Trend, name: str) -> Iterator[dict[str, Any]]:
+    low, high = math.log(trend.low_params), math.log(trend.high_params)
+    for k in range(_NUM_DRAWN + 1):
+        size = math.exp(low + (high - low) * k / _NUM_DRAWN)
+        yield {"N": size, "value": trend.at(size), "line": name}
+
+
+def _layers(curve: Curve, words: Words, data: dict[str, list[dict[str, Any]]]) -> Iterator[alt.Chart]:
+    names = [
+        words(f"line_{line}")
+        for line in LINES
+        if any(row["line"] == words(f"line_{line}") for row in data["points"])
+    ]
+    colour = _colour(names)
+    if curve.baseline is not None:
+        data["baseline"] = [{"value": curve.baseline, "note": _baseline_note(curve, curve.baseline, words)}]
+        rule = chart_of("baseline")
+        span = [row["N"] for row in data["points"]]
+        data["baseline"][0] |= {"N": min(span) / 1.25, "last": max(span) * 1.25}
+        yield rule.mark_rule(style="baseline").encode(x2="last:Q")
+        yield rule.mark_text(style="baseline-note", align="left", dx=6, dy=-7).encode(text="note:N")
+    yield chart_of("fit").mark_line(style="curve", clip=True, opacity=0.7).encode(color=colour)
+    yield (
+        chart_of("points")
+        .mark_rule(strokeWidth=1.2, opacity=0.5, clip=True)
+        .encode(y="low:Q", y2="high:Q", color=colour)
+    )
+    yield (
+        chart_of("points")
+        .transform_filter("!datum.is_bound")
+        .mark_circle(style="rung")
+        .encode(color=colour, tooltip=_tooltip(words))
+    )
+    yield (
+        chart_of("points")
+        .transform_filter("datum.is_bound")
+        .mark_point(filled=False, strokeWidth=1.6, size=60)
+        .encode(color=colour, tooltip=_tooltip(words))
+    )
+    if data["predicted"]:
+        yield chart_of("predicted").mark_point(style="predicted", filled=False)
+
+
+def _baseline_note(curve: Curve, baseline: float, words: Words) -> str:
+    return words("key_baseline", value=value_text(curve.quantity, baseline))
+
+
+def _colour(names: Sequence[str]) -> alt.Color:
+    legend = alt.Legend(title=None) if len(names) > 1 else None
+    return alt.Color("line:N", scale=alt.Scale(domain=list(names)), legend=legend)
+
+
+def _tooltip(words: Words) -> list[alt.Tooltip]:
+    return [
+        alt.Tooltip("N:Q", title=words("params_axis"), format=".3~s"),
+        alt.Tooltip("said:N", title=words("col_quantity")),
+        alt.Tooltip("line:N", title=words("col_line")),
+    ]
+
+
+def _x(points: Sequence[dict[str, Any]], words: Words) -> alt.X:
+    sizes = [row["N"] for row in points]
+    return log_axis("N", words("params_axis"), min(sizes) / 1.25, max(sizes) * 1.25)
+
+
+def _y(quantity: Quantity, values: Sequence[float]) -> alt.Y:
+    label = (
+        _PERCENT_LABEL
+        if quantity in _PERCENT
+        else _SI_LABEL
+        if max(values) >= 1e3 or min(values) < 0.01
+        else None
+    )
+    axis = alt.Axis(title=None, labelExpr=label) if label else alt.Axis(title=None)
+    low, high = min(values), max(values)
+    if quantity in _LINEAR or low <= 0:
+        room = 0.06 * ((high - low) or 1)
+        floor = min(low, 0.0) if low <= 0 else low - room
+        return alt.Y(
+            "value:Q", axis=axis, scale=alt.Scale(domain=[floor, high + room], zero=False, nice=False)
+        )
+    domain = [low / 1.15, high * 1.15]
+    axis = alt.Axis(title=None, values=_ticks(*domain), labelExpr=label or alt.Undefined)
+    return alt.Y("value:Q", axis=axis, scale=alt.Scale(type="log", domain=domain, nice=False))
+
+
+def _ticks(low: float, high: float) -> list[float]:
+    """Return round numbers between two positive ones, fewer the more decades they span."""
+    span = math.log10(high / low)
+    steps: tuple[float, ...] = (1,) if span > 4 else (1, 3) if span > 2 else (1, 2, 5) if span > 0.7 else (
+        1, 1.5, 2, 2.5, 3, 4, 5, 6, 7, 8, 9,
+    )  # fmt: skip
+    decades = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
+    return [
+        tick for k in decades for step in steps if low <= (tick := float(f"{step * 10.0**k:.6g}")) <= high
+    ]

@@ -1,0 +1,88 @@
+"""How a study's numbers are written: values in their unit, exponents and factors with the digits that their intervals leave."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+from kleiber.runs import Estimate
+from kleiber.study.growing.document import Quantity
+from kleiber.study.growing.trend import Trend
+from kleiber.units import format_bytes, format_count, format_flops, format_loss, format_seconds
+
+__all__ = ["factor_text", "signed_text", "slope_text", "tenfold_text", "value_text"]
+
+_FORMATS: Mapping[Quantity, Callable[[float], str]] = {
+    "loss": format_loss,
+    "error_frac": lambda value: f"{value:.2%}",
+    "mean_absolute_error": lambda value: f"{value:.4g}",
+    "train_flops": format_flops,
+    "step_time_s": format_seconds,
+    "peak_memory_bytes": format_bytes,
+    "stored_bytes": format_bytes,
+    "packed_bytes": format_bytes,
+    "gradient_bytes": format_bytes,
+    "packed_gradient_bytes": format_bytes,
+    "decode_s": format_seconds,
+    "forward_s": format_seconds,
+    "gap": format_loss,
+    "onset_epoch": lambda value: f"{value:.3g}",
+    "highest_rate": lambda value: f"{value:.2g}",
+    "spike_frac": lambda value: f"{value:.2%}",
+    "noise_scale": format_count,
+    "seed_sd": lambda value: f"{value:.2%}",
+}
+
+
+def value_text(quantity: Quantity, value: float) -> str:
+    """Return a value in its unit.
+
+    Example:
+        >>> value_text("peak_memory_bytes", 1.5e6), value_text("error_frac", 0.0312)
+        ('1.50 MB', '3.12%')
+    """
+    return _FORMATS[quantity](value)
+
+
+def slope_text(slope: float) -> str:
+    """Return an exponent.
+
+    Example:
+        >>> slope_text(0.7512), slope_text(-0.0312), slope_text(0.00004)
+        ('0.75', '-0.031', '0')
+    """
+    if abs(slope) < 5e-4:
+        return "0"
+    return f"{slope:.3f}" if abs(slope) < 0.1 else f"{slope:.2f}"
+
+
+def factor_text(factor: float) -> str:
+    """Return a factor.
+
+    Example:
+        >>> factor_text(5.6234), factor_text(0.8312), factor_text(12345.0)
+        ('5.6', '0.83', '1.23e+04')
+    """
+    if factor < 1:
+        return f"{factor:.2g}" if factor < 0.9 else f"{factor:.3f}"
+    return f"{factor:.2g}" if factor >= 1.1 and factor < 99.5 else f"{factor:.3g}"
+
+
+def signed_text(quantity: Quantity, change: float) -> str:
+    """Return a change with its sign.
+
+    Example:
+        >>> signed_text("gap", 0.25), signed_text("gap", -0.5)
+        ('+0.2500', '-0.5000')
+    """
+    return f"{'-' if change < 0 else '+'}{value_text(quantity, abs(change))}"
+
+
+def tenfold_text(quantity: Quantity, trend: Trend) -> tuple[str, str, str]:
+    """Return what ten times the parameters do, and the bounds of its interval."""
+    found: Estimate = trend.tenfold()
+    values = (found.value, found.low, found.high)
+    if trend.kind == "per_decade":
+        value, low, high = (signed_text(quantity, one) for one in values)
+    else:
+        value, low, high = (factor_text(one) for one in values)
+    return value, low, high

@@ -1,0 +1,213 @@
+"""The page of a study: one HTML file with everything in it."""
+
+from __future__ import annotations
+
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import jinja2
+from markupsafe import Markup
+
+from kleiber.report.offline import TEMPLATES, bundle, content_policy, read_asset, style_sheet
+from kleiber.report.study.charts import BYTES, bytes_chart, curve_chart
+from kleiber.report.study.figures import factor_text
+from kleiber.report.study.sentences import finding_of, more_of, tenfold_figure
+from kleiber.report.study.trends_table import trend_rows
+from kleiber.report.study.words import read_study_words
+from kleiber.report.theme import DARK, LIGHT, Palette, chart_config
+from kleiber.report.words import Language, Words
+from kleiber.runs.files import write_text
+from kleiber.study.growing.document import Curve, Quantity, Study
+from kleiber.study.growing.overfit import EPOCHS
+from kleiber.study.growing.spikes import SPIKE_DEVIATIONS, SPIKE_WINDOW
+from kleiber.units import format_count
+
+__all__ = ["write_study_page"]
+
+_PARTS: dict[str, tuple[Quantity, ...]] = {
+    "quality": ("loss", "error_frac", "mean_absolute_error"),
+    "compute": ("train_flops", "step_time_s"),
+    "memory": ("peak_memory_bytes",),
+    "bytes": BYTES,
+    "latency": ("decode_s", "forward_s"),
+    "overfitting": ("gap", "onset_epoch"),
+    "stability": ("highest_rate", "noise_scale", "spike_frac"),
+    "seeds": ("seed_sd",),
+}
+"""Parts of the page, and what each shows."""
+_HEADLINES: tuple[Quantity, ...] = (
+    "error_frac", "loss", "train_flops", "step_time_s", "peak_memory_bytes", "stored_bytes", "decode_s", "forward_s",
+    "highest_rate",
+)  # fmt: skip
+"""Whose tenfold stands on the first screen."""
+_MAX_HEADLINES = 6
+
+
+def write_study_page(study: Study, output: Path, *, lang: Language = "en") -> Path:
+    """Write what a study found as one HTML file, which opens from disk with no network.
+
+    Args:
+        study: What was found.
+        output: The file to write, whole or not at all.
+        lang: Language of the text.
+
+    Returns:
+        `output`.
+
+    Raises:
+        UsageError: There is no such language.
+        StorageError: The file cannot be written.
+    """
+    words = read_study_words(lang)
+    charts: dict[str, dict[str, Any]] = {}
+    parts = [part for name in _PARTS if (part := _part(name, study, words, charts))]
+    script = read_asset("page.js")
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(TEMPLATES),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+    )
+    head, rows = trend_rows(study, words)
+    page = environment.get_template("study/page.html.j2").render(
+        t=words,
+        name=f"{study.family} · {study.source}",
+        title=words("title", family=study.family),
+        lead=_lead(study, words),
+        figures=_figures(study, words),
+        parts=parts,
+        charts=charts,
+        themes={"light": _config(LIGHT), "dark": _config(DARK)},
+        exponents={"head": head, "rows": rows},
+        sizes=_sizes(study, words),
+        how=_how(study, words),
+        written_at=f"{study.created_at[:16].replace('T', ' ')} UTC",
+        version=metadata.version("kleiber"),
+        style=Markup(style_sheet()),  # noqa: S704 - our own files, as are the scripts
+        bundle=Markup(bundle()),  # noqa: S704
+        script=Markup(script),  # noqa: S704
+        policy=content_policy(bundle(), script),
+    )
+    write_text(output, page)
+    return output
+
+
+def _part(name: str, study: Study, words: Words, charts: dict[str, dict[str, Any]]) -> dict[str, Any] | None:
+    """Return a part's title and its curves, after adding their charts; None where nothing was measured."""
+    curves = [curve for quantity in _PARTS[name] if (curve := study.curve(quantity))]
+    if not curves:
+        return None
+    if name == "bytes":
+        charts["stored_bytes"] = bytes_chart(curves, words)
+        first = _shown(curves[0], study, words)
+        said = [finding_of(curve, words) for curve in curves[1:]]
+        return {"name": name, "curves": [first | {"more": [*first["more"], *said]}]}
+    for curve in curves:
+        charts[curve.quantity] = curve_chart(curve, study, words)
+    return {"name": name, "curves": [_shown(curve, study, words) for curve in curves]}
+
+
+def _shown(curve: Curve, study: Study, words: Words) -> dict[str, Any]:
+    about = {
+        "units": _units(study, study.plan.repeated_batches * study.num_units // study.plan.num_steps, words),
+        "epochs": EPOCHS[-1],
+        "steps": study.plan.short_steps,
+        "deviations": f"{SPIKE_DEVIATIONS:g}",
+        "window": SPIKE_WINDOW,
+        "seeds": max((point.num_runs for point in curve.points), default=0),
+    }
+    quantity = curve.quantity
+    return {
+        "name": quantity,
+        "finding": finding_of(curve, words),
+        "what": words(f"what_{quantity}", **about),
+        "more": more_of(curve, words),
+        "how": words(f"measured_{quantity}", **about),
+        "count": words("how_points", sizes=len(curve.points), runs=curve.num_runs),
+        "has_predictions": any(point.predicted for point in curve.points),
+    }
+
+
+def _units(study: Study, count: int, words: Words) -> str:
+    return words(f"unit_{study.unit}", count=format_count(count))
+
+
+def _lead(study: Study, words: Words) -> str:
+    counts = [member.num_params for member in study.members]
+    trend = next((trend for curve in study.curves if (trend := curve.trend("both"))), None)
+    return words(
+        "lead",
+        sizes=len(study.members),
+        family=study.family,
+        low=format_count(min(counts)),
+        high=format_count(max(counts)),
+        decades=f"{trend.decades:.1f}" if trend else "0",
+        units=_units(study, study.num_units, words),
+        source=study.source.rpartition("/")[2],
+    )
+
+
+def _figures(study: Study, words: Words) -> list[dict[str, str]]:
+    """Return what ten times the parameters do to what a reader asks of first."""
+    found = []
+    for quantity in _HEADLINES:
+        curve = study.curve(quantity)
+        if curve is not None and (figure := tenfold_figure(curve)):
+            found.append({"name": words(f"name_{quantity}"), "value": figure[0], "note": f"95% {figure[1]}"})
+    return found[:_MAX_HEADLINES]
+
+
+def _sizes(study: Study, words: Words) -> dict[str, list[Any]]:
+    head = [words(f"col_{name}") for name in ("size", "depth", "width", "params", "line")]
+    rows = [
+        [
+            one.name.rpartition("-n")[0],
+            str(one.depth),
+            str(one.width),
+            f"{one.num_params:,}",
+            ", ".join(words(f"line_{line}") for line in one.lines),
+        ]
+        for one in study.members
+    ]
+    return {"head": head, "rows": rows}
+
+
+def _how(study: Study, words: Words) -> list[str]:
+    environment, num_diverged = study.environment, sum(one.num_diverged for one in study.members)
+    return [
+        words(
+            "how_runs",
+            steps=study.plan.num_steps,
+            units=_units(study, study.num_units, words),
+            epochs=f"{study.num_epochs:.2g}",
+        ),
+        words("how_rates", factor=factor_text(study.rate_factor)),
+        *([words("how_rate_edge")] if study.is_rate_at_edge else []),
+        *([words("how_diverged", count=num_diverged)] if num_diverged else []),
+        words(
+            "how_environment",
+            version=environment.kleiber,
+            torch=environment.torch,
+            platform=environment.platform,
+            cores=environment.num_cores,
+        ),
+    ]
+
+
+def _config(palette: Palette) -> dict[str, Any]:
+    """Return the colours of a theme with the styles that only these charts name."""
+    config = chart_config(palette, num_sizes=1, num_budgets=4)
+    note = {"color": palette.truth, "fontSize": 11.5, "fontWeight": 600}
+    styles = {
+        "predicted": {
+            "color": palette.ink,
+            "size": 110,
+            "shape": "diamond",
+            "strokeWidth": 1.3,
+            "opacity": 0.75,
+        },
+        "baseline": {"color": palette.truth, "strokeWidth": 1.4, "strokeDash": [6, 4]},
+        "baseline-note": note,
+    }
+    return config | {"style": config["style"] | styles}
