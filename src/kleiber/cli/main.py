@@ -11,6 +11,7 @@ import typer
 from typer.core import TyperGroup
 
 from kleiber.cli import (
+    advise,
     backtest,
     bench,
     calibrate,
@@ -47,6 +48,7 @@ COMMANDS: dict[str, tuple[str, Callable[..., None] | typer.Typer, str]] = {
     "forecast": ("Parameter scale", forecast.forecast, forecast.EXAMPLE),
     "verify": ("Parameter scale", verify.verify, verify.EXAMPLE),
     "study": ("Parameter scale", study.study, study.EXAMPLE),
+    "advise": ("Parameter scale", advise.advise, advise.EXAMPLE),
     "train": ("Training methods", train.train, train.EXAMPLE),
     "compress": ("Inference efficiency", compress.compress, compress.EXAMPLE),
     "bench": ("Inference efficiency", bench.bench, bench.EXAMPLE),
