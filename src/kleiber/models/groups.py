@@ -32,8 +32,8 @@ class TransferMarks:
     """Blocks, each of which adds to the stream."""
     to_stream: tuple[str, ...]
     """What is added to the residual stream comes out of these, and out of nothing else."""
-    output_gain: str | None
-    """The gain of the norm before a tied head; None where the head is a matrix of its own."""
+    output_gain: str
+    """The gain of the norm before the head."""
     fixed_inputs: tuple[str, ...] = ()
     """Hidden matrices that read as many features whatever the width, such as pixels of a patch."""
     fixed_outputs: tuple[str, ...] = ()

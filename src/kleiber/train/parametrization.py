@@ -111,9 +111,7 @@ def scales_of(
     found = {}
     for name in groups.names:
         role = _role(name, groups, marks, sizes[name])
-        fold = _factor(
-            (0, -1) if name in marks.to_stream else (-1, 0) if role == "output" else (0, 0), ratios
-        )
+        fold = _factor(_fold(name, groups, marks), ratios)
         found[name] = Scale(
             init=fold * _own_init(name, role, marks, ratios),
             # A step of plain gradients is proportional to them, one of Adam or Muon is not.
@@ -122,6 +120,14 @@ def scales_of(
             fold=fold,
         )
     return found
+
+
+def _fold(name: str, groups: ParamGroups, marks: TransferMarks) -> tuple[float, float]:
+    """Return the powers of the multiplier that is folded into a parameter."""
+    if name in marks.to_stream:
+        return 0, -1
+    holds_output = name in groups.head or (name == marks.output_gain and not groups.head)
+    return (-1, 0) if holds_output else (0, 0)
 
 
 def _factor(powers: tuple[float, float], ratios: tuple[float, float]) -> float:

@@ -22,7 +22,7 @@ def transfer_marks(spec: GPTSpec) -> TransferMarks:
         width=spec.width,
         depth=spec.depth,
         to_stream=tuple(f"blocks.{i}.{name}" for i in blocks for name in ("attn_out", last)),
-        output_gain="final_norm" if spec.is_tied else None,
+        output_gain="final_norm",
         fixed_outputs=tuple(f"blocks.{i}.experts.router" for i in blocks if spec.is_mixture),
         on_stream=tuple(f"blocks.{i}.skip_mix" for i in blocks if spec.has_x0_skip),
         is_fan_in_scaled=spec.init != "standard",
