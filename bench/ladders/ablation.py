@@ -39,6 +39,7 @@ VARIANTS: dict[str, tuple[str, ...]] = {
     "-softcap": ("model.softcap=0",),
     "-value_residual": ("model.has_value_residual=false",),
     "-x0_skip": ("model.has_x0_skip=false",),
+    "-embedding_norm": ("model.has_embedding_norm=false",),
     "-relu2": ("model.mlp=swiglu",),
     "-cautious_decay": ("train.optimizer.is_cautious_decay=false",),
     "-weight_decay": ("train.optimizer.weight_decay=0",),
@@ -47,7 +48,6 @@ VARIANTS: dict[str, tuple[str, ...]] = {
     "-schedule": ("train.schedule={name: cosine, warmup_steps: 100, final_frac: 0.1}",),
     "+value_embeddings": ("model.value_embeddings=1",),
     "+value_embeddings_2": ("model.value_embeddings=2",),
-    "+embedding_norm": ("model.has_embedding_norm=true",),
     "+untied_head": ("model.is_tied=false",),
     "+softcap_30": ("model.softcap=30",),
     "+gelu": ("model.mlp=gelu",),
@@ -56,8 +56,8 @@ VARIANTS: dict[str, tuple[str, ...]] = {
     "+no_clipping": ("train.clip_norm=null",),
     "+half_matrix_lr": ("train.optimizer.matrix_lr=0.0015",),
     "+twice_matrix_lr": ("train.optimizer.matrix_lr=0.006",),
-    "+half_lr": ("train.optimizer.lr=0.005",),
-    "+twice_lr": ("train.optimizer.lr=0.02",),
+    "+half_lr": ("train.optimizer.lr=0.01",),
+    "+twice_lr": ("train.optimizer.lr=0.04",),
     "plain": (),
 }
 """By name: what is set on top of the preset."""
