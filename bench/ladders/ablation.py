@@ -29,7 +29,7 @@ VOCAB_SIZE, CONTEXT = 2048, 256
 SHAPES = {0.5e6: (3, 96), 2e6: (4, 192), 5e6: (6, 256)}
 """Depth and width of each size."""
 TOKENS = {0.5e6: 4e6, 2e6: 10e6, 5e6: 16e6}
-_ADAMW = "{name: adamw, lr: 0.006, matrix_lr: 0.006, weight_decay: 0.1, is_cautious_decay: true, beta2: 0.95}"
+_ADAMW = "{name: adamw, lr: 0.02, matrix_lr: 0.004, weight_decay: 0.1, is_cautious_decay: true, beta2: 0.95}"
 VARIANTS: dict[str, tuple[str, ...]] = {
     "fast": (),
     "-muon": (f"train.optimizer={_ADAMW}",),
@@ -39,6 +39,7 @@ VARIANTS: dict[str, tuple[str, ...]] = {
     "-softcap": ("model.softcap=0",),
     "-value_residual": ("model.has_value_residual=false",),
     "-x0_skip": ("model.has_x0_skip=false",),
+    "-embedding_norm": ("model.has_embedding_norm=false",),
     "-embedding_norm": ("model.has_embedding_norm=false",),
     "-relu2": ("model.mlp=swiglu",),
     "-cautious_decay": ("train.optimizer.is_cautious_decay=false",),
@@ -205,7 +206,7 @@ def main() -> None:
     parser.add_argument("--size", type=float, default=0.5e6, choices=list(SHAPES), metavar="0.5e6|2e6|5e6")
     parser.add_argument("--tokens", type=float, help="of a run; by size where it is not given")
     parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--batch", type=int, default=16, help="sequences of 256 tokens a step")
+    parser.add_argument("--batch", type=int, default=8, help="sequences of 256 tokens a step")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument(
         "--set", action="append", default=[], help="KEY=VALUE on top of fast and all its variants"

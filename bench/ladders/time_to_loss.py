@@ -156,7 +156,7 @@ def main() -> None:
     parser.add_argument("--tune-part", type=float, default=0.25, help="of the tokens, that plain is tuned on")
     parser.add_argument("--tune-runs", type=int, default=14, help="at most")
     parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--batch", type=int, default=16, help="of fast: sequences of 256 tokens a step")
+    parser.add_argument("--batch", type=int, default=8, help="of fast: sequences of 256 tokens a step")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--set", action="append", default=[], help="KEY=VALUE on top of fast")
     given = parser.parse_args()
