@@ -99,6 +99,6 @@ def test_saved_and_loaded_it_says_the_same(features: dict[str, Any], tmp_path: P
 def test_formats_of_others_refuse_it_and_say_why(tmp_path: Path) -> None:
     pytest.importorskip("gguf")
     module = gpt_of(softcap=5.0, mlp="relu2")
-    with pytest.raises(RecipeError, match=r"beyond the Qwen3 layout.* got mlp=relu2, softcap=5\.0"):
+    with pytest.raises(RecipeError, match=r"beyond the Qwen3 layout.* Got 'mlp=relu2, softcap=5\.0'"):
         write_gguf(tmp_path / "model.gguf", module, module.spec, byte_tokenizer())
     assert not (tmp_path / "model.gguf").exists()

@@ -183,7 +183,7 @@ def test_initial_weights() -> None:
     size = {"depth": 8, "width": 64, "num_heads": 4, "num_kv_heads": 4, "head_dim": 16}
     stds = {
         init: {
-            name: float(one.std())
+            name: float(one.detach().std())
             for name, one in build(spec_of(**size, init=init)).named_parameters()
             if one.ndim > 1
         }
@@ -226,5 +226,5 @@ def test_what_does_not_go_together_is_refused(size: dict[str, Any], sentence: st
 
 
 def test_what_has_no_closed_form_says_so() -> None:
-    with pytest.raises(RecipeError, match=r"beyond the Qwen3 layout come from a trace, .* got softcap=15\.0"):
+    with pytest.raises(RecipeError, match=r"beyond the Qwen3 layout come from a trace, .* Got 'softcap=15\.0'"):
         step_memory(spec_of(softcap=15.0), Usage(batch_size=2), CONTEXT)
