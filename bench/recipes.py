@@ -25,7 +25,7 @@ SHOWN = ("accuracy", "auc", "r2", "bleu", "image_to_text_recall_at_1", "bits_per
 def names_of(asked: list[str]) -> list[str]:
     """Return the recipes, ladders left out."""
     return asked or sorted(
-        path.stem for path in RECIPES.glob("*.yaml") if not path.stem.startswith("ladder-")
+        path.stem for path in RECIPES.glob("*.yaml") if not path.stem.startswith(("ladder-", "study-"))
     )
 
 

@@ -104,6 +104,9 @@ def plan_study(
         RecipeError: Not even the fewest steps fit.
     """
     room_s = (_room_s(design.budget_s) - elapsed_s) * design.num_workers * _PACKING_FRAC
+    room_s -= sum(step_times_s[one.name] * _num_runs(one, design) for one in members) * _judged_steps(
+        design, meta
+    )
     per_step_s = sum(step_times_s[one.name] * _runs_of(one, design) for one in members)
     reference = next(one for one in members if one.model == design.reference)
     per_step_s += step_times_s[reference.name] * _TUNING_RUNS * _SHORT_FRAC
@@ -139,9 +142,19 @@ def _room_s(budget_s: float) -> float:
 
 def _runs_of(member: Member, design: StudyDesign) -> float:
     """Return how many runs' worth of steps a size takes."""
-    is_main = "both" in member.lines
-    runs = float(len(design.seeds)) + _repeated() if is_main else 1.0
-    return runs + _USUAL_SHORT_RUNS * _SHORT_FRAC
+    repeated = _repeated() if "both" in member.lines else 0.0
+    return _num_runs(member, design) + repeated + _USUAL_SHORT_RUNS * _SHORT_FRAC
+
+
+def _num_runs(member: Member, design: StudyDesign) -> int:
+    return len(design.seeds) if "both" in member.lines else 1
+
+
+def _judged_steps(design: StudyDesign, meta: DataMeta) -> float:
+    """Return how many steps a run's validation and test take as long as: a pass forward is a third of a step."""
+    # The test split is read twice: for its measures, and for the samples that a person is shown.
+    num_samples = meta.num_val_tokens + 2 * meta.num_test_tokens
+    return num_samples / design.base.tokens_per_step / 3
 
 
 def _repeated() -> float:

@@ -16,10 +16,10 @@ import torch
 from torch import Tensor
 
 from kleiber.cost.storage import served_bytes
-from kleiber.data import open_data
 from kleiber.models import load
 from kleiber.runs import Estimate, Recipe, RunFolder
 from kleiber.study.growing.measured import Gradient, measured_path
+from kleiber.study.growing.opened import opened
 from kleiber.tasks import task_of
 from kleiber.train import Progress
 
@@ -108,7 +108,7 @@ def measure_gradient(
     """
     torch.set_num_threads(1)
     module, spec = load(RunFolder(run).find_model())
-    data = open_data(recipe.data, seed=recipe.train.seed + 1, task=recipe.task)
+    data = opened(recipe)
     task, size = task_of(recipe.task, data.meta), recipe.train.batch_size
     count = spec.count()
     low, high = _NUM_BATCHES
@@ -116,7 +116,9 @@ def measure_gradient(
     module.train()
     params = [param for param in module.parameters() if param.requires_grad]
     gradients, last = [], []
-    for k, batch in enumerate(itertools.islice(data.batches("train", 0, size), K)):
+    # The batches that training would have gone on with.
+    coming = data.batches("train", recipe.train.num_steps * size, size)
+    for k, batch in enumerate(itertools.islice(coming, K)):
         loss = task.loss(module, batch)
         last = list(torch.autograd.grad(loss, params, allow_unused=True, materialize_grads=True))
         gradients.append(torch.cat([one.reshape(-1) for one in last]).numpy())

@@ -84,7 +84,10 @@ def _together(base: Recipe, targets: Sequence[float]) -> list[Spec]:
         specs: list[Spec] = []
         for far in _FAR:
             near = [d for d in range(depth, _MAX_DEPTH + 1) if d <= max(depth, far * wanted)]
-            specs = specs or [spec for d in near for spec in _widths_to(spec_of, d, width, 2 * target)]
+            near = [base.model.size["depth"]] if "depth" in base.model.size else near
+            widths = [base.model.size["width"]] if "width" in base.model.size else _WIDTHS
+            widths = widths[bisect_left(widths, width) :]
+            specs = specs or [spec for d in near for spec in _up_to(spec_of, d, widths, 2 * target)]
         best = min(specs, key=lambda spec: _distance(spec, target, wanted), default=None)
         if best is not None:
             found.setdefault(best.count().total, best)
@@ -92,9 +95,9 @@ def _together(base: Recipe, targets: Sequence[float]) -> list[Spec]:
     return [found[count] for count in sorted(found)]
 
 
-def _widths_to(spec_of: SpecOf, depth: int, narrowest: int, most: float) -> Iterator[Spec]:
-    """Yield the specs of a depth, from a width on, until N passes `most`."""
-    for width in _WIDTHS[bisect_left(_WIDTHS, narrowest) :]:
+def _up_to(spec_of: SpecOf, depth: int, widths: Sequence[int], most: float) -> Iterator[Spec]:
+    """Yield the specs of a depth, width by width, until N passes `most`."""
+    for width in widths:
         if spec := spec_of({"depth": depth, "width": width}):
             if spec.count().total > most:
                 return

@@ -9,9 +9,10 @@ from pathlib import Path
 
 import numpy as np
 
-from kleiber.data import Batch, open_data
+from kleiber.data import Batch
 from kleiber.runs import Recipe
 from kleiber.study.growing.measured import Overfit, measured_path
+from kleiber.study.growing.opened import opened
 from kleiber.study.growing.short_run import ShortRun
 from kleiber.train import Progress
 
@@ -36,7 +37,7 @@ def overfit(
         folder: The study.
         report: Is told how far it is.
     """
-    data = open_data(recipe.data, seed=recipe.train.seed, task=recipe.task)
+    data = opened(recipe)
     size = recipe.train.batch_size
     seen = list(itertools.islice(data.batches("train", 0, size), num_batches))
     held_out = list(itertools.islice(data.batches("val", 0, size), num_batches))

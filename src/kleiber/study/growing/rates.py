@@ -8,9 +8,9 @@ import statistics
 from collections.abc import Callable
 from pathlib import Path
 
-from kleiber.data import open_data
 from kleiber.runs import Recipe
 from kleiber.study.growing.measured import RateFound, Tuned, measured_path
+from kleiber.study.growing.opened import opened
 from kleiber.study.growing.short_run import ShortRun, warmed_up
 from kleiber.train import Progress
 
@@ -141,7 +141,7 @@ def tune_rates(recipe: Recipe, member: str, num_steps: int, folder: Path, report
 
 
 def _short(recipe: Recipe, name: str, num_steps: int, factor: float, report: Report) -> ShortRun:
-    data = open_data(recipe.data, seed=recipe.train.seed, task=recipe.task)
+    data = opened(recipe)
     run = ShortRun(recipe, data.meta, name, report, total_steps=num_steps)
     scales = (factor * warmed_up(step, num_steps) for step in itertools.count())
     run.train(data.batches("train", 0, recipe.train.batch_size), scales, num_steps)

@@ -1,0 +1,87 @@
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from kleiber.study.growing.spikes import count_spikes
+from kleiber.study.growing.trend import contrast, fit_trend, sd_estimate, share_estimate
+
+SIZES = [1e4, 2e4, 5e4, 1e5, 3e5]
+
+
+def test_a_trend_is_least_squares_in_logs_with_students_interval():
+    # y = log10 value at x = 0, 1, 2: slope 1 and residuals 1/6, -1/3, 1/6, worked by hand.
+    values = [10**0.0, 10**0.5, 10**2.0]
+    trend = fit_trend("both", [1.0, 10.0, 100.0], values)
+    assert trend.slope.value == pytest.approx(1.0)
+    assert trend.scatter == pytest.approx(math.sqrt(1 / 36 + 1 / 9 + 1 / 36))
+    assert trend.standard_error == pytest.approx(trend.scatter / math.sqrt(2))
+    # Student's t of one degree of freedom at 97.5% is 12.706.
+    assert trend.slope.high - 1 == pytest.approx(12.706 * trend.standard_error, rel=1e-4)
+    assert not trend.has_trend
+    assert trend.at(10.0) == pytest.approx(10 ** (np.mean([0, 0.5, 2])))
+
+
+@given(exponent=st.floats(-2, 2), level=st.floats(1e-3, 1e3))
+def test_an_exact_power_law_is_found(exponent, level):
+    trend = fit_trend("depth", SIZES, [level * size**exponent for size in SIZES])
+    assert trend.kind == "power"
+    assert trend.slope.value == pytest.approx(exponent, abs=1e-6)
+    assert trend.tenfold().value == pytest.approx(10**exponent, rel=1e-5)
+    assert trend.decades == pytest.approx(math.log10(30))
+
+
+def test_the_interval_holds_the_truth_as_often_as_it_says():
+    rng, held = np.random.default_rng(0), 0
+    for _ in range(400):
+        values = [size**0.5 * 10 ** rng.normal(0, 0.1) for size in SIZES]
+        slope = fit_trend("both", SIZES, values).slope
+        held += slope.low <= 0.5 <= slope.high
+    assert 0.92 <= held / 400 <= 0.98
+
+
+def test_values_that_are_not_positive_get_a_straight_line():
+    trend = fit_trend("both", [1e3, 1e4, 1e5], [-0.1, 0.1, 0.3])
+    assert trend.kind == "per_decade"
+    assert trend.tenfold().value == pytest.approx(0.2)
+    assert trend.has_trend
+    assert trend.at(1e6) == pytest.approx(0.5)
+
+
+def test_two_sizes_are_no_trend():
+    assert fit_trend("both", [1e3, 1e4], [1.0, 2.0]) is None
+
+
+def test_depth_and_width_are_compared_by_the_scatter_of_both():
+    rng = np.random.default_rng(1)
+    steep = fit_trend("depth", SIZES, [size**1.0 * 10 ** rng.normal(0, 0.01) for size in SIZES])
+    flat = fit_trend("width", SIZES, [size**0.2 * 10 ** rng.normal(0, 0.01) for size in SIZES])
+    found = contrast(steep, flat)
+    assert found.differs
+    assert found.difference.value == pytest.approx(0.8, abs=0.05)
+    loose = fit_trend("width", SIZES, [size**0.9 * 10 ** rng.normal(0, 0.5) for size in SIZES])
+    assert not contrast(steep, loose).differs
+    assert contrast(steep, None) is None
+
+
+def test_intervals_of_deviations_and_rare_events():
+    # chi-square of 2 degrees of freedom: 97.5% is 7.378, 2.5% is 0.0506.
+    found = sd_estimate([1.0, 2.0, 3.0])
+    assert (found.low, found.high) == pytest.approx((math.sqrt(2 / 7.378), math.sqrt(2 / 0.05064)), rel=1e-3)
+    # No event: the upper bound is 3.689 / n, the 97.5% point of the exponential.
+    assert share_estimate(0, 1000).high == pytest.approx(3.689e-3, rel=1e-3)
+    three = share_estimate(3, 1000)
+    assert (three.low, three.high) == pytest.approx((0.6187e-3, 8.767e-3), rel=1e-3)
+
+
+def test_spikes_stand_above_the_noise_before_them():
+    rng = np.random.default_rng(0)
+    losses = list(3 - 0.002 * np.arange(400) + rng.normal(0, 0.05, 400))
+    assert count_spikes(losses)[0] <= 1
+    losses[200] += 1.0
+    losses[300] -= 1.0  # a fall is none
+    assert count_spikes(losses)[0] >= 1
+    assert count_spikes(losses)[1] == 400 - 32
+    assert count_spikes(losses[:32]) == (0, 0)
