@@ -82,6 +82,13 @@ EXAMPLES: dict[str, list[Example]] = {
         Example(TOKENS, {"depth": 2, "width": 32}),
         Example(TOKENS, {"depth": 1, "width": 32, "num_kv_heads": 1, "is_tied": False}),
         Example(TOKENS, {"depth": 2, "width": 32, "num_experts": 4}, counter="tracer"),
+        Example(TOKENS, {"depth": 2, "width": 32, "positions": "learned", "has_qk_norm": False, "mlp": "gelu"}),
+        Example(TOKENS, {"depth": 2, "width": 32, "has_qk_norm": False, "init": "small_out"}),
+        Example(
+            TOKENS,
+            {"depth": 2, "width": 32, "mlp": "relu2", "softcap": 15, "value_embeddings": 1}
+            | dict.fromkeys(("has_value_residual", "has_x0_skip", "has_embedding_norm"), True),
+        ),
     ],
     "seq2seq": [
         Example(PAIRS, {"depth": 2, "width": 32, "decoder_depth": 1}),
