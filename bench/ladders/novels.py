@@ -72,11 +72,12 @@ def ladder(
     target_width: int,
     target_steps: int,
     target_seed: int = 1000,
+    base_recipe: Recipe | None = None,
 ) -> LadderDesign:
     """Return a ladder of `DEPTH` blocks; a target of all cores."""
     return LadderDesign.model_validate(
         {
-            "base": base(arguments),
+            "base": base_recipe or base(arguments),
             "sizes": [size(width) for width in widths],
             "seeds": seeds,
             "horizons": horizons,

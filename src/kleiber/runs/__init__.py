@@ -36,7 +36,7 @@ from kleiber.runs.record import (
     environment,
     now,
 )
-from kleiber.runs.row import Row, row_of
+from kleiber.runs.row import Excluded, Row, row_of
 from kleiber.runs.shown import Shown, read_shown, write_shown
 
 __all__ = [
@@ -52,14 +52,15 @@ __all__ = [
     "Document",
     "Environment",
     "Estimate",
+    "Excluded",
     "InputKind",
     "LedgerEntry",
     "Lineage",
     "ModelRecipe",
     "OptimizerRecipe",
     "ParallelRecipe",
-    "ParametrizationRecipe",
     "ParamCount",
+    "ParametrizationRecipe",
     "Predicted",
     "Recipe",
     "Record",

@@ -176,6 +176,8 @@ class Record(Document):
     result: Result | None = None
     error: str | None = None
     """Why it failed, in one sentence."""
+    is_diverged: bool = False
+    """Whether it failed because its loss left the finite numbers."""
 
     @property
     def trunk(self) -> str:

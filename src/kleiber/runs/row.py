@@ -6,7 +6,7 @@ from kleiber.runs.counts import ParamCount
 from kleiber.runs.document import Document
 from kleiber.runs.record import Record
 
-__all__ = ["Row", "row_of"]
+__all__ = ["Excluded", "Row", "row_of"]
 
 
 class Row(Document):
@@ -26,6 +26,14 @@ class Row(Document):
     train_flops: float | None = None
     active_params: float | None = None
     """Parameters that work on a token, in a mixture of experts; None where all do or nobody said."""
+
+
+class Excluded(Document):
+    """A run that a law was not fitted to, though it was trained for it."""
+
+    run: str
+    reason: str
+    """In a sentence."""
 
 
 def row_of(record: Record) -> Row | None:

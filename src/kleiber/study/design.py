@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
-from typing import Annotated, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -15,7 +15,17 @@ from kleiber.models import Spec, resolve_spec
 from kleiber.runs import Convention, Document, ModelRecipe, Recipe
 from kleiber.runs.recipe import assign
 
-__all__ = ["LadderDesign", "Rung", "TargetDesign", "read_design", "rungs_of", "target_recipe"]
+__all__ = [
+    "LadderDesign",
+    "Rung",
+    "RungDesign",
+    "TargetDesign",
+    "WithinDesign",
+    "branch_step",
+    "read_design",
+    "rungs_of",
+    "target_recipe",
+]
 
 
 # Bounds as a recipe's own: what a rung's recipe is made of has passed no other check.
@@ -33,19 +43,47 @@ class TargetDesign(Document):
     """CPU threads; None takes all cores."""
 
 
+class RungDesign(Document):
+    """One size with seeds and horizons of its own."""
+
+    model: ModelRecipe
+    seeds: tuple[_Seed, ...] = Field(min_length=1, max_length=100)
+    """A trunk is trained with each."""
+    horizons: tuple[_Steps, ...] = Field(min_length=1, max_length=100)
+    """Steps at which a branch of each trunk ends, shortest first."""
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Self:
+        _check_order(self.seeds, self.horizons)
+        return self
+
+
+class WithinDesign(Document):
+    """What a designed ladder was designed within: `kleiber ladder run --adaptive` plans its rest anew within the same."""
+
+    amount: float = Field(gt=0)
+    """The budget, in its unit."""
+    unit: Literal["flops", "s"]
+    """Training operations [FLOP], or wall clock of the ladder [s]."""
+    factor: float = Field(default=10.0, gt=1)
+    """Compute of the target over that of the dearest run, at least."""
+
+
 class LadderDesign(Document):
-    """What a ladder trains."""
+    """What a ladder trains: every size with all seeds and horizons, or rungs of which each has its own."""
 
     help_line = "kleiber schema ladder   says what a ladder takes"
 
     base: Recipe = Recipe()
     """What all runs share; `model`, `train.num_steps` and `train.seed` are replaced by each run's own."""
-    sizes: tuple[ModelRecipe, ...] = Field(min_length=1, max_length=100)
+    sizes: tuple[ModelRecipe, ...] = Field(default=(), max_length=100)
     """Size of each rung, smallest first."""
     seeds: tuple[_Seed, ...] = Field(default=(0, 1), min_length=1, max_length=100)
     """Every size is trained with each."""
-    horizons: tuple[_Steps, ...] = Field(min_length=1, max_length=100)
+    horizons: tuple[_Steps, ...] = Field(default=(), max_length=100)
     """Steps at which a branch ends, shortest first."""
+    rungs: tuple[RungDesign, ...] = Field(default=(), max_length=200)
+    """Instead of sizes, seeds and horizons: what `kleiber ladder design` writes. A size may stand in several."""
     target: TargetDesign
     rate_width: int | None = Field(default=None, ge=1, le=10**6)
     """Width at which `base.train.optimizer.matrix_lr` was tuned; other widths scale it. None leaves it alone."""
@@ -53,18 +91,39 @@ class LadderDesign(Document):
     """Rungs trained side by side, one thread each."""
     count: Convention = "total"
     """Which parameters the law's N counts."""
+    within: WithinDesign | None = None
+    """Set by `kleiber ladder design`."""
 
     @model_validator(mode="after")
     def _ordered(self) -> Self:
-        if any(a >= b for a, b in pairwise(self.horizons)):
-            raise ValueError(f"horizons must rise, got {list(self.horizons)}")
+        if self.rungs and (self.sizes or self.horizons):
+            raise ValueError("a ladder has rungs, or sizes and horizons, not both")
+        if not self.rungs and not (self.sizes and self.horizons):
+            raise ValueError("a ladder needs sizes and horizons, or rungs")
+        _check_order(self.seeds, self.horizons)
         if self.base.train.schedule.name != "wsd":
             raise ValueError(
                 f"base.train.schedule.name must be wsd, whose trunk branches can leave, got {self.base.train.schedule.name}"
             )
-        if len(set(self.seeds)) != len(self.seeds):
-            raise ValueError(f"seeds must differ, got {list(self.seeds)}")
+        rule = self.base.train.parametrization.name
+        if self.rate_width and rule != "standard":
+            raise ValueError(
+                f"rate_width scales matrix_lr, which base.train.parametrization.name {rule} does too: leave rate_width out, got "
+                f"{self.rate_width}"
+            )
         return self
+
+    @property
+    def parts(self) -> tuple[RungDesign, ...]:
+        """The rungs, however they were written."""
+        return self.rungs or tuple(
+            RungDesign(model=size, seeds=self.seeds, horizons=self.horizons) for size in self.sizes
+        )
+
+    @property
+    def most_steps(self) -> int:
+        """Of the longest run, the target included."""
+        return max(self.target.num_steps, *(part.horizons[-1] for part in self.parts))
 
     def with_values(self, assignments: Sequence[str]) -> LadderDesign:
         """Return the design with `a.b=value` assignments applied, such as `base.data.context=64`.
@@ -94,6 +153,13 @@ class Rung:
         return self.trunk_recipe.train.num_steps + sum(cooldowns)
 
 
+def _check_order(seeds: Sequence[int], horizons: Sequence[int]) -> None:
+    if any(a >= b for a, b in pairwise(horizons)):
+        raise ValueError(f"horizons must rise, got {list(horizons)}")
+    if len(set(seeds)) != len(seeds):
+        raise ValueError(f"seeds must differ, got {list(seeds)}")
+
+
 def branch_step(recipe: Recipe) -> int:
     """Return the step at which a branch leaves its trunk."""
     return recipe.train.schedule.cooldown_start(recipe.train.num_steps)
@@ -109,12 +175,12 @@ def read_design(path: Path) -> LadderDesign:
 
 
 def rungs_of(design: LadderDesign) -> list[Rung]:
-    """Return the rungs, sizes first, then seeds.
+    """Return the rungs in the order of the design, of each size its seeds.
 
     Raises:
         RecipeError: Two sizes are the same, or a horizon is too short for warm-up and cool-down.
     """
-    rungs = [_rung(design, size, seed) for size in design.sizes for seed in design.seeds]
+    rungs = [_rung(design, part, seed) for part in design.parts for seed in part.seeds]
     names = [rung.trunk for rung in rungs]
     if doubled := sorted({name for name in names if names.count(name) > 1}):
         raise RecipeError("the sizes of a ladder must differ in depth or width.", got=", ".join(doubled))
@@ -130,15 +196,15 @@ def target_recipe(design: LadderDesign) -> Recipe:
     )
 
 
-def _rung(design: LadderDesign, size: ModelRecipe, seed: int) -> Rung:
-    recipes = [_sized(design, size, seed, steps) for steps in design.horizons]
+def _rung(design: LadderDesign, part: RungDesign, seed: int) -> Rung:
+    recipes = [_with_horizon(_sized(design, part.model, seed, steps), part) for steps in part.horizons]
     spec = resolve_spec(recipes[0])
     trunk = f"d{spec.depth}-w{spec.width}-s{seed}"
     starts = [branch_step(recipe) for recipe in recipes]
     schedule = design.base.train.schedule
-    if starts[0] <= schedule.warmup_steps or starts[0] == design.horizons[0]:
+    if starts[0] <= schedule.warmup_steps or starts[0] == part.horizons[0]:
         raise RecipeError(
-            f"the shortest horizon of {design.horizons[0]} steps must hold the warm-up of {schedule.warmup_steps} "
+            f"the shortest horizon of {part.horizons[0]} steps must hold the warm-up of {schedule.warmup_steps} "
             "steps and a cool-down.",
             got=f"cooldown_frac {schedule.cooldown_frac}",
             hint="horizons: [1000, 1800, 3200]",
@@ -154,6 +220,18 @@ def _rung(design: LadderDesign, size: ModelRecipe, seed: int) -> Rung:
     )
     branches = tuple((f"{trunk}-h{recipe.train.num_steps}", recipe) for recipe in recipes)
     return Rung(trunk, recipes[0].model_copy(update={"train": train}), branches, spec)
+
+
+def _with_horizon(recipe: Recipe, part: RungDesign) -> Recipe:
+    """Return the recipe with the rates of the longest horizon, where rates depend on it: all that leave one trunk share them."""
+    rule = recipe.train.parametrization
+    if rule.base_tokens is None or rule.horizon_tokens is not None:
+        return recipe
+    longest = float(part.horizons[-1] * recipe.tokens_per_step)
+    train = recipe.train.model_copy(
+        update={"parametrization": rule.model_copy(update={"horizon_tokens": longest})}
+    )
+    return recipe.model_copy(update={"train": train})
 
 
 def _sized(design: LadderDesign, size: ModelRecipe, seed: int, num_steps: int) -> Recipe:

@@ -7,28 +7,28 @@ import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from kleiber.cost import Calibration, load_calibration, save_calibration
 from kleiber.data import open_data, require_tokens, with_model_tokenizer
 from kleiber.errors import RecipeError, RunFolderError
 from kleiber.fleet import Executor, Job, JobEvent, LocalExecutor
-from kleiber.runs import Row, RunFolder, row_of
-from kleiber.study.design import LadderDesign, Rung, branch_step, rungs_of, target_recipe
+from kleiber.runs import Excluded, Row, RunFolder, row_of
+from kleiber.study.design import LadderDesign, rungs_of, target_recipe
 from kleiber.study.probe import calibrate
-from kleiber.train import Branch, Progress, train
+from kleiber.study.rung import excluded_runs, has_ended, run_names, train_rung
 from kleiber.train.lock import is_held
 
 __all__ = [
     "RungStatus",
     "forget_ladder",
+    "ladder_excluded",
     "ladder_rows",
     "ladder_status",
     "measure_machine",
     "open_ladder",
     "prepare_data",
     "run_ladder",
-    "train_rung",
 ]
 
 DESIGN_FILE = "ladder.yaml"
@@ -41,10 +41,12 @@ class RungStatus:
     """Where one run of a ladder stands."""
 
     run: str
-    status: Literal["waiting", "running", "finished", "interrupted", "failed"]
+    status: Literal["waiting", "running", "finished", "interrupted", "diverged", "failed"]
     step: int
     num_steps: int
     val_loss: float | None
+    reason: str | None = None
+    """Why it failed or is left out."""
 
 
 def open_ladder(folder: Path, design: LadderDesign | None = None) -> LadderDesign:
@@ -89,6 +91,8 @@ def run_ladder(
 ) -> list[Row]:
     """Train every run of a ladder below `folder`/ladder and return the rows of its branches.
 
+    A rung that diverges stops no other: see `train_rung` and `ladder_excluded`.
+
     Args:
         design: What to train; written to `folder`/ladder.yaml, and its target's recipe to `folder`/target.yaml.
         folder: The study; what is finished there is skipped, what was killed goes on.
@@ -102,7 +106,7 @@ def run_ladder(
     """
     design = open_ladder(folder, prepare_data(design))
     target_recipe(design).write(folder / TARGET_FILE)
-    rungs = [rung for rung in rungs_of(design) if not _is_finished(rung, folder)]
+    rungs = [rung for rung in rungs_of(design) if not has_ended(rung, folder / "ladder")]
     # The longest first: what is left for the end is short, and no core waits long.
     rungs.sort(key=lambda rung: rung.num_steps * rung.spec.count().total, reverse=True)
     jobs = [Job(rung.trunk, functools.partial(train_rung, rung, folder / "ladder")) for rung in rungs]
@@ -142,26 +146,28 @@ def prepare_data(design: LadderDesign, on_progress: Callable[[str], None] | None
         DataError: The data is missing, unreadable, or text too small for the longest run.
     """
     base = with_model_tokenizer(design.base)
-    meta = open_data(base.data, seed=design.seeds[0], task=base.task, on_progress=on_progress).meta
+    meta = open_data(base.data, seed=design.parts[0].seeds[0], task=base.task, on_progress=on_progress).meta
     if base.task.name == "lm":
-        num_steps = max(*design.horizons, design.target.num_steps)
-        require_tokens(meta, num_steps * base.tokens_per_step)
+        require_tokens(meta, design.most_steps * base.tokens_per_step)
     return design.model_copy(update={"base": base.with_shape(meta.shape)})
-
-
-def train_rung(rung: Rung, folder: Path, report: Callable[[Progress], Any]) -> None:
-    """Train a rung's trunk, then each branch from the trunk's checkpoint."""
-    train(rung.trunk_recipe, folder / rung.trunk, on_progress=report)
-    for name, recipe in rung.branches:
-        branch = Branch(folder / rung.trunk, branch_step(recipe))
-        train(recipe, folder / name, branch=branch, on_progress=report)
 
 
 def ladder_rows(design: LadderDesign, folder: Path) -> list[Row]:
     """Return the rows of the branches that have finished."""
-    runs = [RunFolder(folder / "ladder" / name) for rung in rungs_of(design) for name, _ in rung.branches]
+    names = [
+        name
+        for rung in rungs_of(design)
+        for name, recipe in run_names(rung, folder / "ladder")
+        if recipe.train.schedule.cooldown_frac  # a trunk is no row
+    ]
+    runs = [RunFolder(folder / "ladder" / name) for name in names]
     rows = [row_of(run.read_record()) for run in runs if run.exists()]
     return [row for row in rows if row is not None]
+
+
+def ladder_excluded(design: LadderDesign, folder: Path) -> list[Excluded]:
+    """Return the runs that diverged, each with what became of it."""
+    return [one for rung in rungs_of(design) for one in excluded_runs(rung, folder / "ladder")]
 
 
 def ladder_status(folder: Path) -> list[RungStatus]:
@@ -170,29 +176,28 @@ def ladder_status(folder: Path) -> list[RungStatus]:
     Raises:
         RunFolderError: The folder holds no design.
     """
-    runs: list[tuple[str, int]] = []
-    for rung in rungs_of(open_ladder(folder)):
-        runs += [(rung.trunk, rung.trunk_recipe.train.num_steps)]
-        runs += [(name, recipe.train.num_steps) for name, recipe in rung.branches]
-    return [_status(RunFolder(folder / "ladder" / name), num_steps) for name, num_steps in runs]
+    design = open_ladder(folder)
+    reasons = {one.run: one.reason for one in ladder_excluded(design, folder)}
+    return [
+        _status(RunFolder(folder / "ladder" / name), recipe.train.num_steps, reasons.get(name))
+        for rung in rungs_of(design)
+        for name, recipe in run_names(rung, folder / "ladder")
+    ]
 
 
-def _status(run: RunFolder, num_steps: int) -> RungStatus:
+def _status(run: RunFolder, num_steps: int, excluded_for: str | None) -> RungStatus:
     if not run.exists():
         return RungStatus(run.name, "waiting", 0, num_steps, None)
     record, lines = run.read_record(), run.read_metrics()
     step = int(lines[-1]["step"]) if lines else 0
     # A run that was killed had no time to say so, but its lock is free.
     is_dead = record.status == "running" and not is_held(run.path)
+    ended = "diverged" if excluded_for else record.status
     return RungStatus(
         run.name,
-        "interrupted" if is_dead else record.status,
+        "interrupted" if is_dead else ended,
         step,
         num_steps,
         record.result.val_loss if record.result else None,
+        excluded_for or (record.error if ended == "failed" else None),
     )
-
-
-def _is_finished(rung: Rung, folder: Path) -> bool:
-    runs = [RunFolder(folder / "ladder" / name) for name, _ in rung.branches]
-    return all(run.exists() and run.read_record().status == "finished" for run in runs)

@@ -13,7 +13,7 @@ from pathlib import Path
 import torch
 
 from kleiber.data import Data, open_data, require_tokens, save_tokenizer, with_model_tokenizer
-from kleiber.errors import Interrupted, KleiberError, StorageError, UsageError
+from kleiber.errors import DivergedError, Interrupted, KleiberError, StorageError, UsageError
 from kleiber.models import Spec, resolve_spec, save
 from kleiber.models.stored import write_forms
 from kleiber.runs import Predicted, Recipe, Record, Result, RunFolder, environment, now, write_shown
@@ -116,7 +116,12 @@ def train(
 def _write_ended(record: Record, run: RunFolder, error: BaseException) -> None:
     is_stopped = isinstance(error, Interrupted | KeyboardInterrupt)
     reason = error.message if isinstance(error, KleiberError) else f"{type(error).__name__}: {error}"
-    ended = {"status": "interrupted" if is_stopped else "failed", "ended_at": now(), "error": reason}
+    ended = {
+        "status": "interrupted" if is_stopped else "failed",
+        "ended_at": now(),
+        "error": reason,
+        "is_diverged": isinstance(error, DivergedError),
+    }
     # A full disk refuses this one too: the first error is raised.
     with contextlib.suppress(StorageError):
         record.model_copy(update=ended).write(run.record_path)
