@@ -12,6 +12,7 @@ from kleiber.cli.output import Output
 from kleiber.errors import UsageError
 
 if TYPE_CHECKING:
+    from kleiber.scaling import Law, PublishedLaw
     from kleiber.study.place import Place
 
 __all__ = ["EXAMPLE", "advise"]
@@ -152,7 +153,6 @@ def advise(
     served = _served(serve_tokens, law)
     from kleiber.study.advice.advise import Target, Wanted
     from kleiber.study.advice.advise import advise as advised
-    from kleiber.study.bought import read_law
 
     def whole(text: str | None, name: str, example: int, *, minimum: int = 1) -> int | None:
         if text is None:
@@ -184,11 +184,11 @@ def advise(
         },
         command,
     )
-    # A budget stands in place of the loss in a line that works.
-    worked, example = (command.replace(" --loss 2.1", ""), "1e6") if option != "--loss" else (command, "2.1")
+    # The option that is refused stands in the proposed line once, with a value that would do.
+    worked, example = command.replace(" --loss 2.1", ""), "2.1" if option == "--loss" else "1e6"
     amount = parse_positive(asked[option] or "", option, worked, example=example)
     target = Target(loss=amount) if option == "--loss" else Target(budget=amount)
-    found = advised(read_law(law), target, place, wanted)
+    found = advised(_law(law), target, place, wanted)
     out = Output(json_)
     if output:
         found.write(output)
@@ -207,6 +207,23 @@ def advise(
     if chart is not None:
         out.say(f"wrote {chart}")
     out.document(found.model_dump(mode="json"))
+
+
+def _law(text: str) -> Law | PublishedLaw:
+    """Return the law in a file, or the published one of that name."""
+    from kleiber import scaling
+    from kleiber.errors import nearest
+
+    if Path(text).is_file():
+        return scaling.Law.read(Path(text))
+    if text in scaling.PUBLISHED_LAWS:
+        return scaling.PUBLISHED_LAWS[text]
+    what = (
+        "is no file"
+        if text.endswith(".json")
+        else f"is no published law. {nearest(text, scaling.PUBLISHED_LAWS)}"
+    )
+    raise UsageError(f"{text!r} {what.rstrip('.')}.", hint=EXAMPLE.replace("law.json", "besiroglu"))
 
 
 def _one_of(asked: dict[str, str | None], law: str) -> str:

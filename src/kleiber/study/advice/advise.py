@@ -33,6 +33,8 @@ from kleiber.units import format_count
 __all__ = ["Target", "Wanted", "advise"]
 
 _SAME_SIZE = 0.02
+_LEAST_SAVING = 0.01
+"""Of the tokens from scratch, that a donor must spare."""
 _SMALL_LAW = 50e6
 """Laws whose largest run has fewer parameters are taken to be of the small vocabularies and contexts of a recipe's defaults."""
 _SMALL, _LARGE = (1024, 128), (50257, 1024)
@@ -287,6 +289,11 @@ def _plans(
 def _why_not(asked: Asked, way: Way, plan: Plan | None, plans: Sequence[Plan]) -> str | None:
     if plan is None and way.start is not None:
         return f"the cheapest size for this loss is not above the donor's {format_count(way.start.num_params)} parameters: there is nothing to grow."
+    if plan is not None and way.start is not None and plan.saving_frac < _LEAST_SAVING:
+        return (
+            f"a model of {format_count(plan.sized.num_params)} parameters reaches the donor's loss of {way.start.loss:.4g} after "
+            f"{plan.saving_frac:.1%} of its tokens: there is next to nothing to save."
+        )
     if plan is None:
         return f"it would have to reach {asked.loss - way.rise.value:.4g} before compression, below what the law gives."
     if way.name == "smaller" and plans:

@@ -56,6 +56,7 @@ class Losses:
             UsageError: A law of another kind, or one that needs more than size and tokens.
         """
         if isinstance(law, PublishedLaw):
+            _check_unique(CHINCHILLA.name, unique_tokens, has_effect=False)
             point = np.array([law.coefficients])
             assert CHINCHILLA.names == COEFFICIENTS  # noqa: S101 - of the same order
             return cls(
@@ -170,10 +171,13 @@ def _check(law: Law, unique_tokens: float | None) -> None:
                 f"Routes trade size against tokens, and a law of form {form.name!r} {needs}.",
                 hint="kleiber fit ROWS --form chinchilla -o law.json",
             )
-    has_unique = any("U" in form.inputs for form in forms)
-    if unique_tokens is not None and not has_unique:
+    _check_unique(law.form, unique_tokens, has_effect=any("U" in form.inputs for form in forms))
+
+
+def _check_unique(form: str, unique_tokens: float | None, *, has_effect: bool) -> None:
+    if unique_tokens is not None and not has_effect:
         raise UsageError(
-            f"--unique-tokens has no effect on a law of form {law.form!r}, to which every token is new.",
+            f"--unique-tokens has no effect on a law of form {form!r}, to which every token is new.",
             got=unique_tokens,
             hint="kleiber fit ROWS --form repeated -o law.json",
         )

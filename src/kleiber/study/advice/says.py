@@ -96,7 +96,7 @@ def assumptions_of(asked: Asked, question: Question) -> Iterator[str]:
     )
     yield asked.speeds.says
     if question.num_devices > 1:
-        yield f"{question.num_devices} devices share the work without loss: what they say to each other is not counted; kleiber plan does."
+        yield f"{question.num_devices} devices are taken to share the work without loss; kleiber plan counts their communication."
     price, device = question.usd_per_hour, asked.place.device
     if price is not None and asked.place.usd_per_hour is None:
         yield f"Money is {price:g} USD an hour for one {device.name}: list price of {device.price_date}, check yours (--usd-per-hour)."

@@ -118,10 +118,12 @@ class Search:
             is_paid = self._total(way, middle, served_tokens) <= budget
             low, high = (low, middle) if is_paid else (middle, high)
         plan = self.plan(way, high, served_tokens)
-        left = 0.0 if plan is None else budget - served_tokens * plan.serve_amount
-        if plan is None or left <= 0:
+        if plan is None:
             return None
-        # A size that exists may cost a little more than what lies between sizes said: its tokens are those that are paid.
+        # A size that exists may cost a little more or less than what lies between sizes said: its tokens are those that are paid.
+        left = budget - served_tokens * plan.serve_amount
+        if left <= 0:
+            return high, plan.sized
         a_token = plan.train_amount * plan.trained_tokens / plan.tokens
         loss = self._losses.point(np.array([plan.sized.num_params]), np.array([left / a_token]))
         return float(loss[0]) + way.rise.value, plan.sized

@@ -57,7 +57,7 @@ def compressed(folder: Path, request: Request, *, weight_bytes: float, is_here: 
     measured = (
         f"times as {receipt.engine} took them here"
         if times
-        else "bytes and multiply-adds; its times are of another machine"
+        else "counted here by bytes and multiply-adds, for its times are of another machine"
     )
     return Way(
         "compress",

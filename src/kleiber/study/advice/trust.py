@@ -27,6 +27,8 @@ def route_warnings(law: Law | PublishedLaw, plan: Plan, unreached_frac: float) -
         yield f"{format_count(size)} parameters are {factor:.3g} times {side} run of the law."
     if isinstance(law, Law):
         yield from _beyond_rows(law, size, tokens)
+    if plan.way.start is not None and (isinstance(law, PublishedLaw) or law.eval_hash is None):
+        yield f"The donor's loss of {plan.way.start.loss:.4g} is taken to be of the law's text and tokenizer, which the law does not name."
     if unreached_frac > _MOST_UNREACHED:
         yield f"In {unreached_frac:.0%} of the law's draws a model of this size never reaches the loss; a larger one is safer."
     if plan.way.served.bytes_ratio < 1 and size < 1e9 and "Llama-2-7B" in plan.way.rests_on:
