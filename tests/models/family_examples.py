@@ -82,7 +82,9 @@ EXAMPLES: dict[str, list[Example]] = {
         Example(TOKENS, {"depth": 2, "width": 32}),
         Example(TOKENS, {"depth": 1, "width": 32, "num_kv_heads": 1, "is_tied": False}),
         Example(TOKENS, {"depth": 2, "width": 32, "num_experts": 4}, counter="tracer"),
-        Example(TOKENS, {"depth": 2, "width": 32, "positions": "learned", "has_qk_norm": False, "mlp": "gelu"}),
+        Example(
+            TOKENS, {"depth": 2, "width": 32, "positions": "learned", "has_qk_norm": False, "mlp": "gelu"}
+        ),
         Example(TOKENS, {"depth": 2, "width": 32, "has_qk_norm": False, "init": "small_out"}),
         Example(
             TOKENS,

@@ -14,10 +14,12 @@ from hypothesis import strategies as st
 from kleiber.cost.usage import Usage
 from kleiber.errors import RecipeError
 from kleiber.models import ModelRecipe, resolve_spec, size_of
+from kleiber.models.counting import Counted
 from kleiber.models.gpt import GPTSpec
 from kleiber.models.gpt.fused import mixed, relu2, softcapped
 from kleiber.models.gpt.memory import step_memory
 from kleiber.models.gpt.module import GPT, build
+from kleiber.models.stored import AS_COMPUTED
 from kleiber.runs import Recipe
 
 VOCAB, CONTEXT = 50, 16
@@ -226,5 +228,13 @@ def test_what_does_not_go_together_is_refused(size: dict[str, Any], sentence: st
 
 
 def test_what_has_no_closed_form_says_so() -> None:
-    with pytest.raises(RecipeError, match=r"beyond the Qwen3 layout come from a trace, .* Got 'softcap=15\.0'"):
+    with pytest.raises(
+        RecipeError, match=r"beyond the Qwen3 layout come from a trace, .* Got 'softcap=15\.0'"
+    ):
         step_memory(spec_of(softcap=15.0), Usage(batch_size=2), CONTEXT)
+
+
+def test_tables_that_are_looked_up_alone_are_not_read_by_every_call() -> None:
+    plain, tables = spec_of(), spec_of(value_embeddings=2, positions="learned")
+    read = [Counted.of(build(spec), spec, {}, AS_COMPUTED).other_bytes for spec in (plain, tables)]
+    assert read[1] - read[0] == 4 * 2 * spec_of().num_kv_heads  # the gates

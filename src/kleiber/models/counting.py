@@ -82,7 +82,9 @@ class Counted:
             forms: How weights are stored in this precision.
             activations: How a decoder's keys and values are held.
         """
-        tables = set() if keeps_cache(spec) and spec.count().is_tied else set(module.param_groups().embedding)
+        tables = set(module.param_groups().embedding)
+        if keeps_cache(spec) and spec.count().is_tied:  # the head reads its table whole
+            tables = tables - {"embedding"} if isinstance(spec, GPTSpec) else set()
         read = {
             name: weight_bytes(param.detach(), forms.get(name))
             for name, param in module.named_parameters()
