@@ -3,10 +3,10 @@
     python bench/ladders/transfer.py [data/text/novels.train.txt.xz] [--folder runs/transfer] [--seeds 1] [--steps 384]
 
 One factor on both rates, `lr` and `matrix_lr`, goes over a grid of powers of two; at each width the grid is extended until its best is
-inside. Where the best stands between grid points says a parabola through the best and its neighbours. Depth 2, weights tuned for
-width 64. Asked of CompleteP: the best moves by at most one grid step over all widths; the standard parametrization's moves more.
+inside. Where the best stands between grid points says a parabola through the best and its neighbours. Depth 2, base width 64.
+Asked of CompleteP: the best moves by at most one grid step over all widths; the standard parametrization's moves more.
 Every training is a line of rows.jsonl in the folder: the same command goes on where it stopped. About 15 minutes of one core; --only
-adamw or muon halves that.
+adamw or muon halves that. --axis depth asks the same of depths 2 to 16 at width 64, for about twice the time.
 """
 
 from __future__ import annotations
@@ -24,17 +24,18 @@ import torch
 from kleiber.data import open_data
 from kleiber.models import resolve_spec
 from kleiber.runs import Recipe
+from kleiber.study.tuning.search import Searched, search_powers
 from kleiber.tasks import task_of
 from kleiber.train.schedule import rate
 from kleiber.train.state import TrainState
 
 WIDTHS = (32, 64, 128, 256)
-BASE_WIDTH = 64
+DEPTHS = (2, 4, 8, 16)
+BASE_WIDTH, BASE_DEPTH = 64, 2
 OPTIMIZERS = {"adamw": (0.02, 0.004), "muon": (0.02, 0.004)}
 """`lr` and `matrix_lr` at the middle of the grid."""
 RULES = ("standard", "completep")
-FIRST_POWERS = (-1, 0, 1)
-MOST_POWER = 7
+MOST_TRIALS = 11
 ASKED_STEPS = 1
 
 
@@ -48,13 +49,14 @@ class Case:
     power: int
     seed: int
     steps: int
+    depth: int = 2
 
 
 def recipe_of(case: Case, source: str) -> Recipe:
     lr, matrix_lr = OPTIMIZERS[case.optimizer]
     values = [
         f"data.source={source}", "data.vocab_size=512", "data.context=128", "data.val_tokens=32768",
-        "model.depth=2", f"model.width={case.width}", "model.head_dim=16",
+        f"model.depth={case.depth}", f"model.width={case.width}", "model.head_dim=16",
         f"train.num_steps={case.steps}", "train.batch_size=4", f"train.seed={case.seed}",
         f"train.schedule.warmup_steps={case.steps // 10}",
         f"train.optimizer.name={case.optimizer}",
@@ -62,6 +64,7 @@ def recipe_of(case: Case, source: str) -> Recipe:
     ]  # fmt: skip
     if case.rule != "standard":
         values += [
+            f"train.parametrization.base_depth={BASE_DEPTH}",
             f"train.parametrization.name={case.rule}",
             f"train.parametrization.base_width={BASE_WIDTH}",
         ]
@@ -109,26 +112,15 @@ class Rows:
         return math.inf if known is None else known
 
 
-def curve(rows: Rows, first: Case, num_seeds: int) -> dict[int, float]:
+def curve(rows: Rows, first: Case, num_seeds: int) -> Searched:
     """Return the mean loss by power, over a grid that holds its best inside; all else is as in `first`."""
-    found: dict[int, float] = {}
-    wanted = list(FIRST_POWERS)
-    while wanted:
-        for power in wanted:
-            losses = [rows.loss(replace(first, power=power, seed=seed)) for seed in range(num_seeds)]
-            found[power] = statistics.fmean(losses)
-        best = min(found, key=found.__getitem__)
-        wanted = [power for power in (best - 1, best + 1) if power not in found and abs(power) <= MOST_POWER]
-    return found
 
+    def loss_at(power: int) -> float:
+        return statistics.fmean(
+            rows.loss(replace(first, power=power, seed=seed)) for seed in range(num_seeds)
+        )
 
-def best_of(found: dict[int, float]) -> tuple[int, float]:
-    """Return the best power of the grid, and the minimum of the parabola through it and its neighbours."""
-    best = min(found, key=found.__getitem__)
-    low, mid, high = (found.get(best + step, math.inf) for step in (-1, 0, 1))
-    if not math.isfinite(low + high):
-        return best, float(best)
-    return best, best + (low - high) / (2 * (low + high - 2 * mid))
+    return search_powers(loss_at, max_trials=MOST_TRIALS)
 
 
 def main() -> None:
@@ -137,21 +129,26 @@ def main() -> None:
     parser.add_argument("--folder", type=Path, default=Path("runs/transfer"))
     parser.add_argument("--seeds", type=int, default=1)
     parser.add_argument("--steps", type=int, default=384, help="of 512 tokens")
+    parser.add_argument("--axis", choices=("width", "depth"), default="width")
     parser.add_argument("--only", choices=sorted(OPTIMIZERS))
     asked = parser.parse_args()
     torch.set_num_threads(1)
     asked.folder.mkdir(parents=True, exist_ok=True)
     rows = Rows(asked.folder / "rows.jsonl", f"text:{asked.text}")
+    sizes = WIDTHS if asked.axis == "width" else DEPTHS
     moved: dict[str, dict[str, tuple[int, float]]] = {}
     for optimizer in [asked.only] if asked.only else sorted(OPTIMIZERS):
         for rule in RULES:
             bests = []
-            for width in WIDTHS:
-                found = curve(rows, Case(optimizer, rule, width, 0, 0, asked.steps), asked.seeds)
-                bests.append(best_of(found))
-                shown = "  ".join(f"{power:+d}:{loss:.3f}" for power, loss in sorted(found.items()))
+            for size in sizes:
+                at = {"width": BASE_WIDTH, "depth": BASE_DEPTH, asked.axis: size}
+                first = Case(optimizer, rule, at["width"], 0, 0, asked.steps, depth=at["depth"])
+                found = curve(rows, first, asked.seeds)
+                bests.append((found.best_power, found.best))
+                shown = "  ".join(f"{power:+d}:{loss:.3f}" for power, loss in sorted(found.losses.items()))
                 print(
-                    f"{optimizer:5} {rule:9} width {width:3}  best 2^{bests[-1][1]:+.2f}  {shown}", flush=True
+                    f"{optimizer:5} {rule:9} {asked.axis} {size:3}  best 2^{found.best:+.2f}  {shown}",
+                    flush=True,
                 )
             grid, between = zip(*bests, strict=True)
             moved.setdefault(optimizer, {})[rule] = (max(grid) - min(grid), max(between) - min(between))
@@ -159,11 +156,12 @@ def main() -> None:
         (plain, plain_between), (rule, between) = by_rule["standard"], by_rule["completep"]
         is_met = rule <= ASKED_STEPS and between < plain_between
         print(
-            f"{optimizer:5} over {WIDTHS[-1] // WIDTHS[0]}x in width the best rate moves {rule} grid steps ({between:.2f} between "
+            f"{optimizer:5} over {sizes[-1] // sizes[0]}x in {asked.axis} the best rate moves {rule} grid steps ({between:.2f} between "
             f"points) with CompleteP, {plain} ({plain_between:.2f}) with the standard one; asked at most {ASKED_STEPS} and less "
             f"than the standard's: {'met' if is_met else 'NOT MET'}"
         )
-    print(json.dumps({"widths": WIDTHS, "seeds": asked.seeds, "steps": asked.steps, "moved": moved}))
+    result = {"axis": asked.axis, "sizes": sizes, "seeds": asked.seeds, "steps": asked.steps, "moved": moved}
+    print(json.dumps(result))
 
 
 if __name__ == "__main__":

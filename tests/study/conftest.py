@@ -15,6 +15,8 @@ def design(small_text):
             "data.val_frac=0.2",
             "data.val_tokens=1024",
             "train.schedule.warmup_steps=4",
+            "train.parametrization.name=mup_simple",
+            "train.parametrization.base_width=32",
             "train.schedule.cooldown_frac=0.25",
             "train.checkpoint_every=10",
             "train.log_every=4",
@@ -32,7 +34,6 @@ def design(small_text):
                 "num_steps": 48,
                 "num_threads": 1,
             },
-            "rate_width": 32,
             "num_workers": 2,
         }
     )

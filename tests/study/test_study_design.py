@@ -18,17 +18,25 @@ def test_rungs_are_sizes_times_seeds_with_a_branch_a_horizon(design):
     assert rung.trunk_recipe.parallel.num_threads == 1
 
 
-@pytest.mark.parametrize(("optimizer", "power"), [("adamw", 1.0), ("muon", 0.5)])
-def test_the_matrices_rate_falls_with_width(design, optimizer, power):
-    design = design.model_copy(
-        update={"base": design.base.with_values([f"train.optimizer.name={optimizer}"])}
-    )
-    tuned = design.base.train.optimizer.matrix_lr
-    rates = {r.spec.width: r.trunk_recipe.train.optimizer.matrix_lr / tuned for r in rungs_of(design)}
-    assert rates == pytest.approx({16: 2**power, 32: 1.0, 48: (2 / 3) ** power})
-    assert target_recipe(design).train.optimizer.matrix_lr / tuned == pytest.approx(0.5**power)
-    alone = design.model_copy(update={"rate_width": None})
-    assert {r.trunk_recipe.train.optimizer.matrix_lr for r in rungs_of(alone)} == {tuned}
+def test_every_run_has_the_rule_by_which_rates_carry_over(design):
+    rule = design.base.train.parametrization
+    assert (rule.name, rule.base_width) == ("mup_simple", 32)
+    recipes = [
+        recipe for rung in rungs_of(design) for recipe in (rung.trunk_recipe, *(r for _, r in rung.branches))
+    ]
+    assert {recipe.train.parametrization for recipe in (*recipes, target_recipe(design))} == {rule}
+    assert {recipe.train.optimizer for recipe in recipes} == {design.base.train.optimizer}
+
+
+def test_a_trunk_and_its_branches_have_the_rates_of_the_longest_horizon(design):
+    timed = design.with_values(["base.train.parametrization.base_tokens=1000"])
+    for rung in rungs_of(timed):
+        recipes = (rung.trunk_recipe, *(recipe for _, recipe in rung.branches))
+        longest = recipes[-1].num_tokens
+        assert {recipe.train.parametrization.horizon_tokens for recipe in recipes} == {longest}
+    assert target_recipe(timed).train.parametrization.horizon_tokens is None
+    fixed = timed.with_values(["base.train.parametrization.horizon_tokens=5000"])
+    assert rungs_of(fixed)[0].trunk_recipe.train.parametrization.horizon_tokens == 5000
 
 
 def test_the_target_takes_its_own_size_steps_and_threads(design):
@@ -63,7 +71,6 @@ def test_a_design_reads_back(design, tmp_path):
         ),
         ({"horizons": [0, 16]}, r"horizons\.0: input should be greater than or equal to 1\. Got 0"),
         ({"num_workers": 10**6}, r"num_workers: input should be less than or equal to 4096"),
-        ({"rate_width": 10**9}, r"rate_width: input should be less than or equal to 1000000\."),
         ({"seeds": list(range(101))}, r"seeds: tuple should have at most 100 items"),
     ],
 )

@@ -119,7 +119,9 @@ def reference_step(gpt, optimizer_name, recipe):
 
 @pytest.mark.parametrize("changes", [{}, {"is_tied": False}, {"has_x0_skip": True}])
 @pytest.mark.parametrize("optimizer_name", ["adamw", "muon", "sgd"])
-def test_the_folded_model_goes_the_way_of_one_with_multipliers(optimizer_name, changes):
+def test_the_folded_model_goes_the_way_of_one_with_multipliers(optimizer_name, changes, monkeypatch):
+    # Muon adds a little to the norm of a gradient, which folding changes: nothing here, so that all digits agree.
+    monkeypatch.setattr("kleiber.train.muon._EPS", 0.0)
     spec = spec_of(**changes)
     eps = {} if optimizer_name == "sgd" else {"eps": EPS}
     recipe = OptimizerRecipe(name=optimizer_name, lr=LR, matrix_lr=MATRIX_LR, weight_decay=DECAY, **eps)
@@ -134,8 +136,6 @@ def test_the_folded_model_goes_the_way_of_one_with_multipliers(optimizer_name, c
     optimizer = Optimizer(folded, folded.param_groups(), recipe, scales)
     steps = reference_step(explicit.gpt, optimizer_name, recipe)
     generator = torch.Generator().manual_seed(0)
-    # Muon adds 1e-7 to the norm of a gradient, which folding changes.
-    tolerance = 1e-5 if optimizer_name == "muon" else 1e-9
     for _ in range(5):
         tokens = torch.randint(19, (2, 9), generator=generator)
         losses = []
@@ -143,9 +143,9 @@ def test_the_folded_model_goes_the_way_of_one_with_multipliers(optimizer_name, c
             logits = module(tokens[:, :-1])
             losses.append(F.cross_entropy(logits.flatten(0, 1), tokens[:, 1:].flatten()))
             losses[-1].backward()
-        torch.testing.assert_close(losses[0], losses[1], rtol=tolerance, atol=0)
+        torch.testing.assert_close(losses[0], losses[1], rtol=1e-9, atol=0)
         norm = nn.utils.clip_grad_norm_(explicit.parameters(), CLIP)
-        assert optimizer.clip_(CLIP) == pytest.approx(float(norm), rel=tolerance)
+        assert optimizer.clip_(CLIP) == pytest.approx(float(norm), rel=1e-9)
         optimizer.step(1.0)
         for step in steps:
             step()
@@ -154,9 +154,7 @@ def test_the_folded_model_goes_the_way_of_one_with_multipliers(optimizer_name, c
     assert float(norm) > CLIP / 10
     weights = dict(folded.named_parameters())
     for name, weight in explicit.gpt.named_parameters():
-        torch.testing.assert_close(
-            weights[name], scales[name].fold * weight, rtol=10 * tolerance, atol=tolerance / 10
-        )
+        torch.testing.assert_close(weights[name], scales[name].fold * weight, rtol=1e-7, atol=1e-9)
 
 
 def test_scales_are_those_of_the_paper_after_folding():

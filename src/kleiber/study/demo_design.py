@@ -5,7 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from kleiber.cost import Calibration
-from kleiber.runs import DataRecipe, ModelRecipe, Recipe, ScheduleRecipe, TrainRecipe
+from kleiber.runs import (
+    DataRecipe,
+    ModelRecipe,
+    ParametrizationRecipe,
+    Recipe,
+    ScheduleRecipe,
+    TrainRecipe,
+)
 from kleiber.runs.recipe import OptimizerRecipe
 from kleiber.study.design import LadderDesign, TargetDesign
 from kleiber.study.ladder_plan import LadderPlan, plan_ladder
@@ -70,6 +77,7 @@ def _design(seed: int, extent: _Extent) -> LadderDesign:
     train = TrainRecipe(
         batch_size=4,
         optimizer=OptimizerRecipe(name="adamw", lr=0.02, matrix_lr=0.004),
+        parametrization=ParametrizationRecipe(name="mup_simple", base_width=64),
         schedule=ScheduleRecipe(warmup_steps=200, cooldown_frac=0.25),
         log_every=50,
         val_every=10_000,
@@ -81,7 +89,6 @@ def _design(seed: int, extent: _Extent) -> LadderDesign:
         seeds=tuple(range(first + 1, first + 1 + extent.num_seeds)),
         horizons=extent.horizons,
         target=TargetDesign(model=_gpt(_TARGET_WIDTH), num_steps=extent.target_steps, seed=first),
-        rate_width=64,
         num_workers=2,
     )
 

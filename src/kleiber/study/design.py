@@ -85,8 +85,6 @@ class LadderDesign(Document):
     rungs: tuple[RungDesign, ...] = Field(default=(), max_length=200)
     """Instead of sizes, seeds and horizons: what `kleiber ladder design` writes. A size may stand in several."""
     target: TargetDesign
-    rate_width: int | None = Field(default=None, ge=1, le=10**6)
-    """Width at which `base.train.optimizer.matrix_lr` was tuned; other widths scale it. None leaves it alone."""
     num_workers: int = Field(default=2, ge=1, le=4096)
     """Rungs trained side by side, one thread each."""
     count: Convention = "total"
@@ -104,12 +102,6 @@ class LadderDesign(Document):
         if self.base.train.schedule.name != "wsd":
             raise ValueError(
                 f"base.train.schedule.name must be wsd, whose trunk branches can leave, got {self.base.train.schedule.name}"
-            )
-        rule = self.base.train.parametrization.name
-        if self.rate_width and rule != "standard":
-            raise ValueError(
-                f"rate_width scales matrix_lr, which base.train.parametrization.name {rule} does too: leave rate_width out, got "
-                f"{self.rate_width}"
             )
         return self
 
@@ -239,12 +231,5 @@ def _sized(design: LadderDesign, size: ModelRecipe, seed: int, num_steps: int) -
     recipe = base.model_copy(
         update={"model": size, "parallel": base.parallel.model_copy(update={"num_threads": 1})}
     )
-    optimizer = base.train.optimizer
-    if design.rate_width:
-        scale = design.rate_width / resolve_spec(recipe).width
-        # Adam: hidden rates fall as 1/width (Yang et al. 2022, arXiv:2203.03466, table 3). Muon: a step of
-        # constant spectral norm has entries that fall as 1/sqrt(width) (Bernstein 2024).
-        factor = scale if optimizer.name == "adamw" else scale**0.5
-        optimizer = optimizer.model_copy(update={"matrix_lr": optimizer.matrix_lr * factor})
-    changes = {"num_steps": num_steps, "seed": seed, "optimizer": optimizer}
+    changes = {"num_steps": num_steps, "seed": seed}
     return recipe.model_copy(update={"train": base.train.model_copy(update=changes)})

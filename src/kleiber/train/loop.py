@@ -158,7 +158,7 @@ class Loop:
             "loss": loss,
             "val_loss": metrics.loss if metrics else None,
             "grad_norm": grad_norm,
-            "lr": train.optimizer.lr * rate(state.step - 1, train.num_steps, train.schedule),
+            "lr": state.optimizer.lr * rate(state.step - 1, train.num_steps, train.schedule),
             "tokens_per_s": tokens_per_s,
             "mfu_frac": self.flops_per_step / median_s / self.peak_flops_per_s,
             "peak_memory_bytes": state.peak_memory_bytes,

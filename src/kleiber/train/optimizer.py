@@ -40,6 +40,8 @@ class Optimizer:
         rest = [*groups.embedding, *groups.head, *groups.norms]
         self._params = [params[name] for name in (*(matrix.name for matrix in groups.hidden), *rest)]
         self._folds = [scales.get(name, Scale()).fold for name in (*(m.name for m in groups.hidden), *rest)]
+        self.lr = recipe.lr
+        """Peak rate of embedding, head, norms and biases, before scales."""
         self._muon = None
         self._name: TorchName = "adamw" if recipe.name == "muon" else recipe.name
         settings = [(name, recipe.lr, 0.0) for name in rest]

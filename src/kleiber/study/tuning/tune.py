@@ -58,6 +58,9 @@ class _Search:
     def num_steps(self) -> int:
         return sum(trial.num_steps for trial in self.losses)
 
+    def least(self, num_steps: int) -> float:
+        return min(loss for trial, loss in self.losses.items() if trial.num_steps == num_steps)
+
     def loss(self, trial: Trial) -> float:
         if trial not in self.losses:
             self.losses[trial] = self.proxy.loss(trial)
@@ -104,12 +107,12 @@ def tune(
     seeds = tuple(range(settings.num_seeds))
     search = _Search(Proxy(base, seeds, folder / "trials", report), settings.max_trials)
     joint, matrix, at = _first(search, Trial(0, 0, horizons[0]), _MIN_TRIALS * (len(horizons) - 1))
-    found = [_best(base, at, joint, matrix)]
+    found = [_best(base, search, at.num_steps, joint, matrix)]
     for place, num_steps in enumerate(horizons[1:], start=1):
         expected = joint.best - _PUBLISHED_EXPONENT * math.log2(num_steps / horizons[0])
         at = replace(at, joint=round(expected), num_steps=num_steps)
         later = search.along("joint", at, search.num_left // (len(horizons) - place))
-        found.append(_best(base, at, later, matrix))
+        found.append(_best(base, search, num_steps, later, matrix))
     exponent, notes = _exponent(found)
     tuning = Tuning(
         proxy=base.model,
@@ -185,14 +188,14 @@ def _first(search: _Search, at: Trial, num_reserved: int) -> tuple[Searched, Sea
     return joint, matrix, replace(at, joint=joint.best_power)
 
 
-def _best(base: Recipe, at: Trial, joint: Searched, matrix: Searched) -> BestRates:
+def _best(base: Recipe, search: _Search, num_steps: int, joint: Searched, matrix: Searched) -> BestRates:
     optimizer = base.train.optimizer
     return BestRates(
-        num_steps=at.num_steps,
-        num_tokens=base.tokens_per_step * at.num_steps,
+        num_steps=num_steps,
+        num_tokens=base.tokens_per_step * num_steps,
         lr=optimizer.lr * 2**joint.best,
         matrix_lr=optimizer.matrix_lr * 2 ** (joint.best + matrix.best),
-        loss=joint.loss,
+        loss=search.least(num_steps),
         is_bracketed=joint.is_bracketed and matrix.is_bracketed,
     )
 
@@ -232,10 +235,7 @@ def tuned_design(design: LadderDesign, tuning: Tuning) -> LadderDesign:
     train = design.base.train
     rates = train.optimizer.model_copy(update={"lr": best.lr, "matrix_lr": best.matrix_lr})
     train = train.model_copy(update={"optimizer": rates, "parametrization": rule})
-    changes: dict[str, Any] = {"base": design.base.model_copy(update={"train": train})}
-    if design.rate_width:  # what the rule does, or at what the rates are tuned now
-        changes["rate_width"] = spec.width if tuning.rule == "standard" else None
-    return design.model_copy(update=changes)
+    return design.model_copy(update={"base": design.base.model_copy(update={"train": train})})
 
 
 def _shown(base: Recipe, trial: Trial, loss: float) -> TuningTrial:
