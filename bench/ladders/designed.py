@@ -51,6 +51,7 @@ def main() -> None:
         novels.ladder(
             arguments,
             base_recipe=_recipe(arguments),
+            head_dim=8,
             widths=[arguments.width],
             horizons=[arguments.steps],
             seeds=[0],

@@ -54,6 +54,8 @@ def base(arguments: argparse.Namespace) -> Recipe:
             "train.optimizer.lr=0.012",
             "train.optimizer.matrix_lr=0.005",
             "train.optimizer.weight_decay=0.1",
+            "train.parametrization.name=mup_simple",
+            "train.parametrization.base_width=96",
             "train.schedule.warmup_steps=100",
             "train.schedule.cooldown_frac=0.2",
             "train.val_every=1000000",
@@ -73,16 +75,16 @@ def ladder(
     target_steps: int,
     target_seed: int = 1000,
     base_recipe: Recipe | None = None,
+    head_dim: int = HEAD_DIM,
 ) -> LadderDesign:
     """Return a ladder of `DEPTH` blocks; a target of all cores."""
     return LadderDesign.model_validate(
         {
             "base": base_recipe or base(arguments),
-            "sizes": [size(width) for width in widths],
+            "sizes": [size(width, head_dim) for width in widths],
             "seeds": seeds,
             "horizons": horizons,
-            "target": {"model": size(target_width), "num_steps": target_steps, "seed": target_seed},
-            "rate_width": None if arguments.recipe else 96,
+            "target": {"model": size(target_width, head_dim), "num_steps": target_steps, "seed": target_seed},
             "num_workers": arguments.workers,
         }
     )
@@ -93,9 +95,9 @@ def numbers(text: str) -> tuple[int, ...]:
     return tuple(int(part) for part in text.split(","))
 
 
-def size(width: int) -> dict[str, Any]:
+def size(width: int, head_dim: int = HEAD_DIM) -> dict[str, Any]:
     """Return the dial of a width."""
-    return {"family": "gpt", "depth": DEPTH, "width": width, "head_dim": HEAD_DIM}
+    return {"family": "gpt", "depth": DEPTH, "width": width, "head_dim": head_dim}
 
 
 def train_side_by_side(

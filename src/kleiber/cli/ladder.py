@@ -16,8 +16,12 @@ from kleiber.errors import UsageError
 from kleiber.units import format_bytes, format_count, format_flops, format_loss, format_seconds
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from kleiber.cost import Calibration
-    from kleiber.runs import Convention
+    from kleiber.fleet import JobEvent
+    from kleiber.runs import Convention, Row
+    from kleiber.study.adaptive import Decision
     from kleiber.study.design import LadderDesign
     from kleiber.study.designing.designed import Designed
     from kleiber.study.ladder_plan import LadderPlan, RunPlan
@@ -214,6 +218,9 @@ def run(
         ),
     ] = None,
     sets: DesignSets = None,
+    adaptive: Annotated[
+        bool, typer.Option("--adaptive", help="Plan the rest of a designed ladder anew as its rungs finish.")
+    ] = False,
     fresh: Annotated[bool, typer.Option("--fresh", help="Forget the ladder that stands there.")] = False,
     json_: Json = False,
 ) -> None:
@@ -222,19 +229,24 @@ def run(
     The plan is shown first; a machine that was never measured is measured for it, which takes some seconds. What is
     finished is skipped, what was killed goes on: run the same command again.
 
-    A rung that diverges is trained once more at half the rates, else left out, and stops no other.
+    A rung that diverges is trained once more at half the rates, else left out, and stops no other. With --adaptive the cheap
+    rungs of a designed ladder are trained first, and the rest is planned anew from their rows within the same budget.
 
     With --json: folder, rows (a list of run, trunk, num_params, num_tokens, loss), excluded (a list of run, reason), target
     (recipe, num_params, num_tokens).
     """
     from kleiber.study.design import read_design
-    from kleiber.study.ladder import ladder_excluded, run_ladder
+    from kleiber.study.ladder import current_ladder, ladder_excluded, run_ladder
 
     asked, folder = read_design(design).with_values(sets or []), output or Path("runs") / design.stem
     out = Output(json_)
     asked, planned = _prepare(asked, folder, out, fresh=fresh)
     with out.progress() as bar:
-        rows = run_ladder(asked, folder, on_event=RunBars(bar).on_event)
+        on_event = RunBars(bar).on_event
+        if adaptive:
+            rows = _run_adaptive(asked, folder, out, on_event)
+        else:
+            rows = run_ladder(asked, folder, on_event=on_event)
     out.table(
         ["run", "N", "tokens", "loss"],
         (
@@ -247,7 +259,7 @@ def run(
             for row in rows
         ),
     )
-    excluded = ladder_excluded(asked, folder)
+    excluded = ladder_excluded(current_ladder(folder), folder)
     for one in excluded:
         out.say(f"Left out: {one.reason}")
     target = _say_next(out, folder, len(rows), planned, asked.count)
@@ -255,6 +267,24 @@ def run(
     documents = [row.model_dump(mode="json", include=keys) for row in rows]
     reasons = [one.model_dump(mode="json") for one in excluded]
     out.document({"folder": str(folder), "rows": documents, "excluded": reasons, "target": target})
+
+
+def _run_adaptive(
+    asked: LadderDesign, folder: Path, out: Output, on_event: Callable[[JobEvent], None]
+) -> list[Row]:
+    from kleiber.cost import load_calibration
+    from kleiber.study.adaptive import run_adaptive
+
+    def tell(decision: Decision) -> None:
+        rest = "planned anew" if decision.is_changed else "as it was planned"
+        num_next = sum(len(rung.seeds) for rung in decision.wave)
+        num_rest = sum(len(rung.seeds) for rung in decision.rest)
+        out.say(
+            f"{decision.num_rows} rows: {num_next} trunks next, {num_rest} after them, {rest}; foreseen "
+            f"±{decision.half_width_frac:.2%}."
+        )
+
+    return run_adaptive(asked, folder, calibration=load_calibration(), on_event=on_event, on_decision=tell)
 
 
 def _prepare(

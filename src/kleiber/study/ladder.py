@@ -21,6 +21,7 @@ from kleiber.train.lock import is_held
 
 __all__ = [
     "RungStatus",
+    "current_ladder",
     "forget_ladder",
     "ladder_excluded",
     "ladder_rows",
@@ -29,9 +30,12 @@ __all__ = [
     "open_ladder",
     "prepare_data",
     "run_ladder",
+    "train_rungs",
 ]
 
 DESIGN_FILE = "ladder.yaml"
+ADAPTED_FILE, DECISIONS_FILE = "adapted.yaml", "decisions.jsonl"
+"""The ladder as it stands where its rest was planned anew, and why."""
 TARGET_FILE = "target.yaml"
 """The recipe of the target, to be trained when its forecast has been written."""
 
@@ -74,11 +78,21 @@ def open_ladder(folder: Path, design: LadderDesign | None = None) -> LadderDesig
     return design
 
 
+def current_ladder(folder: Path) -> LadderDesign:
+    """Return the ladder in `folder` as it stands: as its rest was planned last, else as it was designed.
+
+    Raises:
+        RunFolderError: The folder has no design.
+    """
+    adapted = folder / ADAPTED_FILE
+    return LadderDesign.read(adapted) if adapted.is_file() else open_ladder(folder)
+
+
 def forget_ladder(folder: Path) -> None:
     """Remove the ladder that stands in `folder`: its runs, its design and its target's recipe."""
     if (folder / "ladder").exists():
         shutil.rmtree(folder / "ladder")
-    for name in (DESIGN_FILE, TARGET_FILE):
+    for name in (DESIGN_FILE, TARGET_FILE, ADAPTED_FILE, DECISIONS_FILE):
         (folder / name).unlink(missing_ok=True)
 
 
@@ -106,6 +120,21 @@ def run_ladder(
     """
     design = open_ladder(folder, prepare_data(design))
     target_recipe(design).write(folder / TARGET_FILE)
+    train_rungs(design, folder, executor, on_event)
+    return ladder_rows(design, folder)
+
+
+def train_rungs(
+    design: LadderDesign,
+    folder: Path,
+    executor: Executor | None = None,
+    on_event: Callable[[JobEvent], None] | None = None,
+) -> None:
+    """Train what has not ended of a ladder's rungs below `folder`/ladder; the design's file is not looked at.
+
+    Raises:
+        KleiberError: As `run_ladder`.
+    """
     rungs = [rung for rung in rungs_of(design) if not has_ended(rung, folder / "ladder")]
     # The longest first: what is left for the end is short, and no core waits long.
     rungs.sort(key=lambda rung: rung.num_steps * rung.spec.count().total, reverse=True)
@@ -114,7 +143,6 @@ def run_ladder(
         for event in (executor or LocalExecutor(design.num_workers)).run(jobs):
             if on_event:
                 on_event(event)
-    return ladder_rows(design, folder)
 
 
 def measure_machine(design: LadderDesign) -> Calibration:
@@ -176,7 +204,7 @@ def ladder_status(folder: Path) -> list[RungStatus]:
     Raises:
         RunFolderError: The folder holds no design.
     """
-    design = open_ladder(folder)
+    design = current_ladder(folder)
     reasons = {one.run: one.reason for one in ladder_excluded(design, folder)}
     return [
         _status(RunFolder(folder / "ladder" / name), recipe.train.num_steps, reasons.get(name))

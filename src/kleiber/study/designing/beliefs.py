@@ -5,6 +5,7 @@ Shapes: F forms, V laws of a form, S sizes, H horizons, K parameters of the form
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -24,6 +25,7 @@ __all__ = [
     "beliefs_of",
     "published_laws",
     "sampled_laws",
+    "shrunk",
 ]
 
 DESIGN_FORMS = ("chinchilla", "tied", "quadratic")
@@ -32,6 +34,7 @@ UNKNOWN_NOISE = Noise(trunk_frac=0.004, run_frac=0.001, misfit_frac=0.004, num_r
 """Of runs that nobody has repeated: about what small ladders on text showed (docs/log.md)."""
 
 _NUM_LAWS = 8
+_USUAL_REPEATS = 4
 _FLOOR_SHARE, _SPREAD = 0.35, 0.25
 """Part of the loss that the floor is in the middle of the grid, and how far exponents and shares are varied."""
 _WEAK_DEVIATION = 2.0
@@ -81,13 +84,29 @@ def beliefs_of(grid: Grid, target: tuple[float, float], law: Law | None = None) 
             f"varied by {_SPREAD:.0%}, and on an assumed scatter of {noise.seed_frac:.2%} between seeds."
         )
     else:
-        losses_VP, noise = sampled_laws(law, points), law.noise
+        losses_VP, noise = sampled_laws(law, points), shrunk(law.noise)
         says = (
             f"The design rests on a law of form {law.form} of {law.num_rows} rows, its refits, and its scatter of "
             f"{noise.seed_frac:.2%} between seeds."
         )
     forms = tuple(_belief(FORMS[name], points, losses_VP, log_size.shape) for name in DESIGN_FORMS)
     return Beliefs(forms, noise, says)
+
+
+def shrunk(noise: Noise) -> Noise:
+    """Return a measured scatter, drawn to the usual one as if that were four repeats: few say little.
+
+    Example:
+        >>> few = Noise(trunk_frac=0.0, run_frac=0.0, misfit_frac=0.002, num_repeats=0)
+        >>> shrunk(few).trunk_frac == UNKNOWN_NOISE.trunk_frac, shrunk(few).misfit_frac
+        (True, 0.002)
+    """
+    weight = noise.num_repeats / (noise.num_repeats + _USUAL_REPEATS)
+    measured, usual = (noise.trunk_frac, noise.run_frac), (UNKNOWN_NOISE.trunk_frac, UNKNOWN_NOISE.run_frac)
+    trunk, run = (
+        math.sqrt(weight * a**2 + (1 - weight) * b**2) for a, b in zip(measured, usual, strict=True)
+    )
+    return noise.model_copy(update={"trunk_frac": trunk, "run_frac": run})
 
 
 def published_laws(points: dict[str, Array]) -> Array:

@@ -118,7 +118,7 @@ def _sizes(asked: _Asked) -> list[Size]:
             found.setdefault(count, model)
     kept: list[tuple[float, ModelRecipe]] = []
     for count in sorted(found, reverse=True):
-        if not kept or kept[-1][0] >= count * _SIZE_RATIO**0.9:
+        if not kept or kept[-1][0] >= count * _SIZE_RATIO**0.6:
             kept.append((count, found[count]))
     cost = _cost_of(asked)
     return [_size(asked, count, model, cost) for count, model in reversed(kept[:_MOST_SIZES])]
