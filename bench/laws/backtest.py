@@ -2,11 +2,9 @@
 
     python bench/laws/backtest.py ../shared/data/scaling_laws
 
-Epoch's rows without the five highest losses; each group of Gadre's; runs on repeated data; Porian's tuned runs by
-corpus. Cuts where one of the predictors cannot be fitted are left out for all; a source's cuts count alike, and the
-sources too. The rule by which `auto` weighs forms (power, bound, weights of cuts) was chosen with these sources in sight, out of about a
-hundred; nearly all of them come out between 3.1% and 4.0%, so a few tenths of a per cent are no proof. The widening of
-auto's intervals came from the same four sources together; the one printed by source comes from the other three.
+A source's cuts count alike, and the sources too. Nothing that a source is scored with was chosen or calibrated on it: the power of the
+rows that trials count by, how much the public prior counts beside a ladder's own trials, and how wide intervals are come from the
+other three. The family of rules itself (one form leads, variances add up) was settled with all four in sight.
 """
 
 from __future__ import annotations
@@ -14,139 +12,197 @@ from __future__ import annotations
 import json
 import math
 import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from kleiber.runs import Row
-from kleiber.scaling import read_groups, read_rows
-from kleiber.scaling.extrapolation import Foretold, backtest_rows
-from kleiber.scaling.scores import geometric_mean, interval_score, scores
+from kleiber.scaling.auto import PUBLIC_RATIO, PUBLIC_REST
+from kleiber.scaling.average import Z_80, Z_95
+from kleiber.scaling.choice import Choice, Rule, quantile
+from kleiber.scaling.forms import Array
+from kleiber.scaling.scores import geometric_mean
+from tasks import SINGLES, Said, Task, tasks
 
-FACTORS = (10.0,)
-SINGLES = ("chinchilla", "quadratic", "frontier")
+ROWS_POWERS = (0.0, 1.0, 2.0, 4.0)
+PRIOR_CUTS = (0.5, 1.0, 2.0, 3.0, 10.0, 1e9)
+"""The last leaves a ladder's own trials out."""
 ASKED_COVERAGE = (0.72, 0.88)
+_ALPHA = 0.2
 
-Cells = dict[str, tuple[Foretold, ...]]
-"""By group."""
+Answers = dict[str, list[Said]]
+"""By source, one a cut."""
 
 
-def sources(folder: Path) -> dict[str, dict[str, list[Row]]]:
-    return {
-        "epoch": {"massivetext": read_rows([folder / "epoch_chinchilla.csv"], drop_highest=5)},
-        "gadre": read_groups([folder / "gadre_overtraining.csv"], "group"),
-        "datablations": read_groups([folder / "datablations.csv"], "group"),
-        "porian": read_groups([folder / "porian.csv"], "group", where='hparams == "tuned"'),
+def error(answers: Sequence[Said]) -> float:
+    return geometric_mean([geometric_mean(one.error_R.tolist()) for one in answers])
+
+
+def score(said: Said, half_R: Array) -> float:
+    """Return the mean interval score of a cut, in log loss."""
+    missed = np.maximum(0.0, said.error_R - half_R)
+    return float(np.mean(2 * half_R + 2 / _ALPHA * missed))
+
+
+def held(answers: Sequence[Said], halves: Sequence[Array], *, of_cells: bool = False) -> float:
+    """Return the part that intervals held: the cuts of a source count alike, or its cells do."""
+    inside = [one.error_R <= half for one, half in zip(answers, halves, strict=True)]
+    return (
+        float(np.mean(np.concatenate(inside))) if of_cells else float(np.mean([one.mean() for one in inside]))
+    )
+
+
+@dataclass(frozen=True)
+class Public:
+    """What other sources say of intervals."""
+
+    ratio: float
+    rest: float
+    prior_cuts: float
+
+    @classmethod
+    def of(cls, sources: Sequence[list[Said]], prior_cuts: float) -> Public:
+        """Calibrate, each source alike."""
+        ratio = quantile_of(sources, lambda one: one.half_R)
+        bare = cls(ratio, 1.0, prior_cuts)
+        return cls(ratio, quantile_of(sources, bare.half), prior_cuts)
+
+    def half(self, said: Said) -> Array:
+        """Return half of the 80% intervals, log loss."""
+        if not said.num_trials:
+            return self.rest * self.ratio * said.half_R
+        rule = Rule(prior_cuts=self.prior_cuts)
+        choice = Choice(lead="", rivals=(), errors={}, ratio=said.ratio)
+        return self.rest * choice.widening(self.ratio, said.num_trials, rule) * said.half_R
+
+
+def quantile_of(sources: Sequence[list[Said]], half: Callable[[Said], Array]) -> float:
+    values = [one.error_R / half(one) for source in sources for one in source]
+    weights = [
+        np.full(len(one.error_R), 1 / len(one.error_R) / len(source)) for source in sources for one in source
+    ]
+    return quantile(np.concatenate(values), np.concatenate(weights))
+
+
+def mean_score(answers: Sequence[Said], half: Callable[[Said], Array]) -> float:
+    return float(np.mean([score(one, half(one)) for one in answers]))
+
+
+def prior_chosen(answers: Answers) -> float:
+    """Return the weight of the prior that scores best when each of these sources is calibrated on the others."""
+
+    def left_out(prior_cuts: float) -> float:
+        return math.fsum(
+            mean_score(
+                answers[name], Public.of([answers[one] for one in answers if one != name], prior_cuts).half
+            )
+            for name in answers
+        )
+
+    return min(PRIOR_CUTS, key=left_out)
+
+
+def print_errors(found: dict[str, list[Task]]) -> dict[str, object]:
+    """Print the errors of single forms, of auto as the tool has it, and of auto with a rule from the other three sources."""
+    by_power: dict[float, dict[str, float]] = {
+        power: {
+            name: error([task.auto(Rule(rows_power=power)) for task in each]) for name, each in found.items()
+        }
+        for power in ROWS_POWERS
     }
+    methods = {
+        "auto": by_power[Rule().rows_power],
+        **{
+            one: {name: error([task.single(one) for task in each]) for name, each in found.items()}
+            for one in SINGLES
+        },
+    }
+    left_out: dict[str, dict[str, float]] = {"rule of the other three": {}, "single of the other three": {}}
+    for name in found:
+        rest = [other for other in found if other != name]
+        power = min(ROWS_POWERS, key=lambda p: geometric_mean([by_power[p][other] for other in rest]))
+        single = min(SINGLES, key=lambda one: geometric_mean([methods[one][other] for other in rest]))
+        left_out["rule of the other three"][name] = by_power[power][name]
+        left_out["single of the other three"][name] = methods[single][name]
+        print(f"{name:13s} the other three choose rows^{power:g} for auto, and {single} as a single form")
+    methods |= left_out
+    methods |= {f"auto, rows^{power:g}": errors for power, errors in by_power.items()}
+    overall = {method: geometric_mean(list(errors.values())) for method, errors in methods.items()}
+    for method, errors in methods.items():
+        shown = ", ".join(f"{name} {value:.2%}" for name, value in errors.items())
+        print(f"{method:26s} geometric mean of the error {overall[method]:.2%} ({shown})")
+    return {"errors": methods, "overall": overall}
 
 
-def of_all(cells: tuple[Foretold, ...]) -> tuple[Foretold, ...]:
-    """Return the cells of cuts that every method could be fitted at."""
-    methods: dict[tuple[float, float], set[str]] = {}
-    for cell in cells:
-        methods.setdefault((cell.factor, cell.cut_flops), set()).add(cell.method)
-    most = max(len(names) for names in methods.values())
-    return tuple(cell for cell in cells if len(methods[cell.factor, cell.cut_flops]) == most)
-
-
-def of_cuts(groups: Cells, method: str) -> list[list[Foretold]]:
-    """Return a method's cells by cut."""
-    found: dict[tuple[str, float, float], list[Foretold]] = {}
-    for group, cells in groups.items():
-        for cell in cells:
-            if cell.method == method:
-                found.setdefault((group, cell.factor, cell.cut_flops), []).append(cell)
-    return list(found.values())
-
-
-def error(groups: Cells, method: str) -> float:
-    return geometric_mean([geometric_mean([cell.error for cell in cut]) for cut in of_cuts(groups, method)])
-
-
-def ratios(groups: Cells) -> tuple[np.ndarray, np.ndarray]:
-    """Return |error| over half a width of auto's 80% intervals, and the weight of each cell."""
-    cuts = of_cuts(groups, "auto")
-    values = [cell.error / cell.half_80 for cut in cuts for cell in cut]
-    return np.array(values), np.array([1 / len(cut) / len(cuts) for cut in cuts for _ in cut])
-
-
-def widening_of(others: list[Cells]) -> float:
-    """Return the factor on the half widths that holds 80% of the other sources' cells, each source alike."""
-    found = [ratios(groups) for groups in others]
-    values, weights = (np.concatenate(part) for part in zip(*found, strict=True))
-    order = np.argsort(values)
-    place = np.searchsorted(np.cumsum(weights[order]) / weights.sum(), 0.8)
-    return float(values[order][min(place, len(values) - 1)])
-
-
-def mean_score(groups: Cells, method: str, widening: float = 1.0) -> float:
-    cuts = of_cuts(groups, method)
-    return math.fsum(
-        math.fsum(interval_score(cell, widening) for cell in cut) / len(cut) for cut in cuts
-    ) / len(cuts)
+def print_intervals(found: dict[str, list[Task]], single: str) -> dict[str, dict[str, float]]:
+    """Print what intervals hold, calibrated on three sources and scored on the fourth."""
+    answers = {name: [task.auto(Rule()) for task in each] for name, each in found.items()}
+    bootstraps = {name: [task.single(single) for task in each] for name, each in found.items()}
+    table: dict[str, dict[str, float]] = {}
+    for name, mine in answers.items():
+        rest = {other: one for other, one in answers.items() if other != name}
+        row = {"prior_cuts": prior_chosen(rest)}
+        for label, prior_cuts in (
+            ("", Rule().prior_cuts),
+            ("_chosen", row["prior_cuts"]),
+            ("_without_own", PRIOR_CUTS[-1]),
+        ):
+            public = Public.of(list(rest.values()), prior_cuts)
+            halves = [public.half(one) for one in mine]
+            row[f"held_80{label}"] = held(mine, halves)
+            row[f"cells_80{label}"] = held(mine, halves, of_cells=True)
+            row[f"held_95{label}"] = held(mine, [Z_95 / Z_80 * half for half in halves])
+            row[f"score{label}"] = mean_score(mine, public.half)
+        row["bootstrap"] = mean_score(bootstraps[name], lambda one: one.half_R)
+        row["held_80_bootstrap"] = held(bootstraps[name], [one.half_R for one in bootstraps[name]])
+        print(
+            f"{name:13s} 80% held {row['held_80']:.0%} (95%: {row['held_95']:.0%}; of cells {row['cells_80']:.0%}), score {row['score']:.3f}; "
+            f"prior counts as {row['prior_cuts']:g} cuts by the others: {row['held_80_chosen']:.0%}, {row['score_chosen']:.3f}; "
+            f"without own trials {row['held_80_without_own']:.0%}, {row['score_without_own']:.3f}; bootstrap of {single} "
+            f"{row['held_80_bootstrap']:.0%}, {row['bootstrap']:.3f}"
+        )
+        table[name] = row
+    means = {key: float(np.mean([row[key] for row in table.values()])) for key in next(iter(table.values()))}
+    print(
+        f"mean          80% held {means['held_80']:.0%} (95%: {means['held_95']:.0%}; of cells {means['cells_80']:.0%}), score "
+        f"{means['score']:.3f}; prior by the others {means['held_80_chosen']:.0%}, {means['score_chosen']:.3f}; without own trials "
+        f"{means['held_80_without_own']:.0%}, {means['score_without_own']:.3f}; bootstrap {means['held_80_bootstrap']:.0%}, {means['bootstrap']:.3f}"
+    )
+    every = Public.of(list(answers.values()), Rule().prior_cuts)
+    print(
+        f"all four sources give the ratio {every.ratio:.3f} and the rest {every.rest:.3f}; the tool has {PUBLIC_RATIO} and {PUBLIC_REST}"
+    )
+    return table | {"mean": means, "public": {"ratio": every.ratio, "rest": every.rest}}
 
 
 def main(folder: Path) -> dict[str, object]:
-    found: dict[str, Cells] = {}
-    for source, groups in sources(folder).items():
-        found[source] = {
-            group: backtest_rows(rows, forms=("auto", *SINGLES), factors=FACTORS, on_skip=lambda _: None)
-            for group, rows in groups.items()
-        }
-        found[source] = {group: of_all(cells) for group, cells in found[source].items()}
-        for group, cells in found[source].items():
-            for one in scores(cells):
-                print(
-                    f"{source:13s}{group:13s}{one.method:11s} {one.num_cuts} cuts, {one.num_cells:3d} cells: error {one.error:.2%}, worst "
-                    f"{one.worst:.1%}, skill {one.skill:+.2f}, 80% held {one.coverage_80:.0%}, 95% held {one.coverage_95:.0%}",
-                    flush=True,
-                )
-    errors = {
-        method: {source: error(groups, method) for source, groups in found.items()}
-        for method in ("auto", *SINGLES)
-    }
-    overall = {method: geometric_mean(list(by_source.values())) for method, by_source in errors.items()}
-    for method, by_source in errors.items():
-        shown = ", ".join(f"{source} {value:.2%}" for source, value in by_source.items())
-        print(f"{method:11s} geometric mean of the error {overall[method]:.2%} ({shown})")
-    best = min(SINGLES, key=overall.__getitem__)
-    behind = [
-        source for source in found if errors["auto"][source] > min(errors[one][source] for one in SINGLES)
-    ]
-    coverages, interval_scores, bootstrap_scores, widenings = {}, {}, {}, {}
-    for source, groups in found.items():
-        widenings[source] = widening_of([other for name, other in found.items() if name != source])
-        values, weights = ratios(groups)
-        coverages[source] = float(weights @ (values <= widenings[source]))
-        interval_scores[source] = mean_score(groups, "auto", widenings[source])
-        bootstrap_scores[source] = mean_score(groups, best)
-        print(
-            f"{source:13s} 80% held {coverages[source]:.0%} (auto's own widths x {widenings[source]:.2f} from the other three; as they come "
-            f"{float(weights @ (values <= 1)):.0%}); interval score {interval_scores[source]:.4f}, bootstrap of {best} {bootstrap_scores[source]:.4f}"
-        )
-    pooled = float(np.mean(list(coverages.values())))
+    found = tasks(folder)
+    for name, each in found.items():
+        for task in each:
+            average, said = task.average(Rule()), task.auto(Rule())
+            print(
+                f"{name:13s}{task.group:13s}{len(task.dear):4d} dear rows: {average.members[0].candidate} beside "
+                f"{', '.join(one.candidate for one in average.rivals) or 'none'}; off by {geometric_mean(said.error_R.tolist()):.2%}"
+            )
+    errors = print_errors(found)
+    overall = errors["overall"]
+    best = min(SINGLES, key=overall.__getitem__)  # type: ignore[attr-defined,index] # a dict of numbers
+    intervals = print_intervals(found, best)
+    mean = intervals["mean"]
     met = {
-        "error": overall["auto"] <= overall[best],
-        "coverage": ASKED_COVERAGE[0] <= pooled <= ASKED_COVERAGE[1],
-        "coverage_each": all(ASKED_COVERAGE[0] <= one <= ASKED_COVERAGE[1] for one in coverages.values()),
-        "interval_score": float(np.mean(list(interval_scores.values())))
-        < float(np.mean(list(bootstrap_scores.values()))),
+        "error": overall["auto"] <= overall[best],  # type: ignore[index] # the same
+        "error_by_other_three": overall["rule of the other three"] <= overall[best],  # type: ignore[index] # the same
+        "coverage": ASKED_COVERAGE[0] <= mean["held_80"] <= ASKED_COVERAGE[1],
+        "coverage_of_cells": ASKED_COVERAGE[0] <= mean["cells_80"] <= ASKED_COVERAGE[1],
+        "coverage_each": all(
+            ASKED_COVERAGE[0] <= intervals[name]["held_80"] <= ASKED_COVERAGE[1] for name in found
+        ),
+        "interval_score": mean["score"] < mean["bootstrap"],
     }
-    print(
-        f"auto {overall['auto']:.2%} beside the best single predictor chosen afterwards, {best}, {overall[best]:.2%}; by source it is behind "
-        f"that source's best in {', '.join(behind) or 'none'}; 80% intervals held {pooled:.0%} over the four sources (asked 72-88%)"
-    )
+    print(f"best single predictor, chosen afterwards: {best}")
     print("backtest:", *(f"{name} {'met' if is_met else 'NOT MET'}" for name, is_met in met.items()))
-    return {
-        "errors": errors,
-        "overall": overall,
-        "coverage_80": coverages,
-        "widening": widenings,
-        "widening_of_all": widening_of(list(found.values())),
-        "interval_score": interval_scores,
-        "interval_score_bootstrap": bootstrap_scores,
-        "met": met,
-    }
+    return errors | {"intervals": intervals, "met": met}
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ from pydantic import ValidationError
 from kleiber.errors import DataError, UsageError
 from kleiber.scaling import Law, fit, fit_auto, forecast, optimum_of_law
 from kleiber.scaling.auto import average_of
-from kleiber.scaling.average import SINGLE, T_80, Average, Member
+from kleiber.scaling.average import Average, Member
 from kleiber.scaling.candidates import frontier
 
 WIDE = {"sizes": (40_000, 120_000, 360_000, 1_080_000, 3_240_000), "num_seeds": 1}
@@ -35,6 +35,7 @@ def test_what_foretells_well_leads_and_what_does_not_is_left_out(auto_law):
     assert "quadratic" not in {one.candidate for one in average.members}
     assert average.backtest_factor == 10
     assert average.error_frac < 0.05
+    assert average.trial_ratio > 0
     assert any("Chosen by backtest at 10 times" in note for note in auto_law.notes)
 
 
@@ -114,22 +115,31 @@ def _average(members: tuple[Member, ...], **changes: object) -> Average:
         "num_cuts": 0,
         "num_cells": 0,
         "error_frac": None,
-        "widening": SINGLE,
+        "widening": 1.0,
     }
     return Average(**content | {"members": members} | changes)  # type: ignore[arg-type]
 
 
 def test_an_average_worked_by_hand():
-    """Logs 0.6 and 1.0 with weights 3/4 and 1/4: mean 0.7, variance 3/16 x 0.4²."""
+    """Logs 0.6 and 1.0 with weights 3/4 and 1/4: mean 0.7, from which they are 0.1 and 0.3 away."""
     members = (_member(np.exp(0.6), 0.75), _member(np.exp(1.0), 0.25))
     inputs = {"num_params": 1e6, "num_tokens": 1e6}
     mean, deviation = _average(members).log_losses(inputs)
-    own = 0.4 * np.sqrt(3) / 4
+    between = (0.1**2 + 0.3**2) / 2
     assert mean[0] == pytest.approx(0.7)
-    assert deviation[0] == pytest.approx(own)
+    assert deviation[0] == pytest.approx(np.sqrt(between))
     _, tested = _average(members, error_frac=0.01, widening=2.0).log_losses(inputs)
-    assert tested[0] == pytest.approx(2 * np.sqrt(0.01 * own))
-    assert pytest.approx(1.533) == T_80
+    assert tested[0] == pytest.approx(2 * np.sqrt(between + 0.01**2))
+
+
+def test_a_rival_widens_and_does_not_move():
+    """Logs 0.6 of the law and 0.9 of its rival: half the square of 0.3."""
+    inputs = {"num_params": 1e6, "num_tokens": 1e6}
+    lead, rival = (_member(np.exp(0.6), 1.0),), (_member(np.exp(0.9), 0.0),)
+    mean, deviation = _average(lead, rivals=rival).log_losses(inputs)
+    assert mean[0] == pytest.approx(0.6)
+    assert deviation[0] == pytest.approx(0.3 / np.sqrt(2))
+    assert _average(lead).log_losses(inputs)[1][0] == pytest.approx(0)
 
 
 def test_weights_that_do_not_sum_to_one_are_refused():

@@ -1,4 +1,4 @@
-"""A law of `--form auto`: its heaviest member with the average that foretells, and sentences on how sure it is."""
+"""A law of `--form auto`: the form that foretold best, and sentences on how sure it is."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from kleiber.errors import UsageError
 from kleiber.runs import Convention, Row
 from kleiber.scaling.auto import average_of
-from kleiber.scaling.average import Average
+from kleiber.scaling.average import Z_80, Average
 from kleiber.scaling.candidates import CANDIDATES
 from kleiber.scaling.checks import check_rows
 from kleiber.scaling.fit import fit
@@ -28,7 +28,7 @@ def fit_auto(
 ) -> Law:
     """Return the law whose form is chosen by held-out extrapolation, see `average_of`.
 
-    Coefficients, their intervals and the optimum are of the heaviest member; predictions are of the average.
+    Coefficients, their intervals and the optimum are of that form; intervals of predictions count its rivals too.
 
     Args:
         rows: Finished runs.
@@ -63,29 +63,28 @@ def fit_auto(
 
 
 def _notes(average: Average, num_rows: int, num_leading: int) -> Iterator[str]:
-    if average.backtest_factor is None or average.error_frac is None:
+    lead = average.members[0].candidate
+    if average.backtest_factor is None or average.error_frac is None or average.trial_ratio is None:
         yield (
-            f"Form {average.members[0].candidate} was not chosen by backtest: the rows are too few or reach too little in compute to be "
-            f"cut. Intervals are widened by {average.widening * 2**0.5:.2f}, what public runs needed."
+            f"Form {lead} was not chosen by backtest: the rows are too few or reach too little in compute to be "
+            f"cut. Intervals count how far other forms are from it, times {average.widening * Z_80:.2f}, what public runs needed."
         )
     else:
-        members = ", ".join(
-            f"{one.candidate} {one.weight:.0%} (error {one.backtest_error_frac:.2%})"
-            for one in average.members
-        )
         yield (
             f"Chosen by backtest at {average.backtest_factor:.3g} times the compute, {average.num_cells} forecasts over {average.num_cuts} "
-            f"cut{'s' if average.num_cuts > 1 else ''}: {members}. The average was off by {average.error_frac:.2%}; intervals "
-            f"are the geometric mean of that and of the laws' own, times {average.widening:.2f}."
+            f"cut{'s' if average.num_cuts > 1 else ''}: {lead} was off by {average.error_frac:.2%}. Intervals count that, its refits, "
+            f"noise and rivals; four of five of these forecasts were off by up to {average.trial_ratio:.2f} times as much."
         )
         if average.backtest_factor < average.for_factor:
             yield (
                 f"Asked for {average.for_factor:.3g} times the compute, and the rows could be backtested at "
                 f"{average.backtest_factor:.3g}: beyond that nobody has tested this law."
             )
-    if len(average.members) > 1:
-        yield (
-            f"Forecasts are the average's; coefficients and optimum are of its heaviest member, {average.members[0].candidate}."
+    if average.rivals:
+        rivals = ", ".join(
+            one.candidate + (f" ({one.backtest_error_frac:.2%})" if one.backtest_error_frac else "")
+            for one in average.rivals
         )
-    if average.members[0].candidate == "frontier":
+        yield f"Rivals that widen the intervals: {rivals}."
+    if lead == "frontier":
         yield f"It is fitted to the {num_leading} of {num_rows} runs that no cheaper run beats, and foretells such runs only."

@@ -1,4 +1,4 @@
-"""Several laws that foretold alike, as one: their weighted mean, and intervals that count how far they differ.
+"""The law that foretold best, or several as one, and intervals that count how far others are from it.
 
 Shapes: M members, B refits, P points.
 """
@@ -16,28 +16,21 @@ from kleiber.runs import Document
 from kleiber.scaling.forms import FORMS, Array, form_of
 from kleiber.scaling.points import points_at
 
-__all__ = ["SINGLE", "T_80", "T_95", "WIDENING", "Average", "Member"]
+__all__ = ["Z_80", "Z_95", "Average", "Member", "deviation", "foretold"]
 
-WIDENING = 1.5
-"""Makes 80% intervals hold 80% of forecasts at ten times the compute over four public sources (bench/laws/backtest.py)."""
-
-T_80, T_95 = 1.533, 2.776
-"""Quantiles of Student's t with 4 degrees of freedom: extrapolations err further, now and then, than a normal says."""
-_NORMAL_80 = 1.2816
+Z_80, Z_95 = 1.2816, 1.96
+"""Halves of central intervals of a normal. Public runs needed 1.4 times as much for 95% as for 80%, a normal takes 1.53."""
 _SUM_ERROR = 1e-6
-_UNTESTED = 2.0
-"""On the variance of laws that could not be backtested."""
-SINGLE = _UNTESTED**-0.5
-"""The widening that leaves the intervals of a single law as its bootstrap gives them."""
 
 
 class Member(Document):
-    """One form's law in an average."""
+    """One form's law in an average, or beside it."""
 
     candidate: str
     """Its name in `CANDIDATES`."""
     form: str
     weight: float
+    """In the mean; 0 of a rival."""
     backtest_error_frac: float | None
     """Typical error of its own forecasts of the rows; None where they could not be backtested."""
     coefficients: dict[str, float]
@@ -48,7 +41,7 @@ class Member(Document):
 
 
 class Average(Document):
-    """What `--form auto` found."""
+    """What `--form auto` found: as a rule one law of weight 1, and its rivals."""
 
     for_factor: float
     """How much more compute the run to come takes, as it was asked."""
@@ -58,17 +51,21 @@ class Average(Document):
     num_cells: int
     """Rows foretold by laws that did not see them."""
     error_frac: float | None
-    """Typical error of the average in those cells; intervals are as much of it as of what the laws themselves say."""
+    """Typical error of the leading law in those cells; part of every interval."""
+    trial_ratio: float | None = None
+    """80% quantile of |error| over deviation in those cells: above 1.28 the deviation said too little of them."""
     widening: float
     """By what the intervals are multiplied so that they hold what they say."""
     members: tuple[Member, ...]
     """The heaviest first."""
+    rivals: tuple[Member, ...] = ()
+    """Laws that foretold nearly as well: how far they are from the mean widens the intervals."""
 
     @model_validator(mode="after")
     def _check(self) -> Self:
         if not self.members or abs(math.fsum(one.weight for one in self.members) - 1) > _SUM_ERROR:
             raise ValueError("the weights of an average must sum to 1")
-        for one in self.members:
+        for one in (*self.members, *self.rivals):
             if one.form not in FORMS or set(one.coefficients) != set(FORMS[one.form].names):
                 raise ValueError(f"member {one.candidate!r} has not the coefficients of form {one.form!r}")
         return self
@@ -76,10 +73,7 @@ class Average(Document):
     def log_losses(self, inputs: Mapping[str, Any]) -> tuple[Array, Array]:
         """Return the mean of log L and its standard deviation, [P] each.
 
-        The laws' own variance is that between the members, their refits' and one run's noise. Rows that fall near their laws
-        say little of extrapolation, and a few backtests little of how it grows with distance: where there was a
-        backtest the deviation is the geometric mean of the laws' own and the error seen, else the laws' own twofold
-        in variance; both times `widening`.
+        The standard deviation is that of `deviation`, which counts refits, noise, rivals and backtests, times `widening`.
 
         Args:
             inputs: Arguments of `points_at` but the form.
@@ -88,23 +82,37 @@ class Average(Document):
             UsageError: A number is not positive and finite, or one that a member needs is missing.
         """
         weight_M = np.array([one.weight for one in self.members])
-        log_MP, variance_MP = (np.stack(part) for part in zip(*self._members(inputs), strict=True))
+        log_MP, variance_MP = (
+            np.stack(part) for part in zip(*(foretold(one, inputs) for one in self.members), strict=True)
+        )
         mean_P = weight_M @ log_MP
-        variance_P = weight_M @ ((log_MP - mean_P) ** 2 + variance_MP)
-        if self.error_frac is None:
-            return mean_P, self.widening * np.sqrt(_UNTESTED * variance_P)
-        return mean_P, self.widening * np.sqrt(self.error_frac * np.sqrt(variance_P))
-
-    def _members(self, inputs: Mapping[str, Any]) -> list[tuple[Array, Array]]:
-        return [_log_loss(one, inputs) for one in self.members]
+        every_MP = np.stack([*log_MP, *(foretold(one, inputs)[0] for one in self.rivals)])
+        return mean_P, self.widening * deviation(mean_P, weight_M @ variance_MP, every_MP, self.error_frac)
 
 
-def _log_loss(member: Member, inputs: Mapping[str, Any]) -> tuple[Array, Array]:
-    """Return log L [P] and the variance of a new run around it."""
+def deviation(mean_P: Array, variance_P: Array, every_MP: Array, error_frac: float | None) -> Array:
+    """Return the standard deviation of log L [P] behind an interval, before it is widened.
+
+    Args:
+        mean_P: Log loss foretold.
+        variance_P: Of the laws' refits and one run's noise.
+        every_MP: What each form says, rivals too: their mean square distance from the mean is added.
+        error_frac: Typical error of backtests, whose square is added; None where there were none.
+
+    Example:
+        >>> deviation(np.zeros(1), np.array([0.02**2]), np.array([[0.0], [0.04]]), 0.01).round(6).tolist()
+        [0.036056]
+    """
+    found: Array = np.sqrt(variance_P + np.mean((every_MP - mean_P) ** 2, axis=0) + (error_frac or 0.0) ** 2)
+    return found
+
+
+def foretold(member: Member, inputs: Mapping[str, Any]) -> tuple[Array, Array]:
+    """Return log L [P] and the variance of a new run around it, of refits and noise."""
     form = form_of(member.form)
     points = points_at(form, **inputs)
     point = np.array([[member.coefficients[name] for name in form.names]])
     log_P = np.log(form.value(point, points)[0])
     refit_BP = np.log(form.value(np.array(member.samples), points))
     low_P, high_P = np.quantile(refit_BP, (0.1, 0.9), axis=0)
-    return log_P, member.noise_frac**2 + ((high_P - low_P) / (2 * _NORMAL_80)) ** 2
+    return log_P, member.noise_frac**2 + ((high_P - low_P) / (2 * Z_80)) ** 2

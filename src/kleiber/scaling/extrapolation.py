@@ -11,7 +11,7 @@ import numpy as np
 from kleiber.errors import DataError, UsageError
 from kleiber.runs import Convention, Row
 from kleiber.scaling.auto import average_of
-from kleiber.scaling.average import SINGLE, T_80, T_95, Average
+from kleiber.scaling.average import Z_80, Z_95, Average
 from kleiber.scaling.candidates import candidate_of, fit_member, inputs_of
 from kleiber.scaling.checks import check_rows
 from kleiber.scaling.cuts import Cut, cuts_at
@@ -22,8 +22,6 @@ from kleiber.scaling.points import flops_of
 from kleiber.scaling.suspects import without_duplicates
 
 __all__ = ["Foretold", "backtest_rows"]
-
-_NORMAL = (1.2816, 1.96)
 
 
 @dataclass(frozen=True)
@@ -169,7 +167,7 @@ def _law(
         num_cuts=0,
         num_cells=0,
         error_frac=None,
-        widening=SINGLE,
+        widening=1.0,
         members=(member,),
     )
 
@@ -185,7 +183,6 @@ def _cells(
     convention: Convention,
 ) -> list[Foretold]:
     mean, deviation = average.log_losses(inputs_of(dear, convention))
-    t_80, t_95 = (T_80, T_95) if name == "auto" else _NORMAL
     return [
         Foretold(
             method=name,
@@ -195,8 +192,8 @@ def _cells(
             run=row.run,
             log_measured=math.log(row.loss),
             log_foretold=float(mean[k]),
-            half_80=t_80 * float(deviation[k]),
-            half_95=t_95 * float(deviation[k]),
+            half_80=Z_80 * float(deviation[k]),
+            half_95=Z_95 * float(deviation[k]),
             naive_error=naive[k],
         )
         for k, row in enumerate(dear)

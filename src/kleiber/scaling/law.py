@@ -13,7 +13,7 @@ import numpy as np
 from pydantic import model_validator
 
 from kleiber.runs import Convention, Document, Row, hash_of
-from kleiber.scaling.average import T_80, T_95, Average
+from kleiber.scaling.average import Z_80, Z_95, Average
 from kleiber.scaling.forms import FORMS, Array, Form, Points, form_of
 from kleiber.scaling.noise import Noise
 from kleiber.scaling.points import Values, points_at
@@ -191,7 +191,7 @@ class Law(Document):
         }
         if self.average is not None:
             mean, deviation = self.average.log_losses(inputs)
-            ends = (np.exp(mean + t * deviation) for t in (-T_80, T_80, -T_95, T_95))
+            ends = (np.exp(mean + z * deviation) for z in (-Z_80, Z_80, -Z_95, Z_95))
             return Predictions(np.exp(mean), *ends)
         points = points_at(self.shape, **inputs)
         response_BP = self.shape.response_of(self.shape.value(self.refits, points))

@@ -60,11 +60,12 @@ def _power_law(variable: str, what: str) -> PowerSum:
 
 
 _COARSE = tuple(np.geomspace(0.05, 0.9, 6).tolist())
+_SIGNED = (-0.6, -0.2, 0.2, 0.6)
 
 _MIXTURE = PowerSum(
     name="mixture",
     equation="L(N, D, S) = E + A/N^alpha + B/D^beta + C/S^lambda + G/(S^delta N^gamma)",
-    source="Abnar et al. 2025, arXiv:2501.12370: N counts all parameters, and S = 1 - sparsity is the part that is active",
+    source="Abnar et al. 2025, arXiv:2501.12370, equation 6: N counts all parameters; S, their 1 - S, is the part that is active (of experts there)",
     inputs=("N", "D", "S"),
     coefficients=(
         _E,
@@ -74,8 +75,8 @@ _MIXTURE = PowerSum(
         Coefficient("G", "level", "of the term that size and active part share [nats/token x N^gamma]"),
         _ALPHA,
         _BETA,
-        Coefficient("lambda", "exponent", "of the active part"),
-        Coefficient("delta", "free", "of the active part where size meets it; negative where sparsity helps"),
+        Coefficient("lambda", "free", "of the active part; negative where sparsity helps"),
+        Coefficient("delta", "free", "of the active part where size meets it"),
         Coefficient("gamma", "exponent", "of size where the active part meets it"),
     ),
     terms=(
@@ -88,8 +89,8 @@ _MIXTURE = PowerSum(
     grid={
         "alpha": _COARSE,
         "beta": _COARSE,
-        "lambda": _COARSE[:4],
-        "delta": (-0.6, -0.2, 0.2, 0.6),
+        "lambda": _SIGNED,
+        "delta": _SIGNED,
         "gamma": _COARSE[:4],
     },
 )
