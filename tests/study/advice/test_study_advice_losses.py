@@ -76,6 +76,13 @@ def test_an_average_is_as_wide_as_it_says(make_law):
     assert np.log(losses.drawn(1e9, np.array([1e11]))).std() < 0.6 * says[0]
 
 
+def test_a_form_that_bends_is_asked_near_its_rows_alone(make_law):
+    bent = Losses.of(make_law("quadratic", (3.0, -0.05, -0.05, 0.001, 0.0005, 0.001)))
+    assert bent.tokens == pytest.approx((1e8, 1e14))
+    assert Losses.of(make_law()).tokens == (1e3, 1e21)
+    assert Losses.of(make_law()).lowest(np.array([1e10, 1e30])) == pytest.approx(1.7, abs=1e-3)
+
+
 def test_repeated_tokens_teach_less(make_law):
     law = make_law("repeated", (1.7, 400.0, 2000.0, 0.34, 0.37, 15.0, 5.0))
     fresh, repeated = (

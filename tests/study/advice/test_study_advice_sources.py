@@ -9,7 +9,7 @@ import pytest
 from kleiber.errors import ConventionError, RunFolderError, UsageError
 from kleiber.runs import RunFolder
 from kleiber.study.advice.served import Request
-from kleiber.study.advice.sources import compressed, read_donor
+from kleiber.study.advice.sources import compressed, read_donor, receipt_folders
 
 ONE, MANY = Request(512, 128, 1), Request(512, 128, 32)
 
@@ -61,6 +61,18 @@ def test_a_folder_without_a_receipt_and_a_classifiers_are_refused(folder, receip
     receipt.model_copy(update={"quality": (accuracy,)}).write(folder / "receipt.json")
     with pytest.raises(UsageError, match="where a language model was compressed"):
         compressed(folder, MANY, weight_bytes=2.0, is_here=False)
+
+
+def test_receipts_are_found_in_a_folder_of_runs(folder, receipt, tmp_path):
+    runs = tmp_path / "runs"
+    for name in ("a", "b", "small"):
+        (runs / name).mkdir(parents=True)
+    receipt.write(runs / "a" / "receipt.json")
+    receipt.write(runs / "small" / "receipt.json")
+    found = receipt_folders([folder, runs])
+    assert found == {folder: str(folder), runs / "a": "a", runs / "small": str(runs / "small")}
+    assert compressed(folder, MANY, weight_bytes=2.0, is_here=False, name="x").title == "large, then as x"
+    assert receipt_folders([runs / "b"]) == {runs / "b": "b"}  # refused where it is read
 
 
 def test_a_donor_is_read_as_the_law_counts(make_law, make_record, tmp_path):

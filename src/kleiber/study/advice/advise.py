@@ -21,7 +21,7 @@ from kleiber.study.advice.routes import Asked, route_of
 from kleiber.study.advice.says import assumptions_of, why
 from kleiber.study.advice.search import Plan, Search, sizes_of
 from kleiber.study.advice.served import Request
-from kleiber.study.advice.sources import compressed, read_donor
+from kleiber.study.advice.sources import compressed, read_donor, receipt_folders
 from kleiber.study.advice.token_cost import GPTCosts, Sized
 from kleiber.study.advice.trust import law_warnings
 from kleiber.study.advice.ways import PUBLISHED_COMPRESSION, Way, grown, optimum_way, smaller_way
@@ -176,8 +176,8 @@ def _asked(
         smaller_way(),
         *(grown(read_donor(folder, law)) for folder in wanted.donors),
         *(
-            compressed(folder, request, weight_bytes=weight_bytes, is_here=place.is_here)
-            for folder in wanted.receipts
+            compressed(path, request, weight_bytes=weight_bytes, is_here=place.is_here, name=name)
+            for path, name in receipt_folders(wanted.receipts).items()
         ),
         *(() if wanted.receipts else (PUBLISHED_COMPRESSION,)),
     )

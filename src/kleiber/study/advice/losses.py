@@ -16,10 +16,12 @@ from kleiber.scaling.forms import CHINCHILLA, Array, Form, form_of
 from kleiber.scaling.points import Values, points_at
 from kleiber.study.advice.spread import normals
 
-__all__ = ["LEAST_TOKENS", "MOST_TOKENS", "Losses"]
+__all__ = ["Losses"]
 
-LEAST_TOKENS, MOST_TOKENS = 1e3, 1e21
+_TOKENS = (1e3, 1e21)
 """Between which tokens are sought."""
+_BENT = (0.1, 1e3)
+"""The same for a form that bends freely, times the fewest and the most tokens of its rows: beyond them it may turn."""
 _NUM_COARSE, _NUM_FINE, _NUM_HALVINGS = 61, 1201, 26
 _MOST_DRAWS = 400
 
@@ -43,6 +45,8 @@ class Losses:
     """Of log loss in each draw: what a new run's loss is off beside what refits say."""
     unique_tokens: float | None = None
     """Different tokens there are; None where each is new."""
+    tokens: tuple[float, float] = _TOKENS
+    """Between which tokens are sought."""
 
     @classmethod
     def of(cls, law: Law | PublishedLaw, *, unique_tokens: float | None = None) -> Losses:
@@ -66,7 +70,7 @@ class Losses:
         if law.average is None:
             refits = law.refits[:_MOST_DRAWS]
             shift = law.noise.total_frac * normals(len(refits))
-            return cls((_Part(law.shape, law.point, refits, 1.0),), shift, unique_tokens)
+            return cls((_Part(law.shape, law.point, refits, 1.0),), shift, unique_tokens, _tokens_of(law))
         parts = []
         for one in law.average.members:
             form = form_of(one.form)
@@ -74,12 +78,18 @@ class Losses:
             kept = samples[np.arange(max(1, round(one.weight * _MOST_DRAWS))) % len(samples)]
             point = np.array([[one.coefficients[name] for name in form.names]])
             parts.append(_Part(form, point, kept, one.weight))
-        return cls(tuple(parts), np.zeros(sum(len(part.refits_BK) for part in parts)), unique_tokens)
+        num_draws = sum(len(part.refits_BK) for part in parts)
+        return cls(tuple(parts), np.zeros(num_draws), unique_tokens, _tokens_of(law))
 
     @property
     def num_draws(self) -> int:
         """Coefficient vectors."""
         return len(self.shift_B)
+
+    def lowest(self, sizes_P: Array) -> float:
+        """Return the lowest loss of any of these sizes with any tokens that are sought."""
+        grid_G = np.geomspace(*self.tokens, _NUM_COARSE)
+        return float(self.point(np.repeat(sizes_P, len(grid_G)), np.tile(grid_G, len(sizes_P))).min())
 
     def widened(self, law: Law, num_params: float, num_tokens: float) -> Losses:
         """Return an average's draws as wide as the average itself says at a run, which counts what backtests showed.
@@ -116,7 +126,7 @@ class Losses:
 
     def tokens_at(self, sizes_P: Array, loss: float) -> Array:
         """Return the fewest tokens with which each size has the loss [P]; infinite where none are enough."""
-        grid_G = np.geomspace(LEAST_TOKENS, MOST_TOKENS, _NUM_COARSE)
+        grid_G = np.geomspace(*self.tokens, _NUM_COARSE)
         P, G = len(sizes_P), len(grid_G)
         loss_PG = self.point(np.repeat(sizes_P, G), np.tile(grid_G, P)).reshape(P, G)
         is_met_PG = loss_PG <= loss
@@ -134,7 +144,7 @@ class Losses:
 
     def drawn_tokens(self, num_params: float, loss_B: Array | float) -> Array:
         """Return the fewest tokens with which one size has the loss in each draw [B]; infinite where none are enough."""
-        log_G = np.linspace(math.log(LEAST_TOKENS), math.log(MOST_TOKENS), _NUM_FINE)
+        log_G = np.linspace(*np.log(self.tokens), _NUM_FINE)
         log_loss_BG = np.log(self.drawn(num_params, np.exp(log_G)))
         wanted_B = np.broadcast_to(np.log(loss_B), self.num_draws)
         is_met_BG = log_loss_BG <= wanted_B[:, None]
@@ -151,9 +161,21 @@ class Losses:
         return points_at(form, num_params, num_tokens, unique_tokens=unique if "U" in form.inputs else None)
 
 
+def _forms(law: Law) -> list[Form]:
+    return [law.shape] if law.average is None else [form_of(one.form) for one in law.average.members]
+
+
+def _tokens_of(law: Law) -> tuple[float, float]:
+    """Return between which tokens a law is asked."""
+    if not any(one.kind == "free" for form in _forms(law) for one in form.coefficients):
+        return _TOKENS
+    tokens = [row.num_tokens for row in law.rows]
+    return _BENT[0] * min(tokens), _BENT[1] * max(tokens)
+
+
 def _check(law: Law, unique_tokens: float | None) -> None:
     """Refuse a law that does not weigh size against tokens."""
-    forms = [law.shape] if law.average is None else [form_of(one.form) for one in law.average.members]
+    forms = _forms(law)
     if law.loss_unit == "accuracy":
         raise UsageError(
             "Routes are compared at a loss, and this law is of accuracies.",

@@ -15,7 +15,7 @@ import numpy as np
 from kleiber.errors import UsageError
 from kleiber.scaling import Law, PublishedLaw
 from kleiber.scaling.forms import Array
-from kleiber.study.advice.losses import MOST_TOKENS, Losses
+from kleiber.study.advice.losses import Losses
 from kleiber.study.advice.meter import Meter
 from kleiber.study.advice.served import Served
 from kleiber.study.advice.token_cost import Costs, Sized
@@ -69,6 +69,7 @@ class Search:
     def __init__(self, losses: Losses, costs: Costs, meter: Meter, sizes: tuple[float, float]) -> None:
         self._losses, self._costs, self._meter, self._sizes = losses, costs, meter, sizes
         self._grid = functools.cache(self._make_grid)
+        self._lowest = functools.cache(lambda: losses.lowest(self._grid(_FARTHER[-1])))
         self._serving = functools.cache(self._make_serving)
         self._training = functools.cache(self._make_training)
 
@@ -110,7 +111,7 @@ class Search:
             budget: In the meter's unit.
             served_tokens: Over the model's life.
         """
-        low, high = self._loss_range()
+        low, high = self.lowest_loss(), self._highest()
         if self.least_total(way, served_tokens) > budget:
             return None
         for _ in range(_NUM_HALVINGS):
@@ -129,17 +130,17 @@ class Search:
         return float(loss[0]) + way.rise.value, plan.sized
 
     def lowest_loss(self) -> float:
-        """Return what the law gives at the most parameters and tokens that are looked at."""
-        return self._loss_range()[0]
+        """Return the lowest loss that the law gives to any size and tokens that are looked at."""
+        return self._lowest()
 
-    def _loss_range(self) -> tuple[float, float]:
-        low, high = self._grid(_FARTHER[-1])[[0, -1]]
-        best, worst = self._losses.point(np.array([high, low]), np.array([MOST_TOKENS, _FEW_TOKENS]))
-        return float(best), float(worst)
+    def _highest(self) -> float:
+        """Return a loss that is hardly one: of the smallest size near the law's, with few tokens."""
+        few = max(self._losses.tokens[0], min(_FEW_TOKENS, self._losses.tokens[1]))
+        return float(self._losses.point(self._grid(_FARTHER[0])[:1], few)[0])
 
     def least_total(self, way: Way, served_tokens: float) -> float:
         """Return what a route costs to a loss that is hardly one: mostly serving."""
-        return self._total(way, self._loss_range()[1], served_tokens)
+        return self._total(way, self._highest(), served_tokens)
 
     def _total(self, way: Way, loss: float, served_tokens: float) -> float:
         found = self.sought(way, loss, served_tokens, is_strict=False)

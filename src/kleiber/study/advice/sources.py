@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from pathlib import Path
 
 from kleiber.errors import ConventionError, RunFolderError, UsageError
@@ -14,13 +15,15 @@ from kleiber.study.advice.spread import Spread
 from kleiber.study.advice.ways import Start, Way
 from kleiber.units import format_count, format_loss
 
-__all__ = ["compressed", "read_donor"]
+__all__ = ["compressed", "read_donor", "receipt_folders"]
 
 _MEASURES = ("loss", "perplexity")
 _DONOR_HINT = "--donor runs/NAME   of a finished gpt"
 
 
-def compressed(folder: Path, request: Request, *, weight_bytes: float, is_here: bool) -> Way:
+def compressed(
+    folder: Path, request: Request, *, weight_bytes: float, is_here: bool, name: str | None = None
+) -> Way:
     """Return compressing a larger model as a receipt says that another was compressed.
 
     Its loss rises by as many nats as it rose there. Where the receipt was measured on the machine that will serve, its
@@ -31,6 +34,7 @@ def compressed(folder: Path, request: Request, *, weight_bytes: float, is_here: 
         request: As it will be served.
         weight_bytes: Of one weight of a model that is not compressed, as it will be served.
         is_here: Whether this machine will serve.
+        name: Of the route; None takes the folder's.
 
     Raises:
         RunFolderError: There is no receipt.
@@ -61,7 +65,7 @@ def compressed(folder: Path, request: Request, *, weight_bytes: float, is_here: 
     )
     return Way(
         "compress",
-        f"large, then as {folder.name if folder.is_dir() else folder.parent.name}",
+        f"large, then as {name or path.parent.name}",
         f"{folder}: {steps}, measured on {format_count(before.num_params)} parameters: loss {_rise(receipt).value:+.4f} nats/token, "
         f"served bytes x {bytes_ratio:.3f}, multiply-adds x {after.macs / before.macs:.3f}; {measured}. A model of another size may lose "
         "more or less.",
@@ -70,6 +74,16 @@ def compressed(folder: Path, request: Request, *, weight_bytes: float, is_here: 
         served=served,
         serve_factor=_factor(times[1]) if times else Spread.exact(1.0),
     )  # fmt: skip
+
+
+def receipt_folders(folders: Sequence[Path]) -> dict[Path, str]:
+    """Return where receipts are, each with a name that no other has: the folders themselves, or those in them."""
+    found: list[Path] = []
+    for folder in folders:
+        inside = sorted(path.parent for path in folder.glob("*/receipt.json"))
+        found += [folder] if (folder / "receipt.json").is_file() or not inside else inside
+    names = [path.name for path in found]
+    return {path: path.name if names.count(path.name) == 1 else str(path) for path in found}
 
 
 def _rise(receipt: Receipt) -> Spread:
