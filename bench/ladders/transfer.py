@@ -79,7 +79,7 @@ def final_loss(recipe: Recipe) -> float | None:
     batches = data.batches("train", 0, train.batch_size)
     for step in range(train.num_steps):
         loss = task.loss(state.module, next(batches))
-        loss.backward()
+        loss.backward()  # type: ignore[no-untyped-call] # torch leaves it unannotated
         if not math.isfinite(float(loss.detach())):
             return None
         state.optimizer.clip_(train.clip_norm)
@@ -153,10 +153,10 @@ def main() -> None:
             grid, between = zip(*bests, strict=True)
             moved.setdefault(optimizer, {})[rule] = (max(grid) - min(grid), max(between) - min(between))
     for optimizer, by_rule in moved.items():
-        (plain, plain_between), (rule, between) = by_rule["standard"], by_rule["completep"]
-        is_met = rule <= ASKED_STEPS and between < plain_between
+        (plain, plain_between), (own, own_between) = by_rule["standard"], by_rule["completep"]
+        is_met = own <= ASKED_STEPS and own_between < plain_between
         print(
-            f"{optimizer:5} over {sizes[-1] // sizes[0]}x in {asked.axis} the best rate moves {rule} grid steps ({between:.2f} between "
+            f"{optimizer:5} over {sizes[-1] // sizes[0]}x in {asked.axis} the best rate moves {own} grid steps ({own_between:.2f} between "
             f"points) with CompleteP, {plain} ({plain_between:.2f}) with the standard one; asked at most {ASKED_STEPS} and less "
             f"than the standard's: {'met' if is_met else 'NOT MET'}"
         )
