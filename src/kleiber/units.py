@@ -8,6 +8,7 @@ import re
 from kleiber.errors import UsageError
 
 __all__ = [
+    "format_accuracy",
     "format_bytes",
     "format_count",
     "format_flops",
@@ -130,6 +131,16 @@ def format_seconds(value: float) -> str:
 def format_loss(value: float) -> str:
     """Return a loss with four decimals, the digits that seed noise leaves meaningful."""
     return f"{value:.4f}"
+
+
+def format_accuracy(value: float) -> str:
+    """Return a part of 1 as a percentage with two decimals.
+
+    Example:
+        >>> format_accuracy(0.97134)
+        '97.13%'
+    """
+    return f"{value:.2%}"
 
 
 def format_measure(value: float) -> str:

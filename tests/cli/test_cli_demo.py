@@ -104,7 +104,7 @@ def test_the_story_for_people(cli, asked):
     told = [
         "Preparing the text ...", "777 files of Python 3.12.1: 2.50 M tokens to train on, 65.5 K held out", "1 x d2-w32",
         "target", "1 rungs, 2 at a time: 12 s. With the target: 24 s and 2.00 GFLOP.", "Training the ladder ...",
-        "d2-w32-s0 has finished", "L(N, D) = E + A/N^alpha + B/D^beta over 9 rows", "Without a law:",
+        "d2-w32-s0 has finished", "L(N, D) = E + A/N^alpha + B/D^beta", "over 9 rows", "Without a law:",
         "3.0300", "+1.00%", "2.9000 to 3.1000 held", "0.150", "200 MB", "+100.00%",
         "'def f(' goes on:\ndef f(x):\n    return x[1:end:2][2J\n", "Serving one reply over HTTP ...", "def __init__(self, x):", "3 tokens: the first after 4 ms, then 1,234 a second.",
         "kleiber serve runs/demo/target   and http://127.0.0.1:8000/ in a browser is a page to try it",

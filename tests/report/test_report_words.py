@@ -40,7 +40,7 @@ BASELINES = ("linear_model", "gradient_boosted_trees", "5_gram_with_Kneser_Ney_b
 
 
 def is_used(key: str) -> bool:
-    key = key.removesuffix("_of_samples")
+    key = key.removesuffix("_of_samples").removesuffix("_of_accuracies")
     rests = [key.removeprefix(prefix) for prefix in [*PREFIXES, "method_"] if key.startswith(prefix)]
     return key in LITERALS or any(rest in LITERALS | VALUES | {*MEASURES, *BASELINES} for rest in rests)
 
@@ -70,6 +70,19 @@ def test_what_counts_samples_replaces_what_counts_tokens() -> None:
     assert read_words("en").counting("sample")("col_run") == "run"
 
 
+def test_a_law_of_accuracies_is_written_about_as_one() -> None:
+    for lang in ("en", "zh"):
+        words = read_words(lang)
+        own = [key for key in words.texts if key.endswith("_of_accuracies")]
+        assert len(own) == 13
+        assert all(key.removesuffix("_of_accuracies") in words.texts for key in own)
+        assert words.measuring("nats/token").texts == words.texts
+    assert read_words("zh").measuring("accuracy")("loss_axis") == "准确率"
+    # What is counted and what is measured are told apart.
+    both = read_words("en").counting("sample").measuring("accuracy")
+    assert (both("loss_axis"), both("col_tokens")) == ("accuracy", "samples")
+
+
 def test_values_of_documents_have_a_text() -> None:
     texts = read_words("en").texts
     statuses = get_args(Record.model_fields["status"].annotation)
@@ -77,7 +90,7 @@ def test_values_of_documents_have_a_text() -> None:
     wanted = [f"status_{status}" for status in statuses] + [f"quantity_{quantity}" for quantity in quantities]
     wanted += [f"law_source_convention_{name}" for name in CONVENTIONS]
     wanted += [f"meaning_{name}" for name in COEFFICIENTS]
-    assert len(wanted) == 4 + 6 + 3 + 5
+    assert len(wanted) == 4 + 7 + 3 + 5
     wanted += [f"measure_{name}" for name in MEASURES]
     assert [key for key in wanted if key not in texts] == []
 

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from kleiber.errors import DataError, RunFolderError, UsageError
-from kleiber.runs import ParamCount, Predicted
+from kleiber.runs import Estimate, ParamCount, Predicted
 from kleiber.scaling import Columns, read_groups, read_points, read_rows
 
 
@@ -239,3 +239,39 @@ def test_a_run_that_is_worse_than_guessing_is_refused(tmp_path, write_run):
     write_run(tmp_path / "ladder" / "a", val_loss=7.5)  # of 1,024 tokens: ln 1024 = 6.93
     with pytest.raises(DataError, match=r"run 'a': a loss of 7\.5 is above ln 1024"):
         read_rows([tmp_path / "ladder"])
+
+
+def test_a_line_without_a_name_is_called_what_messages_call_it(table):
+    path = table("params,tokens,loss\n1,1,3\n2,1,9\n")
+    (row,) = read_rows([path], where=f'run != "{path} line 3"')
+    assert row.loss == 3
+
+
+def test_a_table_without_lines_says_so(table):
+    with pytest.raises(DataError, match=r"rows\.csv has no line below its first"):
+        read_rows([table("params,tokens,loss\n")])
+
+
+def test_a_law_of_accuracies_takes_the_column_of_accuracies(table):
+    path = table("params,tokens,loss,acc\n1e6,1e9,0.4,0.7\n")
+    assert [row.loss for row in read_rows([path], loss_unit="accuracy")] == [0.7]
+    with pytest.raises(DataError, match="no column for accuracy; it has params, tokens, loss") as caught:
+        read_rows([table("params,tokens,loss\n1e6,1e9,0.4\n")], loss_unit="accuracy")
+    assert caught.value.hint is not None
+
+
+def test_of_runs_a_law_of_accuracies_takes_what_they_measured(tmp_path, write_run, record_of):
+    result = record_of().result
+    measured = {"accuracy": Estimate(value=0.93, low=0.9, high=0.95)}
+    write_run(tmp_path / "a", result=result.model_copy(update={"val_metrics": measured}))
+    assert [row.loss for row in read_rows([tmp_path], loss_unit="accuracy")] == [0.93]
+    assert [row.loss for row in read_rows([tmp_path], where="accuracy > 0.9")] == [2.75]
+    write_run(tmp_path / "b")
+    with pytest.raises(DataError, match="run 'b' measured no accuracy; it has bits_per_byte"):
+        read_rows([tmp_path], loss_unit="accuracy")
+
+
+def test_losses_all_above_guessing_are_of_another_unit(table):
+    path = table("params,tokens,loss\n1,1,300\n2,1,250\n")
+    with pytest.raises(DataError, match=r"2 of 2 rows are\): these are no nats a token"):
+        read_rows([path], vocab_size=1000)

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from kleiber.errors import ConventionError, UsageError
-from kleiber.runs import ParamCount, Predicted
+from kleiber.runs import Estimate, ParamCount, Predicted
 from kleiber.scaling import check_forecast, fit, forecast, skill, verify
 
 COUNT = ParamCount(embedding=200_000, body=600_000, head=0, is_tied=True)
@@ -145,8 +145,21 @@ def test_a_run_on_other_different_tokens_is_refused(law, record_of):
     assert "--unique-tokens 2000000" in str(caught.value)
 
 
-def test_a_forecast_of_an_accuracy_is_no_forecast_of_a_loss(made, record_of):
-    other = made.model_copy(update={"loss_unit": "accuracy"})
+def test_a_forecast_of_an_accuracy_is_scored_by_the_accuracy(made, record_of):
+    other = made.model_copy(update={
+        "loss_unit": "accuracy", "loss": 0.8, "interval_80": (0.75, 0.85), "best_rung_loss": 0.7,
+        "naive": made.naive.model_copy(update={"last_rung_loss": 0.7, "log_log_line_loss": 0.95}),
+    })  # fmt: skip
     sealed = other.model_copy(update={"hash": other.expected_hash()})
-    with pytest.raises(UsageError, match=r"this forecast is of an accuracy\. Got 'accuracy'"):
+    with pytest.raises(UsageError, match=r"forecast is of an accuracy, and run 'target' measured none"):
         verify(sealed, record_of())
+    record = record_of()
+    assert record.result is not None
+    measured = {"accuracy": Estimate(value=0.9, low=0.88, high=0.92)}
+    result = record.result.model_copy(update={"val_metrics": measured})
+    law, last, line = verify(sealed, record.model_copy(update={"result": result}))
+    assert {one.measured for one in (law, last, line)} == {0.9}
+    assert (law.quantity, law.unit, law.is_inside) == ("val_accuracy", "accuracy", False)
+    assert law.skill == pytest.approx(0.5)
+    assert last.skill == pytest.approx(1.0)
+    assert line.skill == pytest.approx(0.25)

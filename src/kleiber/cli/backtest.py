@@ -18,14 +18,15 @@ from kleiber.cli.row_options import (
     LossUnit,
     TableColumns,
     Where,
+    check_written,
     parse_columns,
     parse_list,
 )
 from kleiber.errors import DataError, UsageError
 
 if TYPE_CHECKING:
-    from kleiber.runs import Row
-    from kleiber.scaling import Score
+    from kleiber.runs import Convention, Row
+    from kleiber.scaling import Foretold, Score
 
 __all__ = ["EXAMPLE", "backtest"]
 
@@ -70,6 +71,15 @@ def backtest(
         str, typer.Option("--bootstrap", metavar="WHOLE", help="Refits of each law, 20 or more.")
     ] = "100",
     seed: Seed = "0",
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            "--output",
+            "-o",
+            metavar="FILE",
+            help="backtest.json, which report shows, or a chart: .html, .svg, .png.",
+        ),
+    ] = None,
     json_: Json = False,
 ) -> None:
     """Fit laws to the cheap part of finished runs, ask them about the dear part, and score what they said.
@@ -78,7 +88,7 @@ def backtest(
     of the naive forecasts' error that the law saves. The interval score is the 80% interval's mean width plus what it pays for misses.
 
     With --json: groups: name (empty without --by): scores (method, factor, num_cuts, num_cells, error, worst, skill,
-    interval_score, coverage_80, coverage_95), skipped (sentences).
+    interval_score, coverage_80, coverage_95), skipped (sentences). backtest (the file written, or null).
     """
     num_dropped = parse_whole(drop_highest, "--drop-highest", _COMMAND)
     num_bootstrap = parse_whole(bootstrap, "--bootstrap", _COMMAND, minimum=20, maximum=100_000)
@@ -88,6 +98,7 @@ def backtest(
     for option, given in named.items():
         if not given:
             raise UsageError(f"{option} needs at least one.", hint=EXAMPLE)
+    check_written(output, EXAMPLE)
     from kleiber import scaling
 
     out = Output(json_)
@@ -104,6 +115,7 @@ def backtest(
         else {"": scaling.read_rows(rows, table, **reading)}
     )
     document: dict[str, Any] = {}
+    foretold: dict[str, tuple[int, Sequence[Foretold], Sequence[str]]] = {}
     for name, found in groups.items():
         skipped: list[str] = []
         try:
@@ -124,7 +136,25 @@ def backtest(
         scored = scaling.scores(cells)
         _print(out, name, len(found), scored, skipped)
         document[name] = {"scores": [asdict(one) for one in scored], "skipped": skipped}
-    out.document({"groups": document})
+        foretold[name] = (len(found), cells, skipped)
+    if output:
+        _write(output, foretold, count)
+        out.say(f"Written to {output}.")
+    out.document({"groups": document, "backtest": str(output) if output else None})
+
+
+def _write(
+    output: Path, foretold: dict[str, tuple[int, Sequence[Foretold], Sequence[str]]], count: Convention
+) -> None:
+    from kleiber.scaling.backtest_document import Backtest
+
+    found = Backtest.of_cells(foretold, count)
+    if output.suffix == ".json":
+        found.write(output)
+        return
+    from kleiber.report.backtest_chart import write_backtest_chart
+
+    write_backtest_chart(found, output)
 
 
 def _print(out: Output, name: str, num_rows: int, scored: Sequence[Score], skipped: Sequence[str]) -> None:

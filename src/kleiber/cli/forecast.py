@@ -11,10 +11,10 @@ import typer
 from kleiber.cli.options import Json, parse_positive
 from kleiber.cli.output import Output
 from kleiber.errors import UsageError
-from kleiber.units import format_count, format_loss
+from kleiber.units import format_accuracy, format_count, format_loss
 
 if TYPE_CHECKING:
-    from kleiber.scaling import Forecast
+    from kleiber.scaling import Forecast, Law
 
 __all__ = ["EXAMPLE", "forecast", "print_forecasts"]
 
@@ -80,6 +80,7 @@ def forecast(
     found = [scaling.forecast(known, size, num_tokens, **further) for size, num_tokens in points]
     out = Output(json_)
     print_forecasts(out, found)
+    out.say(_reach(known, found))
     if rows:
         predictions = (
             {"num_params": one.num_params, "num_tokens": one.num_tokens} | _document(one) for one in found
@@ -117,17 +118,22 @@ def _points(
 
 def print_forecasts(out: Output, found: Sequence[Forecast]) -> None:
     """Print one line a forecast; for a single one, what would be said without a law."""
+    is_accuracy = found[0].loss_unit == "accuracy"
+    shown = format_accuracy if is_accuracy else format_loss
     out.table(
-        [f"N ({found[0].convention})", "tokens", "loss", "80% interval", "95% interval"],
+        [
+            f"N ({found[0].convention})",
+            "tokens",
+            "accuracy" if is_accuracy else "loss",
+            "80% interval",
+            "95% interval",
+        ],
         (
             [
                 format_count(one.num_params),
                 format_count(one.num_tokens),
-                format_loss(one.loss),
-                *(
-                    f"{format_loss(low)} to {format_loss(high)}"
-                    for low, high in (one.interval_80, one.interval_95)
-                ),
+                shown(one.loss),
+                *(f"{shown(low)} to {shown(high)}" for low, high in (one.interval_80, one.interval_95)),
             ]
             for one in found
         ),
@@ -135,9 +141,19 @@ def print_forecasts(out: Output, found: Sequence[Forecast]) -> None:
     if len(found) == 1:
         naive = found[0].naive
         out.say(
-            f"Without a law: {format_loss(naive.last_rung_loss)} as the last rung, "
-            f"{format_loss(naive.log_log_line_loss)} by a straight log-log line."
+            f"Without a law: {shown(naive.last_rung_loss)} as the last rung, "
+            f"{shown(naive.log_log_line_loss)} by a straight log-log line."
         )
+
+
+def _reach(law: Law, found: Sequence[Forecast]) -> str:
+    """Return how far beyond its rows a law is asked: intervals of a far forecast are themselves a forecast."""
+    from kleiber.scaling import rule_of_thumb_flops
+
+    spent = max(rule_of_thumb_flops(row.num_params.by(law.convention), row.num_tokens) for row in law.rows)
+    times = max(rule_of_thumb_flops(one.num_params, one.num_tokens) for one in found) / spent
+    which = "The run takes" if len(found) == 1 else "The dearest takes"
+    return f"{which} {times:.2g} times the compute of the dearest of the law's {law.num_rows} rows (6 N D)."
 
 
 def _document(one: Forecast) -> dict[str, Any]:

@@ -33,15 +33,21 @@ _KEYS = (
     "num_rows",
     "convention",
     "loss_unit",
+    "noise",
     "e_determined",
     "undetermined",
     "notes",
 )
+_UNITS = {"nats/token": "losses in nats a token", "accuracy": "accuracies as parts of 1"}
 
 
 def print_law(out: Output, law: Law) -> None:
     """Print the coefficients with their intervals, and what a reader must know."""
-    out.say(f"{law.shape.equation} over {law.num_rows} rows; N counts {law.convention} parameters")
+    out.say(law.shape.equation)
+    out.say(
+        f"over {law.num_rows} rows; N counts {law.convention} parameters; {_UNITS[law.loss_unit]}; "
+        f"Huber objective {law.objective:.5g}"
+    )
     out.table(
         ["", "value", "80% interval", "95% interval"],
         (
@@ -49,8 +55,25 @@ def print_law(out: Output, law: Law) -> None:
             for name in law.coefficients
         ),
     )
+    out.say(_scatter(law))
     for note in law.notes:
         out.say(f"note: {note}")
+
+
+def _scatter(law: Law) -> str:
+    """Return how far single runs fall from the law: no forecast of one run is nearer than its seed lets it be."""
+    noise, of = law.noise, "" if law.loss_unit == "accuracy" else " of the loss"
+    total = f"A run falls {_deviation(law, noise.total_frac)}{of} from the law (one standard deviation)"
+    if not noise.num_repeats:
+        return f"{total}: its seed and the form's misfit together."
+    return (
+        f"{total}: {_deviation(law, noise.seed_frac)} by its seed, the floor of any forecast's error, "
+        f"and {_deviation(law, noise.misfit_frac)} where the form does not fit."
+    )
+
+
+def _deviation(law: Law, value: float) -> str:
+    return f"{value:.2g}" if law.loss_unit == "accuracy" else f"{value:.2%}"
 
 
 def print_conventions(out: Output, law: Law, exponents: Mapping[Any, float]) -> None:
@@ -67,7 +90,8 @@ def print_groups(out: Output, laws: Mapping[str, Law]) -> None:
     first = next(iter(laws.values()))
     is_wide = len(laws) <= _MOST_COLUMNS
     out.say(
-        f"{first.shape.equation}; N counts {first.convention} parameters{'; 80% intervals' if is_wide else ''}"
+        f"{first.shape.equation}; N counts {first.convention} parameters; {_UNITS[first.loss_unit]}"
+        f"{'; 80% intervals' if is_wide else ''}"
     )
     if is_wide:
         counts = ["rows", *(str(law.num_rows) for law in laws.values())]
@@ -85,6 +109,7 @@ def print_groups(out: Output, laws: Mapping[str, Law]) -> None:
             ),
         )
     for name, law in laws.items():
+        out.say(f"{name}: {_scatter(law)}")
         for note in law.notes:
             out.say(f"note: {name}: {note}")
 
@@ -159,7 +184,8 @@ def law_document(law: Law) -> dict[str, Any]:
     document = law.model_dump(mode="json", include=set(_KEYS))
     found = {key: document[key] for key in _KEYS}
     if law.average is not None:
-        found["average"] = law.average.model_dump(mode="json", exclude={"members": {"__all__": {"samples"}}})
+        bare: Any = {"__all__": {"samples"}}
+        found["average"] = law.average.model_dump(mode="json", exclude={"members": bare, "rivals": bare})
     return found
 
 

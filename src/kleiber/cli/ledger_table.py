@@ -7,12 +7,13 @@ from typing import Any
 
 from kleiber.cli.output import Output
 from kleiber.runs import LedgerEntry
-from kleiber.units import format_bytes, format_loss, format_seconds
+from kleiber.units import format_accuracy, format_bytes, format_loss, format_seconds
 
 __all__ = ["ledger_document", "print_ledger"]
 
 _QUANTITIES = {
     "val_loss": ("loss", format_loss),
+    "val_accuracy": ("accuracy", format_accuracy),
     "total_time_s": ("total time", format_seconds),
     "step_time_s": ("step time", format_seconds),
     "peak_memory_bytes": ("peak memory", format_bytes),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import fields
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
@@ -20,6 +21,7 @@ __all__ = [
     "LossUnit",
     "TableColumns",
     "Where",
+    "check_written",
     "parse_columns",
     "parse_list",
 ]
@@ -58,6 +60,23 @@ Count = Annotated[
 DropHighest = Annotated[
     str, typer.Option("--drop-highest", metavar="WHOLE", help="Leave out so many rows of highest loss.")
 ]
+
+
+_WRITTEN = (".json", ".html", ".svg", ".png")
+
+
+def check_written(output: Path | None, example: str) -> None:
+    """Refuse a file that would be neither a document nor a chart, before minutes are spent.
+
+    Raises:
+        UsageError: It has another ending.
+    """
+    if output is not None and output.suffix not in _WRITTEN:
+        raise UsageError(
+            "-o writes .json for a report, or a chart as .html, .svg or .png.",
+            got=str(output),
+            hint=f"{example} -o {output.stem or 'chart'}.html",
+        )
 
 
 def parse_list(text: str) -> list[str]:

@@ -11,7 +11,7 @@ from kleiber.report.charts import chart_of, finish, loss_scale
 from kleiber.report.sources import Sources
 from kleiber.report.words import Words
 from kleiber.scaling import Forecast
-from kleiber.units import format_loss
+from kleiber.units import format_accuracy, format_loss
 
 __all__ = ["answer_chart"]
 
@@ -23,7 +23,8 @@ def answer_chart(sources: Sources, words: Words) -> dict[str, Any] | None:
     if sources.forecast is None:
         return None
     rows = _rows(sources.forecast, words)
-    truth = next((entry.measured for entry in sources.ledger if entry.quantity == "val_loss"), None)
+    scored = ("val_loss", "val_accuracy")
+    truth = next((entry.measured for entry in sources.ledger if entry.quantity in scored), None)
     losses = [value for row in rows for value in row.values() if isinstance(value, float)]
     losses += [] if truth is None else [truth]
     scale, axis = loss_scale(losses, room_frac=0.1), alt.Axis(tickCount=5)
@@ -31,7 +32,8 @@ def answer_chart(sources: Sources, words: Words) -> dict[str, Any] | None:
     data = {"law": rows[:1], "naive": rows[1:]}
     layers = list(_forecasts([row["method"] for row in rows], x, words))
     if truth is not None:
-        data["truth"] = [{"loss": truth, "text": f"{words('key_truth')} {format_loss(truth)}"}]
+        shown = format_accuracy if sources.forecast.loss_unit == "accuracy" else format_loss
+        data["truth"] = [{"loss": truth, "text": f"{words('key_truth')} {shown(truth)}"}]
         layers += _truth(x)
     height = _ROW_HEIGHT * len(rows)
     return finish(alt.layer(*layers), data=data, height=height, description=words("answer_chart"))

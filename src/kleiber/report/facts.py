@@ -10,7 +10,7 @@ from kleiber.report.sources import RunView, Sources
 from kleiber.report.tables import EMPTY, format_frac
 from kleiber.report.words import Words
 from kleiber.runs import LedgerEntry, Result
-from kleiber.units import format_count, format_flops, format_loss, format_seconds
+from kleiber.units import format_accuracy, format_count, format_flops, format_loss, format_seconds
 
 __all__ = ["Fact", "answer", "environment_facts", "figures", "order_proof", "provenance"]
 
@@ -26,8 +26,9 @@ class Fact:
 
 
 def _scored(sources: Sources) -> LedgerEntry | None:
-    """Return the ledger's line of the loss as the law forecast it."""
-    return next((e for e in sources.ledger if e.quantity == "val_loss" and e.method == "law"), None)
+    """Return the ledger's line of the loss, or of the accuracy, as the law forecast it."""
+    scored = ("val_loss", "val_accuracy")
+    return next((e for e in sources.ledger if e.quantity in scored and e.method == "law"), None)
 
 
 def answer(sources: Sources, words: Words) -> str:
@@ -66,13 +67,15 @@ def _forecast_figures(sources: Sources, words: Words) -> Iterator[Fact]:
     scored, forecast = _scored(sources), sources.forecast
     if forecast is None:
         return
-    low, high = (format_loss(bound) for bound in forecast.interval_80)
+    shown = format_accuracy if forecast.loss_unit == "accuracy" else format_loss
+    low, high = (shown(bound) for bound in forecast.interval_80)
     between = words("note_interval", low=low, high=high)
-    yield Fact(words("figure_forecast"), format_loss(forecast.loss), between, "accent")
+    yield Fact(words("figure_forecast"), shown(forecast.loss), between, "accent")
     if scored is None:
         yield Fact(words("figure_measured"), EMPTY, words("not_measured"))
         return
-    yield Fact(words("figure_measured"), format_loss(scored.measured), _bits(sources, words), "truth")
+    of = _bits(sources, words) if forecast.loss_unit == "nats/token" else words("note_nats")
+    yield Fact(words("figure_measured"), shown(scored.measured), of, "truth")
     yield Fact(words("figure_error"), format_frac(scored.error_frac, signed=True), words("note_error"))
     if scored.skill is not None:
         yield Fact(words("figure_skill"), f"{scored.skill:.2f}", words("note_skill"))

@@ -18,19 +18,20 @@ _ROOM = 1.02
 
 
 def isoflop_chart(sources: Sources, words: Words) -> tuple[dict[str, Any], int] | None:
-    """Return loss against parameters at constant compute, and how many budgets it shows; None without a law."""
+    """Return loss against parameters at constant compute, and how many budgets it shows; None without such a law."""
     law = sources.law
-    if law is None:
-        return None
+    if law is None or not {"N", "D"} <= set(law.shape.inputs):
+        return None  # a law of one variable does not weigh size against tokens
+    is_accuracy = law.loss_unit == "accuracy"
     exchange, convention = study_exchange(sources), law.convention
     shown = budgets(law.rows, exchange, convention)
     sizes = [float(row.num_params.by(convention)) for row in law.rows]
     span = (min(sizes) / 3, max(sizes) * 6)
-    top = _ROOM * max(row.loss for row in law.rows)
+    top = 1.0 if is_accuracy else _ROOM * max(row.loss for row in law.rows)
     lines = [isoflop_curve(law, exchange, budget.flops, span, top) for budget in shown]
     data = {
         "law": [row for line in lines for row in line],
-        "best": [lowest for line in lines if (lowest := _interior_minimum(line))],
+        "best": [best for line in lines if (best := _interior_best(line, is_accuracy=is_accuracy))],
         "runs": [
             rung_point(row, exchange, convention) | {"budget": budget.label}
             for budget in shown
@@ -60,7 +61,9 @@ def _layers(labels: list[str], x: alt.X, losses: alt.Scale, words: Words) -> alt
     )
 
 
-def _interior_minimum(line: list[dict[str, Any]]) -> dict[str, Any] | None:
-    """Return the lowest point of a line, None when the line still falls at one of its ends."""
-    lowest = min(line, key=lambda row: row["loss"], default=None)
-    return None if lowest is None or lowest in (line[0], line[-1]) else lowest
+def _interior_best(line: list[dict[str, Any]], *, is_accuracy: bool) -> dict[str, Any] | None:
+    """Return the lowest loss or the highest accuracy of a line, None when that is at one of its ends."""
+    if not line:
+        return None
+    best = (max if is_accuracy else min)(line, key=lambda row: row["loss"])
+    return None if best in (line[0], line[-1]) else best

@@ -12,7 +12,7 @@ import numpy as np
 from kleiber.report.sources import Sources
 from kleiber.runs import Convention, Row, row_of
 from kleiber.scaling import Law
-from kleiber.scaling.forms import Array
+from kleiber.scaling.forms import FORMS, Array
 from kleiber.scaling.points import points_at
 from kleiber.units import format_count, format_flops
 
@@ -183,18 +183,18 @@ def isoflop_curve(
 
 
 def _losses(law: Law, num_params: Array | float, num_tokens: Array) -> list[float]:
-    """Return the law's own losses, without the refits that its intervals need."""
-    points = points_at(law.shape, num_params, num_tokens, **_as_dense(law, num_tokens))
-    losses: list[float] = law.losses(points).tolist()
+    """Return the law's own losses, of an average what it foretells; without the refits that intervals need."""
+    inputs = _as_dense(law, num_tokens)
+    if law.average is not None:
+        foretold: list[float] = law.predictions(num_params, num_tokens, **inputs).loss.tolist()
+        return foretold
+    losses: list[float] = law.losses(points_at(law.shape, num_params, num_tokens, **inputs)).tolist()
     return losses
 
 
 def _as_dense(law: Law, num_tokens: Any) -> dict[str, Any]:
     """Return what else a law's form asks for: the charts show new tokens and models that are not sparse."""
     dense = {"U": {"unique_tokens": num_tokens}, "S": {"active_frac": 1.0}}
-    return {
-        key: value
-        for name, given in dense.items()
-        if name in law.shape.inputs
-        for key, value in given.items()
-    }
+    forms = [FORMS[one.form] for one in law.average.members] if law.average else [law.shape]
+    needed = {name for form in forms for name in form.inputs}
+    return {key: value for name, given in dense.items() if name in needed for key, value in given.items()}

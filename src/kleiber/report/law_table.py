@@ -52,7 +52,7 @@ def law_view(law: Law, words: Words) -> LawView:
 def _coefficient_row(name: str, law: Law, words: Words) -> tuple[Cell, ...]:
     intervals = law.intervals[name]
     meanings = {one.name: one.meaning for one in law.shape.coefficients}
-    shown = name != "E" or law.e_determined
+    shown = name not in law.undetermined and (name != "E" or law.e_determined)
     value = _short(law.coefficients[name]) if shown else EMPTY
     ranges = (f"{_short(low)} – {_short(high)}" for low, high in (intervals["80"], intervals["95"]))
     return (

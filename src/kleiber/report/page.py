@@ -12,6 +12,9 @@ from markupsafe import Markup
 
 from kleiber.report import facts, tables
 from kleiber.report.answer_chart import answer_chart
+from kleiber.report.backtest_chart import backtest_panels
+from kleiber.report.backtest_table import backtest_views
+from kleiber.report.compare_chart import compare_panels, crossing_says
 from kleiber.report.data_tables import balance_tables, data_notes
 from kleiber.report.isoflop_chart import isoflop_chart
 from kleiber.report.law_points import BUDGET_TOLERANCE
@@ -23,7 +26,7 @@ from kleiber.report.run_charts import curves_chart, rate_chart
 from kleiber.report.run_tables import measures_table, runs_table
 from kleiber.report.scaling_chart import scaling_chart
 from kleiber.report.sources import RunView, Sources, read_sources
-from kleiber.report.theme import DARK, LIGHT, chart_config
+from kleiber.report.theme import DARK, LIGHT, Palette, chart_config, compared_styles
 from kleiber.report.tried_chart import tried_charts
 from kleiber.report.words import Language, Words, read_words
 from kleiber.runs import now
@@ -61,8 +64,7 @@ def write_report(paths: Sequence[Path], output: Path, *, lang: Language = "en") 
     context = _frame(sources, words, name) | _scale(sources, words) | _training(sources, words)
     context |= _inference(sources, words) | _trust(sources, words)
     themes = {
-        name: chart_config(palette, num_sizes=len(sources.size_labels), num_budgets=num_budgets)
-        for name, palette in (("light", LIGHT), ("dark", DARK))
+        name: _config(palette, sources, num_budgets) for name, palette in (("light", LIGHT), ("dark", DARK))
     }
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(TEMPLATES),
@@ -76,6 +78,12 @@ def write_report(paths: Sequence[Path], output: Path, *, lang: Language = "en") 
     return output
 
 
+def _config(palette: Palette, sources: Sources, num_budgets: int) -> dict[str, Any]:
+    config = chart_config(palette, num_sizes=len(sources.size_labels), num_budgets=num_budgets)
+    own = compared_styles(palette) if sources.backtest or sources.comparison else {}
+    return config | {"style": config["style"] | own}
+
+
 def _name(paths: Sequence[Path], output: Path) -> str:
     """Return what the page is about: the folder that was given, or the one that the report stands in."""
     only = paths[0].resolve() if len(paths) == 1 else output.resolve()
@@ -84,11 +92,17 @@ def _name(paths: Sequence[Path], output: Path) -> str:
 
 def _charts(sources: Sources, words: Words) -> tuple[dict[str, Any], int]:
     """Return the charts that have something to show, and the number of budgets in the isoFLOP view."""
-    isoflop, num_budgets = isoflop_chart(sources, words) or (None, 1)
+    of_law = words.measuring(sources.measured_unit)
+    isoflop, num_budgets = isoflop_chart(sources, of_law) or (None, 1)
+    panels = [
+        *(backtest_panels(sources.backtest, words) if sources.backtest else []),
+        *(compare_panels(sources.comparison, words) if sources.comparison else []),
+    ]
     charts = {
-        "answer": answer_chart(sources, words),
-        "scaling": scaling_chart(sources, words),
+        "answer": answer_chart(sources, of_law),
+        "scaling": scaling_chart(sources, of_law),
         "isoflop": isoflop,
+        **{panel.name: panel.spec for panel in panels},
         "curves": curves_chart(sources, words),
         "rate": rate_chart(sources, words),
         **tried_charts(sources, words),
@@ -99,7 +113,11 @@ def _charts(sources: Sources, words: Words) -> tuple[dict[str, Any], int]:
 def _parts(context: dict[str, Any], charts: dict[str, Any]) -> list[str]:
     """Return the parts that have content, in the order every page has."""
     content = {
-        "scale": context["law"] or context["plan"] or "scaling" in charts,
+        "scale": context["law"]
+        or context["plan"]
+        or context["backtests"]
+        or context["comparisons"]
+        or "scaling" in charts,
         "training": context["runs"],
         "inference": context["receipts"] or context["sample_groups"] or context["predictions"],
         "trust": context["ledger"] or context["hashes"],
@@ -116,8 +134,8 @@ def _frame(sources: Sources, words: Words, name: str) -> dict[str, Any]:
         "bundle": Markup(bundle()),  # noqa: S704
         "script": Markup(script),  # noqa: S704
         "policy": content_policy(bundle(), script),
-        "answer": facts.answer(sources, words),
-        "figures": facts.figures(sources, words),
+        "answer": facts.answer(sources, words.measuring(sources.measured_unit)),
+        "figures": facts.figures(sources, words.measuring(sources.measured_unit)),
         "written_at": f"{now()[:16].replace('T', ' ')} UTC",
         "version": metadata.version("kleiber"),
     }
@@ -129,12 +147,34 @@ def _scale(sources: Sources, words: Words) -> dict[str, Any]:
     if isinstance(total, int | float):
         caption = f"{caption} {words('prediction_total', total=format_seconds(total))}"
     return {
+        "of_law": words.measuring(sources.measured_unit),
         "law": law_view(sources.law, words) if sources.law else None,
+        "backtests": backtest_views(sources.backtest, words),
+        "comparisons": _comparisons(sources, words),
+        "comparison": sources.comparison,
         "has_forecast": sources.forecast is not None,
         "is_measured": bool(sources.target and sources.target.record.result),
         "tolerance": f"{BUDGET_TOLERANCE:.0%}",
         "plan": {"table": table, "caption": caption} if table else None,
     }
+
+
+def _comparisons(sources: Sources, words: Words) -> list[dict[str, str]]:
+    """Return of each pair of ladders its titles, the names of its charts and where the two cross."""
+    if sources.comparison is None:
+        return []
+    panels = compare_panels(sources.comparison, words)
+    return [
+        {
+            "loss_title": panels[2 * k].title,
+            "loss": panels[2 * k].name,
+            "title": panels[2 * k + 1].title,
+            "difference": panels[2 * k + 1].name,
+            "axis": words("compare_axis", first=pair.first, second=pair.second),
+            "says": crossing_says(pair, words),
+        }
+        for k, pair in enumerate(sources.comparison.pairs)
+    ]
 
 
 def _training(sources: Sources, words: Words) -> dict[str, Any]:

@@ -99,7 +99,10 @@ def _target_point(sources: Sources, exchange: Exchange) -> dict[str, Any] | None
         "low95": forecast.interval_95[0],
         "high95": forecast.interval_95[1],
     }
-    return point | ({"truth": target.loss} if target else {})
+    truth = next((e.measured for e in sources.ledger if e.quantity in ("val_loss", "val_accuracy")), None)
+    if truth is None and target and sources.measured_unit == "nats/token":
+        truth = target.loss
+    return point | ({} if truth is None else {"truth": truth})
 
 
 def _target_layers(words: Words, *, is_measured: bool) -> Iterator[alt.Chart]:

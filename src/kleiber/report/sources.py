@@ -13,11 +13,14 @@ from kleiber.errors import RunFolderError
 from kleiber.runs import Baseline, LedgerEntry, Record, RunFolder, Shown, find_runs
 from kleiber.runs.receipt import Receipt
 from kleiber.scaling import Forecast, Law
+from kleiber.scaling.backtest_document import Backtest
+from kleiber.scaling.comparison_document import Comparisons
+from kleiber.scaling.law import LossUnit
 from kleiber.units import format_count
 
 __all__ = ["RunView", "Sources", "read_sources"]
 
-_DOCUMENTS = ("law.json", "forecast.json", "plan.json")
+_DOCUMENTS = ("law.json", "forecast.json", "plan.json", "backtest.json", "comparison.json")
 
 
 @dataclass(frozen=True)
@@ -78,6 +81,14 @@ class Sources:
     forecast: Forecast | None
     plan: dict[str, Any]
     """`plan.json` as it stands, empty without one."""
+    backtest: Backtest | None = None
+    comparison: Comparisons | None = None
+
+    @property
+    def measured_unit(self) -> LossUnit:
+        """What the law, or else the forecast, is of."""
+        known = self.law or self.forecast
+        return known.loss_unit if known else "nats/token"
 
     @property
     def ladder(self) -> tuple[RunView, ...]:
@@ -112,7 +123,7 @@ def read_sources(paths: Sequence[Path], *, output: Path | None = None) -> Source
     """Read what `paths` hold.
 
     Args:
-        paths: Study folders, folders of runs, run folders; a law, forecast or plan stands for its folder.
+        paths: Study folders, folders of runs, run folders; a law or another document beside it stands for its folder.
         output: The report itself, which a shell's `runs/demo/*` may bring along; it is passed over.
 
     Raises:
@@ -120,7 +131,7 @@ def read_sources(paths: Sequence[Path], *, output: Path | None = None) -> Source
     """
     asked = [path.resolve() for path in paths if output is None or path.resolve() != output.resolve()]
     folders = list(dict.fromkeys(path.parent if path.name in _DOCUMENTS else path for path in asked))
-    law, forecast, plan = (_document(folders, name) for name in _DOCUMENTS)
+    law, forecast, plan, backtest, comparison = (_document(folders, name) for name in _DOCUMENTS)
     runs = tuple(_runs(folders))
     read_forecast = Forecast.read(forecast) if forecast else None
     return Sources(
@@ -129,6 +140,8 @@ def read_sources(paths: Sequence[Path], *, output: Path | None = None) -> Source
         law=Law.read(law) if law else None,
         forecast=read_forecast,
         plan=_read_plan(plan) if plan else {},
+        backtest=Backtest.read(backtest) if backtest else None,
+        comparison=Comparisons.read(comparison) if comparison else None,
     )
 
 

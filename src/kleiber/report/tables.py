@@ -9,7 +9,14 @@ from typing import Any
 from kleiber.report.sources import Sources
 from kleiber.report.words import Words
 from kleiber.runs import LedgerEntry
-from kleiber.units import format_bytes, format_count, format_flops, format_loss, format_seconds
+from kleiber.units import (
+    format_accuracy,
+    format_bytes,
+    format_count,
+    format_flops,
+    format_loss,
+    format_seconds,
+)
 
 __all__ = [
     "EMPTY",
@@ -108,6 +115,7 @@ def _plan_row(entry: dict[str, Any]) -> tuple[str, ...]:
 
 _FORMATS: dict[str, Callable[[float], str]] = {
     "val_loss": format_loss,
+    "val_accuracy": format_accuracy,
     "total_time_s": format_seconds,
     "step_time_s": format_seconds,
     "peak_memory_bytes": format_bytes,

@@ -9,7 +9,17 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any
 
-__all__ = ["DARK", "FONT", "LIGHT", "Palette", "chart_config", "css_variables", "plan_styles", "ramp"]
+__all__ = [
+    "DARK",
+    "FONT",
+    "LIGHT",
+    "Palette",
+    "chart_config",
+    "compared_styles",
+    "css_variables",
+    "plan_styles",
+    "ramp",
+]
 
 FONT = (
     'ui-sans-serif, system-ui, -apple-system, "Segoe UI", Roboto, "Helvetica Neue", "Noto Sans", '
@@ -131,7 +141,11 @@ def chart_config(
         "axisX": {"grid": False, "domain": True, "ticks": True, "tickSize": 4},
         "legend": text | _LEGEND,
         "title": _TITLE | {"font": font, "color": palette.muted},
-        "range": {"ordinal": ramp(palette.sizes, num_sizes), "category": ramp(palette.sizes, num_budgets)},
+        "range": {
+            "ordinal": ramp(palette.sizes, num_sizes),
+            "category": ramp(palette.sizes, num_budgets),
+            "diverging": [palette.accent, palette.truth, *ramp(palette.sizes, 4), palette.naive],
+        },
         "style": _styles(palette),
     }
 
@@ -175,6 +189,15 @@ def _styles(palette: Palette) -> dict[str, Any]:
         "optimum": ring | {"color": palette.card, "stroke": palette.ink, "size": 50},
         "forecast-note": {"color": palette.accent, "fontSize": 11.5, "fontWeight": 600},
         "truth-note": {"color": palette.truth, "fontSize": 11.5, "fontWeight": 600},
+    }
+
+
+def compared_styles(palette: Palette) -> dict[str, Any]:
+    """Return the styles that only charts of backtests and of compared ladders name."""
+    dots = {"strokeWidth": 1, "strokeDash": [2, 3]}
+    return {
+        "promise": dots | {"color": palette.ink, "opacity": 0.6},
+        "nothing": {"color": palette.ink, "strokeWidth": 1},
     }
 
 

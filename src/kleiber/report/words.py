@@ -10,6 +10,7 @@ from typing import Literal, get_args
 import yaml
 
 from kleiber.errors import UsageError
+from kleiber.scaling.law import LossUnit
 
 __all__ = ["LANGUAGES", "Language", "Words", "read_words"]
 
@@ -40,7 +41,18 @@ class Words:
             >>> read_words("en").counting("sample")("tokens_axis")
             'training samples'
         """
-        suffix = f"_of_{unit}s"
+        return self._with(f"_of_{unit}s")
+
+    def measuring(self, unit: LossUnit) -> Words:
+        """Return the text about a law of losses or of accuracies.
+
+        Example:
+            >>> read_words("en").measuring("accuracy")("figure_forecast")
+            'Forecast accuracy'
+        """
+        return self._with("_of_accuracies") if unit == "accuracy" else self
+
+    def _with(self, suffix: str) -> Words:
         own = {key.removesuffix(suffix): text for key, text in self.texts.items() if key.endswith(suffix)}
         return Words(self.lang, self.texts | own)
 

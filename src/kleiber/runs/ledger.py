@@ -26,7 +26,13 @@ class LedgerEntry(Document):
     """
 
     quantity: Literal[
-        "val_loss", "total_time_s", "step_time_s", "peak_memory_bytes", "stored_bytes", "latency_s"
+        "val_loss",
+        "val_accuracy",
+        "total_time_s",
+        "step_time_s",
+        "peak_memory_bytes",
+        "stored_bytes",
+        "latency_s",
     ]
     unit: str
     predicted: float
@@ -40,7 +46,7 @@ class LedgerEntry(Document):
     interval_80: tuple[float, float] | None = None
     """Of the prediction, when it has one."""
     skill: float | None = None
-    """Of a forecast of the loss: |error| / (loss of the best rung - measured loss)."""
+    """Of a forecast of the loss: |error| / (loss of the best rung - measured loss); of an accuracy likewise."""
 
     @computed_field  # type: ignore[prop-decorator] # mypy does not follow decorated properties
     @property

@@ -83,7 +83,9 @@ def _check_convention(rows: Sequence[Row], convention: Convention) -> None:
             raise ConventionError(
                 f"run {row.run!r} does not say how many of its parameters are {missing}, "
                 f"so N cannot be counted as {convention!r}.",
-                hint="--count total",
+                hint="--count total, or --columns body=NAME   (the column without embeddings)"
+                if convention == "body"
+                else "--count total",
             )
         if count.by(convention) <= 0:
             raise ConventionError(f"run {row.run!r} has no parameters when N is counted as {convention!r}.")

@@ -6,6 +6,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from kleiber.errors import DataError
 from kleiber.runs import Record, Row, find_runs, row_of
 
 __all__ = ["Entry", "entries_of_runs"]
@@ -24,15 +25,19 @@ class Entry:
     """Entries of the tokenizer, when known."""
 
 
-def entries_of_runs(folders: Sequence[Path], notice: Callable[[str], None]) -> list[Entry]:
+def entries_of_runs(
+    folders: Sequence[Path], notice: Callable[[str], None], *, is_accuracy: bool = False
+) -> list[Entry]:
     """Return finished branches and whole runs, each folder once.
 
     Args:
         folders: Run folders, and folders of them.
         notice: Is told of runs that are left out for their forecast.
+        is_accuracy: The law is of their accuracies on the validation split.
 
     Raises:
         RunFolderError: A folder holds no run, or a record is truncated.
+        DataError: An accuracy was not measured.
     """
     runs = {run.path.resolve(): run.read_record() for run in (find_runs(list(folders)) if folders else ())}
     foretold = [record.run for record in runs.values() if record.predicted.forecast_hash is not None]
@@ -48,6 +53,8 @@ def entries_of_runs(folders: Sequence[Path], notice: Callable[[str], None]) -> l
         and record.recipe.train.schedule.cooldown_frac > 0
         and (row := row_of(record)) is not None
     }
+    if is_accuracy:
+        rows = {path: row.model_copy(update={"loss": _accuracy(runs[path])}) for path, row in rows.items()}
     names = _short_names({path.parent for path in rows})
     if len(names) > 1:
         # Trunks of two ladders may bear one name and share nothing.
@@ -58,6 +65,16 @@ def entries_of_runs(folders: Sequence[Path], notice: Callable[[str], None]) -> l
     return [_entry_of_run(path, runs[path], row, names.get(path.parent, "")) for path, row in rows.items()]
 
 
+def _accuracy(record: Record) -> float:
+    measured = record.result.val_metrics if record.result else {}
+    if "accuracy" not in measured:
+        raise DataError(
+            f"run {record.run!r} measured no accuracy; it has {', '.join(measured) or 'its loss alone'}.",
+            hint="--form chinchilla   (a law of losses)",
+        )
+    return measured["accuracy"].value
+
+
 def _entry_of_run(path: Path, record: Record, row: Row, folder: str) -> Entry:
     names = {
         "run": row.run,
@@ -66,7 +83,8 @@ def _entry_of_run(path: Path, record: Record, row: Row, folder: str) -> Entry:
         "body": row.num_params.body,
         "tokens": row.num_tokens,
         "unique_tokens": row.unique_tokens,
-        "loss": row.loss,
+        **({name: one.value for name, one in record.result.val_metrics.items()} if record.result else {}),
+        "loss": record.result.val_loss if record.result else row.loss,
         "flops": row.train_flops,
         "trunk": row.trunk,
         "seed": row.seed,

@@ -90,7 +90,11 @@ def _entries(
     folders = []
     for path in paths:
         if path.suffix in TABLES:
-            lines = read_table(path, columns or Columns(), _REQUIRED)
+            lines = list(
+                read_table(path, columns or Columns(), _REQUIRED, is_accuracy=loss_unit == "accuracy")
+            )
+            if not lines:
+                raise DataError(f"{path} has no line below its first.", hint="params,tokens,loss")
             found += (_entry_of_line(line, loss_unit) for line in lines)
         elif path.is_file():
             raise DataError(
@@ -98,7 +102,7 @@ def _entries(
             )
         else:
             folders.append(path)
-    found += entries_of_runs(folders, on_notice or (lambda _: None))
+    found += entries_of_runs(folders, on_notice or (lambda _: None), is_accuracy=loss_unit == "accuracy")
     if not found:
         raise DataError(
             f"No finished run with a cool-down in {', '.join(str(path) for path in paths) or 'no path'}.",
@@ -144,9 +148,8 @@ def read_points(path: Path, columns: Columns | None = None) -> list[tuple[float,
 
 def _entry_of_line(line: Line, loss_unit: TableUnit) -> Entry:
     check_unit_name(line.columns["loss"], line.where, loss_unit)
-    return Entry(
-        line.where, line.every, lambda: _row_of_line(line, loss_unit), line.number_or_none("vocab_size")
-    )
+    named = {**line.every, "run": line.text("run") or line.where}  # as messages name it
+    return Entry(line.where, named, lambda: _row_of_line(line, loss_unit), line.number_or_none("vocab_size"))
 
 
 def _row_of_line(line: Line, loss_unit: TableUnit) -> Row:

@@ -65,6 +65,15 @@ _COMMON_NAMES: dict[str, tuple[str, ...]] = {
     "eval_hash": ("eval_hash",),
     "vocab_size": ("vocab_size", "vocabulary_size"),
 }
+_ACCURACIES = ("accuracy", "acc", "val_accuracy", "val_acc", "test_accuracy", "test_acc")
+"""Common names of the column that a law of accuracies takes."""
+_STEMS = {
+    "params": ("param", "size"),
+    "tokens": ("token",),
+    "loss": ("loss", "acc", "nll", "entropy"),
+    "accuracy": ("acc",),
+}
+"""What the name of a required column holds, for a hint."""
 
 
 @dataclass(frozen=True)
@@ -100,40 +109,68 @@ class Line:
         return self.number(name) if self.text(name) else None
 
 
-def read_table(path: Path, columns: Columns, required: tuple[str, ...]) -> Iterator[Line]:
+def read_table(
+    path: Path, columns: Columns, required: tuple[str, ...], *, is_accuracy: bool = False
+) -> Iterator[Line]:
     """Yield the lines of a table.
 
     Args:
         path: CSV, TSV, JSON lines or parquet.
         columns: Which column is which; a key of `extra` is a column too.
         required: Fields of `Columns` that must be there.
+        is_accuracy: `loss` is to be an accuracy, and is found by such a name.
 
     Raises:
         DataError: The file cannot be read, is empty, lacks a column or has a line of another length.
         MissingExtraError: A parquet file without pyarrow.
     """
     header, lines = read_cells(path)
-    places = _places(path, header, columns, required)
+    common = _COMMON_NAMES | ({"loss": _ACCURACIES} if is_accuracy else {})
+    places = _places(path, header, columns, required, common)
     for where, cells in lines:
         named = {name: cells.get(column, "").strip() for name, column in places.items()}
         yield Line(where, named, {**dict.fromkeys(header, ""), **cells, **named}, places)
 
 
-def _places(path: Path, header: list[str], columns: Columns, required: tuple[str, ...]) -> dict[str, str]:
-    places = {}
+def _places(
+    path: Path,
+    header: list[str],
+    columns: Columns,
+    required: tuple[str, ...],
+    common: Mapping[str, tuple[str, ...]],
+) -> dict[str, str]:
+    places: dict[str, str] = {}
+    missing = []
     for field in fields(Columns):
-        place = _place(path, header, field.name, getattr(columns, field.name))
+        place = _place(path, header, field.name, getattr(columns, field.name), common[field.name])
         if place is not None:
             places[field.name] = place
         elif field.name in required:
-            raise DataError(
-                f"{path} has no column for {field.name}; it has {', '.join(header)}.",
-                hint=f"--columns {field.name}={header[0]}   (the column that holds it)",
-            )
+            missing.append(field.name)
+    for name in missing:
+        free = [column for column in header if column not in places.values()]
+        what = "accuracy" if name == "loss" and common[name] == _ACCURACIES else name
+        raise DataError(
+            f"{path} has no column for {what}; it has {', '.join(header)}.",
+            hint=f"--columns {name}={_likely(what, free or header)}   (the column that holds it)",
+        )
     return places
 
 
-def _place(path: Path, names: list[str], field: str, asked: str | None) -> str | None:
+def _likely(field: str, columns: list[str]) -> str:
+    """Return the column that may hold a field by its name, else the first.
+
+    Example:
+        >>> _likely("loss", ["step", "loss_bits"]), _likely("params", ["step"])
+        ('loss_bits', 'step')
+    """
+    stems = _STEMS.get(field, ())
+    return next((name for name in columns if any(stem in name.lower() for stem in stems)), columns[0])
+
+
+def _place(
+    path: Path, names: list[str], field: str, asked: str | None, common_names: tuple[str, ...]
+) -> str | None:
     """Return which column it is, None when it was not named and has no common name."""
     if asked is not None:
         if asked not in names:
@@ -141,7 +178,7 @@ def _place(path: Path, names: list[str], field: str, asked: str | None) -> str |
                 f"{path} has no column {asked!r}, which was named for {field}. {nearest(asked, names)}"
             )
         return asked
-    common = [name for name in names if name.lower().replace(" ", "_") in _COMMON_NAMES[field]]
+    common = [name for name in names if name.lower().replace(" ", "_") in common_names]
     if len(common) > 1:
         raise DataError(
             f"{path} has several columns that could hold {field}: {', '.join(common)}.",

@@ -63,9 +63,14 @@ def check_possible(rows: Sequence[Row], vocab_sizes: Sequence[float | None]) -> 
         return
     row, size = above[0]
     is_in_bits = len(above) > 1 and all(row.loss <= math.log2(size) for row, size in known)
-    said = "all look like bits" if is_in_bits else "it diverged"
+    is_other = len(above) > 1 and len(above) == len(rows)  # what all of them show is the unit
+    said = "all look like bits" if is_in_bits else "these are no nats a token" if is_other else "it diverged"
     raise DataError(
         f"run {row.run!r}: a loss of {row.loss:.4g} is above ln {size:g} = {math.log(size):.4g}, that of guessing "
         f"({len(above)} of {len(rows)} rows are): {said}.",
-        hint="--loss-unit bits" if is_in_bits else f"--where 'loss < {math.log(size):.4g}'",
+        hint="--loss-unit bits"
+        if is_in_bits
+        else "divide them by the tokens that they are summed over"
+        if is_other
+        else f"--where 'loss < {math.log(size):.4g}'",
     )

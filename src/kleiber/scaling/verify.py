@@ -33,12 +33,8 @@ def verify(forecast: Forecast, record: Record) -> tuple[LedgerEntry, ...]:
     )
     _check_unique(forecast, record)
     _check_order(forecast, record)
-    if forecast.loss_unit != "nats/token":
-        raise UsageError(
-            "A run's ledger scores its loss, and this forecast is of an accuracy.",
-            got=forecast.loss_unit,
-            hint="kleiber eval says the accuracy of a model",
-        )
+    is_accuracy = forecast.loss_unit == "accuracy"
+    measured = _accuracy(record, result) if is_accuracy else result.val_loss
     predictions = (
         ("law", forecast.loss, forecast.interval_80),
         ("last_rung", forecast.naive.last_rung_loss, None),
@@ -46,15 +42,15 @@ def verify(forecast: Forecast, record: Record) -> tuple[LedgerEntry, ...]:
     )
     return tuple(
         LedgerEntry(
-            quantity="val_loss",
+            quantity="val_accuracy" if is_accuracy else "val_loss",
             unit=forecast.loss_unit,
             predicted=predicted,
-            measured=result.val_loss,
+            measured=measured,
             predicted_at=forecast.created_at,
             measured_at=record.ended_at or record.started_at,
             method=method,
             interval_80=interval,
-            skill=skill(predicted, result.val_loss, forecast.best_rung_loss),
+            skill=skill(predicted, measured, forecast.best_rung_loss, is_accuracy=is_accuracy),
         )
         for method, predicted, interval in predictions
     )
@@ -96,15 +92,29 @@ def check_forecast(
         )
 
 
-def skill(predicted: float, measured: float, best_rung_loss: float) -> float | None:
+def skill(
+    predicted: float, measured: float, best_rung_loss: float, *, is_accuracy: bool = False
+) -> float | None:
     """Return |error| / (loss of the best rung - measured loss); None when the run is no better than that rung.
 
+    Of accuracies the better one is the higher.
+
     Example:
-        >>> skill(2.0, 2.5, 3.5)
-        0.5
+        >>> skill(2.0, 2.5, 3.5), skill(0.75, 1.0, 0.5, is_accuracy=True)
+        (0.5, 0.5)
     """
-    gain = best_rung_loss - measured
+    gain = measured - best_rung_loss if is_accuracy else best_rung_loss - measured
     return abs(predicted - measured) / gain if gain > 0 else None
+
+
+def _accuracy(record: Record, result: Result) -> float:
+    if "accuracy" not in result.val_metrics:
+        raise UsageError(
+            f"The forecast is of an accuracy, and run {record.run!r} measured none.",
+            got=", ".join(result.val_metrics) or "its loss alone",
+            hint="kleiber forecast law.json   with a law of losses",
+        )
+    return result.val_metrics["accuracy"].value
 
 
 def _result(record: Record) -> Result:
