@@ -26,7 +26,16 @@ _PERCENT: tuple[Quantity, ...] = ("error_frac", "spike_frac", "seed_sd")
 _NUM_DRAWN = 40
 """Points of a line, which is curved on a linear axis."""
 _HEIGHT = 280
-_SI_LABEL = "format(datum.value, '.2~s')"
+_UNITS: dict[Quantity, str] = {
+    "train_flops": "FLOP",
+    "step_time_s": "s",
+    "peak_memory_bytes": "B",
+    "stored_bytes": "B",
+    "decode_s": "s",
+    "forward_s": "s",
+    "noise_scale": "",
+}
+"""Written behind a number with a prefix, such as 5 ms; other quantities are plain numbers."""
 _PERCENT_LABEL = "format(datum.value, '.3~%')"
 
 
@@ -157,24 +166,29 @@ def _x(points: Sequence[dict[str, Any]], words: Words) -> alt.X:
 
 
 def _y(quantity: Quantity, values: Sequence[float]) -> alt.Y:
-    label = (
-        _PERCENT_LABEL
-        if quantity in _PERCENT
-        else _SI_LABEL
-        if max(values) >= 1e3 or min(values) < 0.01
-        else None
-    )
-    axis = alt.Axis(title=None, labelExpr=label) if label else alt.Axis(title=None)
+    label = _label(quantity)
     low, high = min(values), max(values)
     if quantity in _LINEAR or low <= 0:
         room = 0.06 * ((high - low) or 1)
         floor = min(low, 0.0) if low <= 0 else low - room
+        axis = alt.Axis(title=None, labelExpr=label)
         return alt.Y(
             "value:Q", axis=axis, scale=alt.Scale(domain=[floor, high + room], zero=False, nice=False)
         )
     domain = [low / 1.15, high * 1.15]
-    axis = alt.Axis(title=None, values=_ticks(*domain), labelExpr=label or alt.Undefined)
+    axis = alt.Axis(title=None, values=_ticks(*domain), labelExpr=label)
     return alt.Y("value:Q", axis=axis, scale=alt.Scale(type="log", domain=domain, nice=False))
+
+
+def _label(quantity: Quantity) -> str:
+    """Return the Vega expression that prints a value on the axis."""
+    if quantity in _PERCENT:
+        return _PERCENT_LABEL
+    if quantity not in _UNITS:
+        return "format(datum.value, '.3~g')"
+    # A prefix stands with its unit: 300 ms.
+    unit = _UNITS[quantity]
+    return f"replace(format(datum.value, '.2~s'), /([0-9.]+)(.*)/, '$1 $2{unit}')"
 
 
 def _ticks(low: float, high: float) -> list[float]:

@@ -9,7 +9,7 @@ from kleiber.study.growing.document import Quantity
 from kleiber.study.growing.trend import Trend
 from kleiber.units import format_bytes, format_count, format_flops, format_loss, format_seconds
 
-__all__ = ["factor_text", "signed_text", "slope_text", "tenfold_text", "value_text"]
+__all__ = ["factor_text", "factor_texts", "signed_text", "slope_text", "tenfold_text", "value_text"]
 
 _FORMATS: Mapping[Quantity, Callable[[float], str]] = {
     "loss": format_loss,
@@ -31,6 +31,9 @@ _FORMATS: Mapping[Quantity, Callable[[float], str]] = {
     "noise_scale": format_count,
     "seed_sd": lambda value: f"{value:.2%}",
 }
+
+_EXACT_FRAC = 1e-4
+"""A narrower interval is that of what is counted."""
 
 
 def value_text(quantity: Quantity, value: float) -> str:
@@ -55,16 +58,34 @@ def slope_text(slope: float) -> str:
     return f"{slope:.3f}" if abs(slope) < 0.1 else f"{slope:.2f}"
 
 
-def factor_text(factor: float) -> str:
+def factor_text(factor: float, digits: int = 2) -> str:
     """Return a factor.
 
     Example:
-        >>> factor_text(5.6234), factor_text(0.8312), factor_text(12345.0)
-        ('5.6', '0.83', '1.23e+04')
+        >>> factor_text(5.6234), factor_text(0.8312), factor_text(12345.0), factor_text(10.0)
+        ('5.6', '0.83', '12,000', '10')
     """
-    if factor < 1:
-        return f"{factor:.2g}" if factor < 0.9 else f"{factor:.3f}"
-    return f"{factor:.2g}" if factor >= 1.1 and factor < 99.5 else f"{factor:.3g}"
+    if factor >= 10**digits:
+        return f"{float(f'{factor:.{digits}g}'):,.0f}" if factor < 1e6 else f"{factor:.{digits}g}"
+    return f"{factor:#.{digits}g}".rstrip(".")
+
+
+def factor_texts(found: Estimate) -> tuple[str, str, str]:
+    """Return a factor and its bounds with the digits that tell the bounds apart, two to four.
+
+    Example:
+        >>> factor_texts(Estimate(value=0.8912, low=0.8871, high=0.8949))
+        ('0.891', '0.887', '0.895')
+        >>> factor_texts(Estimate(value=10.0, low=10.0, high=10.0))
+        ('10', '10', '10')
+    """
+    is_exact = found.high - found.low < _EXACT_FRAC * abs(found.value)
+    texts = [
+        tuple(factor_text(one, digits) for one in (found.value, found.low, found.high))
+        for digits in (2, 3, 4)
+    ]
+    value, low, high = texts[0] if is_exact else next((one for one in texts if len(set(one)) > 2), texts[-1])
+    return value, low, high
 
 
 def signed_text(quantity: Quantity, change: float) -> str:
@@ -84,5 +105,5 @@ def tenfold_text(quantity: Quantity, trend: Trend) -> tuple[str, str, str]:
     if trend.kind == "per_decade":
         value, low, high = (signed_text(quantity, one) for one in values)
     else:
-        value, low, high = (factor_text(one) for one in values)
+        value, low, high = factor_texts(found)
     return value, low, high

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 import jinja2
-from markupsafe import Markup
+from markupsafe import Markup, escape
 
 from kleiber.report.offline import TEMPLATES, bundle, content_policy, read_asset, style_sheet
 from kleiber.report.study.charts import BYTES, bytes_chart, curve_chart
@@ -42,6 +43,7 @@ _HEADLINES: tuple[Quantity, ...] = (
 )  # fmt: skip
 """Whose tenfold stands on the first screen."""
 _MAX_HEADLINES = 6
+_POWER = re.compile(r"\^(-?[0-9.]*[0-9]|-?[a-zα])")
 
 
 def write_study_page(study: Study, output: Path, *, lang: Language = "en") -> Path:
@@ -72,6 +74,7 @@ def write_study_page(study: Study, output: Path, *, lang: Language = "en") -> Pa
     head, rows = trend_rows(study, words)
     page = environment.get_template("study/page.html.j2").render(
         t=words,
+        raised=_raised,
         name=f"{study.family} · {study.source}",
         title=words("title", family=study.family),
         lead=_lead(study, words),
@@ -127,6 +130,11 @@ def _shown(curve: Curve, study: Study, words: Words) -> dict[str, Any]:
         "count": words("how_points", sizes=len(curve.points), runs=curve.num_runs),
         "has_predictions": any(point.predicted for point in curve.points),
     }
+
+
+def _raised(text: str) -> Markup:
+    """Return a sentence with its exponents raised."""
+    return Markup(_POWER.sub(r"<sup>\1</sup>", str(escape(text))))  # noqa: S704 - escaped just now
 
 
 def _units(study: Study, count: int, words: Words) -> str:

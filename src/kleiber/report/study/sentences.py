@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from kleiber.report.study.figures import factor_text, slope_text, tenfold_text, value_text
+from kleiber.report.study.figures import factor_texts, slope_text, tenfold_text, value_text
 from kleiber.report.words import Words
 from kleiber.study.growing.document import Curve
 from kleiber.study.growing.trend import Trend
@@ -112,5 +112,5 @@ def tenfold_figure(curve: Curve) -> tuple[str, str] | None:
     trend = curve.trend("both")
     if trend is None or trend.kind != "power":
         return None
-    found = trend.tenfold()
-    return f"× {factor_text(found.value)}", f"{factor_text(found.low)} – {factor_text(found.high)}"
+    value, low, high = factor_texts(trend.tenfold())
+    return f"× {value}", f"{low} – {high}"

@@ -32,7 +32,8 @@ _SHORT_FRAC = 0.125
 _SHORT_STEPS = (20, 80)
 _USUAL_SHORT_RUNS = 6.5
 """Of a size; a diverged one ends early."""
-_TUNING_RUNS = 3.5
+_TUNING_RUNS = 7.0
+"""Short runs' worth of steps that seeking the usual rate takes."""
 _REPEATED_FRAC = 0.5
 """Steps on repeated data, of the runs' steps."""
 _SAFE_FRAC = 0.95

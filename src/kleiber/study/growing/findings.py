@@ -114,7 +114,7 @@ def study_of(found: Found, plan: StudyPlan, tuned: Tuned, baseline: Baseline | N
         plan=plan,
         num_units=num_units,
         num_epochs=num_units / data.num_train_tokens,
-        rate_factor=tuned.best,
+        rate_factor=tuned.factor(plan.num_steps),
         is_rate_at_edge=tuned.is_at_edge,
         members=tuple(_member(found, one) for one in found.members),
         curves=tuple(curves_of(found, baseline)),

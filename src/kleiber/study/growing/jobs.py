@@ -7,19 +7,20 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from kleiber.errors import DivergedError
+from kleiber.errors import DivergedError, MissingExtraError
 from kleiber.fleet import Job
 from kleiber.runs import ModelRecipe, Recipe, RunFolder
+from kleiber.study.baseline import run_baseline
 from kleiber.study.growing.design import Member, StudyDesign, sized
 from kleiber.study.growing.extent import StudyPlan
 from kleiber.study.growing.gradients import measure_gradient
-from kleiber.study.growing.measured import Gradient, Overfit, RateFound, Stepped, measured_path
+from kleiber.study.growing.measured import Gradient, Overfit, RateFound, Stepped, Tuned, measured_path
 from kleiber.study.growing.overfit import NUM_PASSES, overfit
 from kleiber.study.growing.rates import MAX_SHORT_RUNS, find_rate
 from kleiber.study.probe import probe
 from kleiber.train import Progress, train
 
-__all__ = ["Settled", "gradient_jobs", "run_recipe", "runs_of", "step_job", "training_jobs"]
+__all__ = ["Settled", "baseline_job", "gradient_jobs", "run_recipe", "runs_of", "step_job", "training_jobs"]
 
 Report = Callable[[Progress], None]
 
@@ -93,8 +94,8 @@ class Settled:
     plan: StudyPlan
     step_times_s: Mapping[str, float]
     """By size."""
-    factor: float
-    """Of the base's rates."""
+    tuned: Tuned
+    """Which rates learn most."""
 
 
 def training_jobs(
@@ -116,7 +117,7 @@ def _jobs_of(
         return run_recipe(
             design,
             member.model,
-            factor=settled.factor,
+            factor=settled.tuned.factor(plan.num_steps),
             width_ratio=width / member.spec.width,
             num_steps=plan.num_steps,
             seed=seed,
@@ -133,7 +134,7 @@ def _jobs_of(
         recipe = run_recipe(
             design,
             member.model,
-            factor=settled.factor,
+            factor=settled.tuned.best,
             width_ratio=1.0,
             num_steps=plan.num_steps,
             seed=design.seeds[0],
@@ -145,6 +146,21 @@ def _jobs_of(
             overfit, of_seed(design.seeds[0]), member.name, plan.repeated_batches, folder
         )
         yield step_s * plan.repeated_batches * NUM_PASSES, Job(f"{member.name} repeated", call)
+
+
+def baseline_job(design: StudyDesign, path: Path) -> Job:
+    """Return what fits classical methods to the data."""
+    return Job("baseline", functools.partial(_fit_baseline, design.base, path))
+
+
+def _fit_baseline(recipe: Recipe, path: Path, report: Report) -> str | None:
+    """Write what classical methods reach; return why they cannot be fitted."""
+    del report
+    try:
+        run_baseline(recipe).write(path)
+    except MissingExtraError as error:
+        return error.message
+    return None
 
 
 def gradient_jobs(design: StudyDesign, members: Sequence[Member], folder: Path) -> list[Job]:

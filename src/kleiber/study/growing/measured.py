@@ -10,6 +10,8 @@ from kleiber.runs import Document, Estimate
 
 __all__ = ["Gradient", "Overfit", "RateFound", "Stepped", "Tuned", "measured_path", "read_measured"]
 
+_HORIZON_EXPONENT = 0.32
+
 D = TypeVar("D", bound=Document)
 
 
@@ -26,12 +28,22 @@ class Tuned(Document):
     """Which multiple of the recipe's rates learns most in a short run of one size."""
 
     member: str
+    num_steps: int
+    """Of each short run."""
     factors: tuple[float, ...]
     losses: tuple[float | None, ...]
     """At the end of each; None where it diverged."""
     best: float
     is_at_edge: bool
     """Whether the search was stopped at its last factor."""
+
+    def factor(self, num_steps: int) -> float:
+        """Return the factor for runs of so many steps: the best rate falls as the horizon to the power 0.32.
+
+        Source:
+            Bjorck et al. 2024, arXiv:2409.19913.
+        """
+        return self.best * (self.num_steps / num_steps) ** _HORIZON_EXPONENT
 
 
 class RateFound(Document):

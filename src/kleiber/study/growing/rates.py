@@ -133,6 +133,7 @@ def tune_rates(recipe: Recipe, member: str, num_steps: int, folder: Path, report
     losses, best = tune(loss_at)
     Tuned(
         member=member,
+        num_steps=num_steps,
         factors=tuple(losses),
         losses=tuple(loss if math.isfinite(loss) else None for loss in losses.values()),
         best=best,

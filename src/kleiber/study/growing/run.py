@@ -13,18 +13,24 @@ from typing import TypeAlias
 import numpy as np
 
 from kleiber.data import open_data, with_model_tokenizer
-from kleiber.errors import MissingExtraError
-from kleiber.fleet import Job, JobEvent, LocalExecutor
+from kleiber.fleet import Done, Job, JobEvent, LocalExecutor
 from kleiber.infer.bench import bench
 from kleiber.runs import Baseline, Recipe
 from kleiber.runs.bench_result import BenchSettings
-from kleiber.study.baseline import run_baseline
 from kleiber.study.growing.asked import Asked
 from kleiber.study.growing.design import DESIGN_FILE, Member, StudyDesign, members_of, open_design, sized
 from kleiber.study.growing.document import Study
 from kleiber.study.growing.extent import PLAN_FILE, StudyPlan, affordable_size, plan_study
 from kleiber.study.growing.findings import study_of
-from kleiber.study.growing.jobs import RUNS, Settled, gradient_jobs, runs_of, step_job, training_jobs
+from kleiber.study.growing.jobs import (
+    RUNS,
+    Settled,
+    baseline_job,
+    gradient_jobs,
+    runs_of,
+    step_job,
+    training_jobs,
+)
 from kleiber.study.growing.lines import lines_between, smallest_size
 from kleiber.study.growing.measured import Stepped, Tuned, measured_path, read_measured
 from kleiber.study.growing.quantities import BENCH_FILE, Found
@@ -94,15 +100,20 @@ def run_study(asked: Asked, folder: Path, *, on_event: Callable[[StudyEvent], No
     tell(planned)
     tuned = _tuned(design, members, planned, folder, tell)
     tell("Training every size: runs, rates, repeated data")
-    settled = Settled(planned.plan, planned.step_times_s, tuned.best)
-    _run(training_jobs(design, members, settled, folder), design.num_workers, tell)
+    settled = Settled(planned.plan, planned.step_times_s, tuned)
+    # The baseline first: nobody knows beforehand how long it takes.
+    path = folder / BASELINE_FILE
+    jobs = [
+        *([] if path.is_file() else [baseline_job(design, path)]),
+        *training_jobs(design, members, settled, folder),
+    ]
+    _run(jobs, design.num_workers, tell)
     tell("Measuring gradients and bytes")
     _run(gradient_jobs(design, members, folder), design.num_workers, tell)
     found = Found(design, members, folder)
     tell("Measuring latencies")
     _bench(found)
-    tell("Fitting a classical baseline")
-    baseline = _baseline(design, folder, tell)
+    baseline = Baseline.read(path) if path.is_file() else None
     study = study_of(found, planned.plan, tuned, baseline)
     study.write(folder / STUDY_FILE)
     return study
@@ -183,7 +194,7 @@ def _tuned(
         return known
     tell("Seeking the learning rate of the middle size")
     call = functools.partial(
-        tune_rates, sized(design.base, member.model), member.name, planned.plan.short_steps, folder
+        tune_rates, sized(design.base, member.model), member.name, 2 * planned.plan.short_steps, folder
     )
     _run([Job(f"{member.name} tuning", call)], 1, tell)
     return Tuned.read(measured_path(folder, Tuned, member.name))
@@ -193,6 +204,8 @@ def _run(jobs: Sequence[Job], num_workers: int, tell: Callable[[StudyEvent], Non
     if jobs:
         for event in LocalExecutor(num_workers).run(jobs):
             tell(event)
+            if isinstance(event, Done) and isinstance(event.result, str):
+                tell(f"No {event.job}: {event.result}")
 
 
 def _bench(found: Found) -> None:
@@ -215,17 +228,3 @@ def _bench(found: Found) -> None:
         new_tokens=max(1, min(_NEW_TOKENS, found.design.base.data.context // 2 - 1)) if is_text else None,
     )
     bench(folders, settings).write(path)
-
-
-def _baseline(design: StudyDesign, folder: Path, tell: Callable[[StudyEvent], None]) -> Baseline | None:
-    """Return what classical methods reach; None where the package they need is not installed."""
-    path = folder / BASELINE_FILE
-    if path.is_file():
-        return Baseline.read(path)
-    try:
-        found = run_baseline(design.base, tell)
-    except MissingExtraError as error:
-        tell(f"No classical baseline: {error.message}")
-        return None
-    found.write(path)
-    return found
