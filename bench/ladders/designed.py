@@ -43,8 +43,8 @@ def main() -> None:
     parser = novels.parser(__doc__, "runs/bench/designed")
     parser.add_argument("--draws", type=int, default=5)
     parser.add_argument("--width", type=int, default=64, help="of the target")
-    parser.add_argument("--steps", type=int, default=2000, help="of the target")
-    parser.add_argument("--budget", type=float, default=0.3, help="of each ladder, over the target's compute")
+    parser.add_argument("--steps", type=int, default=4000, help="of the target")
+    parser.add_argument("--budget", type=float, default=0.5, help="of each ladder, over the target's compute")
     arguments = parser.parse_args()
     folder: Path = arguments.folder
     asked = prepare_data(
@@ -66,18 +66,17 @@ def main() -> None:
         arguments.budget * resolve_spec(recipe).flops(recipe.train.batch_size).total * recipe.train.num_steps
     )
     information = Information(beliefs_of(grid, (float(size), float(tokens))))
-    states = {
-        "designed": Search(grid, information, budget, Guard()).best(),
-        "even": best_even_grid(grid, information, budget),
-    }
-    foreseen = {}
+    even = best_even_grid(grid, information, budget)
+    # The design gets what the even grid costs, which is less than the budget.
+    designed = even and Search(grid, information, grid.cost(even), Guard()).best()
+    if even is None or designed is None:
+        raise SystemExit("The budget holds no such ladders: more of it, or a larger target.")
+    states, foreseen = {"designed": designed, "even": even}, {}
     for way, state in states.items():
-        if state is None:
-            raise SystemExit(f"The budget holds no {way} ladder.")
         foreseen[way] = information.half_width_frac(state)
         print(f"{way}: {grid.cost(state):.3g} of {budget:.3g} FLOP, foreseen ±{foreseen[way]:.2%}")
         print("\n".join(f"  {line}" for line in _said(grid, state)), flush=True)
-    pool = pool_of(asked, grid, [state for state in states.values() if state is not None], arguments.draws)
+    pool = pool_of(asked, grid, list(states.values()), arguments.draws)
     run_ladder(pool, folder / "pool", on_event=novels.tell)
     by_name = {row.run: row for row in ladder_rows(pool, folder / "pool")}
     measured = targets(asked, folder, arguments.workers)
@@ -85,7 +84,6 @@ def main() -> None:
         one_draw(draw, way, drawn(grid, state, by_name, draw), (size, tokens), statistics.fmean(measured))
         for draw in range(arguments.draws)
         for way, state in states.items()
-        if state is not None
     ]
     summary = summarized(found)
     novels.end(
@@ -105,7 +103,17 @@ def _recipe(arguments: argparse.Namespace) -> Recipe:
     recipe = novels.base(arguments)
     if arguments.recipe:
         return recipe
-    return recipe.with_values(["data.context=128", "data.val_tokens=65536", "train.schedule.warmup_steps=50"])
+    return recipe.with_values(
+        [
+            "data.context=128",
+            "data.val_tokens=65536",
+            "train.batch_size=4",  # small models need many steps
+            "train.optimizer.lr=0.012",
+            "train.optimizer.matrix_lr=0.004",
+            "train.parametrization.base_tokens=null",
+            "train.schedule.warmup_steps=50",
+        ]
+    )
 
 
 def _said(grid: Grid, state: State) -> list[str]:

@@ -1,6 +1,7 @@
 """What the benches of ladders share: the text, the recipe of every run, and how runs are trained side by side.
 
-Rates were looked for at width 96, depth 3 (300 steps of 4,096 tokens); other widths follow the rule of AdamW's matrices.
+Rates were looked for at width 96, depth 3 (300 steps of 4,096 tokens, a grid of nine), scaled by the root of the batch; other
+widths and horizons follow CompleteP and the rule of the horizon.
 """
 
 from __future__ import annotations
@@ -51,11 +52,13 @@ def base(arguments: argparse.Namespace) -> Recipe:
             "data.val_frac=0.01",
             "data.val_tokens=131072",
             "train.batch_size=8",
-            "train.optimizer.lr=0.012",
-            "train.optimizer.matrix_lr=0.005",
+            "train.optimizer.lr=0.014",
+            "train.optimizer.matrix_lr=0.0057",
             "train.optimizer.weight_decay=0.1",
-            "train.parametrization.name=mup_simple",
+            "train.parametrization.name=completep",
             "train.parametrization.base_width=96",
+            f"train.parametrization.base_depth={DEPTH}",
+            "train.parametrization.base_tokens=1.2e6",
             "train.schedule.warmup_steps=100",
             "train.schedule.cooldown_frac=0.2",
             "train.val_every=1000000",

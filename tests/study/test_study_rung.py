@@ -5,6 +5,7 @@ import pytest
 from kleiber.errors import DivergedError, KleiberError
 from kleiber.fleet import Done
 from kleiber.runs import RunFolder
+from kleiber.scaling import read_excluded, read_rows
 from kleiber.study import rung as rung_module
 from kleiber.study.design import rungs_of
 from kleiber.study.ladder import ladder_excluded, ladder_rows, ladder_status, run_ladder
@@ -123,3 +124,10 @@ def test_only_divergence_marks_a_record(small, diverging, tmp_path):
     assert RunFolder(tmp_path / "one").read_record().is_diverged
     rung_module.train(rung.trunk_recipe, tmp_path / "two")
     assert not RunFolder(tmp_path / "two").read_record().is_diverged
+
+
+def test_a_law_tells_what_it_was_not_fitted_to(small, diverging, tmp_path):
+    diverging[0].add("d1-w32-s0")
+    rows = run_ladder(small, tmp_path, executor=InThisProcess())
+    assert [row.run for row in read_rows([tmp_path / "ladder"])] == sorted(row.run for row in rows)
+    assert read_excluded([tmp_path / "ladder"]) == tuple(ladder_excluded(small, tmp_path))

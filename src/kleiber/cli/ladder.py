@@ -180,8 +180,8 @@ def _print_design(out: Output, said: Designed) -> None:
     )
     if said.even is not None:
         out.say(
-            f"The best even grid for as much ({len(said.even.sizes)} sizes, {len(said.even.num_tokens)} horizons, "
-            f"{said.even.num_seeds} seeds): ±{said.even.half_width_frac:.2%}."
+            f"The best even grid within that ({len(said.even.sizes)} sizes, {len(said.even.num_tokens)} horizons, "
+            f"{said.even.num_seeds} seeds): ±{said.even.half_width_frac:.2%} for {show(said.even.cost)}."
         )
 
 

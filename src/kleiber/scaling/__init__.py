@@ -6,6 +6,7 @@ from kleiber.scaling.average import Average
 from kleiber.scaling.backtest import Cell, coverage_frac, leave_one_out
 from kleiber.scaling.compare import Comparison, Crossing, Difference, compare
 from kleiber.scaling.conventions import size_exponents
+from kleiber.scaling.excluded import read_excluded
 from kleiber.scaling.extrapolation import Foretold, backtest_rows
 from kleiber.scaling.fit import ESTIMATORS, fit
 from kleiber.scaling.forecast import Forecast, Naive, forecast, naive_forecasts
@@ -67,6 +68,7 @@ __all__ = [
     "optimum",
     "optimum_of_law",
     "published_law",
+    "read_excluded",
     "read_groups",
     "read_points",
     "read_rows",

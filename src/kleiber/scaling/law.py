@@ -12,7 +12,7 @@ from typing import Any, Literal, Self
 import numpy as np
 from pydantic import model_validator
 
-from kleiber.runs import Convention, Document, Row, hash_of
+from kleiber.runs import Convention, Document, Excluded, Row, hash_of
 from kleiber.scaling.average import Z_80, Z_95, Average
 from kleiber.scaling.forms import FORMS, Array, Form, Points, form_of
 from kleiber.scaling.noise import Noise
@@ -87,6 +87,8 @@ class Law(Document):
     """What a reader must know before using the law."""
     rows: tuple[Row, ...]
     """What it was fitted to."""
+    excluded: tuple[Excluded, ...] = ()
+    """Runs of the same ladder that diverged, each with its reason."""
     samples: tuple[tuple[float, ...], ...]
     """Coefficients of the bootstrap's refits, in the order of `coefficients`."""
     average: Average | None = None
@@ -110,11 +112,13 @@ class Law(Document):
     @property
     def hash(self) -> str:
         """Of the whole document, as its version knew it."""
+        # Laws without such runs keep the hash that they had before there was the key.
+        absent = set() if self.excluded else {"excluded"}
         if self.version == _WITH_AVERAGE:
-            return hash_of(self)
+            return hash_of(self.model_dump(mode="json", exclude=absent))
         if self.version > 1:
-            return hash_of(self.model_dump(mode="json", exclude=_SINCE_3))
-        since: Any = {**dict.fromkeys(_SINCE_2 | _SINCE_3, True), "rows": {"__all__": _ROWS_SINCE_2}}
+            return hash_of(self.model_dump(mode="json", exclude=_SINCE_3 | absent))
+        since: Any = {**dict.fromkeys(_SINCE_2 | _SINCE_3 | absent, True), "rows": {"__all__": _ROWS_SINCE_2}}
         return hash_of(self.model_dump(mode="json", exclude=since))
 
     @cached_property
