@@ -4,9 +4,10 @@ import numpy as np
 import pytest
 
 from kleiber.scaling.bootstrap import MANY_TRUNKS, bootstrap, estimate
-from kleiber.scaling.forms import CHINCHILLA, Design
+from kleiber.scaling.forms import CHINCHILLA, FORMS, Design
 from kleiber.scaling.grid_start import estimate_from_grid
 from kleiber.scaling.noise import Groups, Noise, measure_noise
+from kleiber.scaling.refine import huber, refine
 
 
 def arrays(rows):
@@ -119,3 +120,21 @@ def test_no_valley_is_missed_where_e_goes_to_0(seed):
     _, found = estimate(CHINCHILLA, design, log_loss)
     _, reference = estimate_from_grid(CHINCHILLA, design, log_loss)
     assert found <= reference * 1.001
+
+
+def test_refits_of_farseer_are_not_stuck_where_the_point_estimate_lies():
+    random = np.random.default_rng(5)
+    n, d = 10 ** random.uniform(6, 9, 60), 10 ** random.uniform(8, 10.5, 60)
+    design, form = Design.of({"N": n, "D": d}), FORMS["farseer"]
+    log_loss = np.log(1.8 + 480 * n**-0.35 + 2000 * d**-0.37) + 0.01 * random.standard_t(3, 60)
+    theta, _ = estimate(form, design, log_loss)
+    groups = Groups(n, d, [f"{k}" for k in range(60)])
+    noise = Noise(trunk_frac=0.0, run_frac=0.01, misfit_frac=0.01, num_repeats=0)
+    refits = bootstrap(form, design, log_loss, theta, groups=groups, noise=noise, num_samples=40, seed=0)
+    weights = np.random.default_rng(0).multinomial(60, np.full(60, 1 / 60), size=40).astype(float)
+    weights = weights[:, groups.trunk_R]
+    targets = np.broadcast_to(log_loss, weights.shape)
+    found = (weights * huber(form.fitted_and_jacobian(refits, design)[0] - targets)).sum(axis=1)
+    _, alone = refine(form, np.repeat(theta, 40, axis=0), design, targets, weights)
+    assert (found < alone * 0.99).mean() > 0.1
+    assert (found > alone * 1.01).mean() < 0.05

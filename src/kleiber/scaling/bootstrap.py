@@ -20,6 +20,7 @@ _BARE_STRIDE = 3
 _ABOVE_NOTHING = 4.0
 """Of the logarithm of a term that no row can see: from there it may still grow."""
 _FIRST_STEPS, _NUM_FINISHED = 8, 6
+_REFIT_STEPS = 20
 _CHUNK = 256  # replicates whose work arrays fit the cache
 
 
@@ -113,8 +114,22 @@ def _refit(form: Form, design: Design, theta_1K: Array, targets_BR: Array, weigh
                 form, starts, design, targets, weights
             )
             starts = np.where(is_better[:, None], projected, starts)
+        elif form.num_refit_starts:
+            starts = _lowest(form, starts, design, targets, weights)
         samples.append(refine(form, starts, design, targets, weights)[0])
     return np.concatenate(samples)
+
+
+def _lowest(form: Form, starts_BK: Array, design: Design, targets_BR: Array, weights_BR: Array) -> Array:
+    """Return where each refit [B, K] is lowest after some steps from its start and from those of its own rows."""
+    own = form.starts(design, form.value_of(targets_BR), weights_BR, num_starts=form.num_refit_starts)
+    tried = [
+        refine(form, start, design, targets_BR, weights_BR, max_steps=_REFIT_STEPS)
+        for start in (starts_BK, *np.moveaxis(own, 1, 0))
+    ]
+    best = np.argmin([objective for _, objective in tried], axis=0)
+    found: Array = np.stack([theta for theta, _ in tried])[best, np.arange(len(best))]
+    return found
 
 
 def _summed(form: Form, theta_BK: Array, design: Design, targets_BR: Array, weights_BR: Array) -> Array:

@@ -90,6 +90,11 @@ class Form(ABC):
         """Whether a refit of the bootstrap searches the grid anew; else it starts from the point estimate."""
         return False
 
+    @property
+    def num_refit_starts(self) -> int:
+        """From how many starts of its own rows a refit is refined beside the point estimate."""
+        return 0
+
     def response_of(self, value: Array) -> Array:
         """Return what residuals are taken of."""
         return np.log(value) if self.response == "log" else np.asarray(value, dtype=np.float64)
