@@ -16,7 +16,7 @@ from kleiber.cli.main import COMMANDS, app
 from kleiber.errors import CheckpointError, Interrupted, RecipeError, StorageError
 
 PATHS = [[name] for name in COMMANDS if name != "ladder"] + [
-    ["ladder", name] for name in ("plan", "run", "status")
+    ["ladder", name] for name in ("check", "design", "plan", "run", "status", "tune")
 ]
 
 

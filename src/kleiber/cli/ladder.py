@@ -29,7 +29,8 @@ if TYPE_CHECKING:
 __all__ = ["EXAMPLE", "app", "print_ladder_plan"]
 
 EXAMPLE = "kleiber ladder run examples/ladder.yaml -o runs/study"
-_DESIGN = "kleiber ladder design gpt --target gpt:depth=3,width=160@12e6 --budget-flops 4e13 -o ladder.yaml"
+_FOR = "kleiber ladder design gpt --target gpt:depth=4,width=256@20e6"
+_DESIGN = f"{_FOR} --budget-flops 2e14 -o ladder.yaml"
 _PLAN = "kleiber ladder plan examples/ladder.yaml --set base.data.context=256"
 _STATUS = "kleiber ladder status runs/study"
 
@@ -121,7 +122,7 @@ def _budget(
 ) -> tuple[Literal["flops", "s"], float]:
     """Return the one budget that was given, money as the time that it pays."""
     given = {
-        name: parse_positive(text, name, _DESIGN)
+        name: parse_positive(text, name, _FOR)
         for name, text in (("--budget-flops", flops), ("--budget-s", seconds), ("--budget-usd", usd))
         if text is not None
     }
@@ -140,7 +141,9 @@ def _budget(
         raise UsageError(
             "--budget-usd needs the price of this machine.", hint="--budget-usd 2 --usd-per-hour 0.10"
         )
-    return "s", amount / parse_positive(usd_per_hour, "--usd-per-hour", _DESIGN, example="0.10") * 3600
+    return "s", amount / parse_positive(
+        usd_per_hour, "--usd-per-hour", f"{_FOR} --budget-usd 2", example="0.10"
+    ) * 3600
 
 
 def _calibration(asked: LadderDesign, out: Output) -> Calibration:
