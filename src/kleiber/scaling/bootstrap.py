@@ -121,11 +121,12 @@ def _refit(form: Form, design: Design, theta_1K: Array, targets_BR: Array, weigh
 
 
 def _lowest(form: Form, starts_BK: Array, design: Design, targets_BR: Array, weights_BR: Array) -> Array:
-    """Return where each refit [B, K] is lowest after some steps from its start and from those of its own rows."""
+    """Return the refits from these starts [B, K], or where some steps from starts of a refit's own rows are lower already."""
     own = form.starts(design, form.value_of(targets_BR), weights_BR, num_starts=form.num_refit_starts)
-    tried = [
+    tried = [refine(form, starts_BK, design, targets_BR, weights_BR)]
+    tried += [
         refine(form, start, design, targets_BR, weights_BR, max_steps=_REFIT_STEPS)
-        for start in (starts_BK, *np.moveaxis(own, 1, 0))
+        for start in np.moveaxis(own, 1, 0)
     ]
     best = np.argmin([objective for _, objective in tried], axis=0)
     found: Array = np.stack([theta for theta, _ in tried])[best, np.arange(len(best))]
