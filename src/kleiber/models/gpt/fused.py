@@ -51,7 +51,8 @@ class _ReLU2(torch.autograd.Function):
     @torch.autograd.function.once_differentiable
     def backward(ctx: Any, grad: Tensor) -> Tensor:
         (above,) = ctx.saved_tensors
-        return (grad * above).mul_(2)
+        slope: Tensor = (grad * above).mul_(2)
+        return slope
 
 
 class _Mixed(torch.autograd.Function):
