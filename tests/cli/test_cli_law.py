@@ -380,7 +380,7 @@ def test_repeated_data_is_asked_for_its_different_tokens(cli, tmp_path):
         (["--form", "chinchila"], "error: 'chinchila' is not a form. Did you mean 'chinchilla'?"),
         (["--chance", "0.5"], "error: chance has no effect on the form 'chinchilla': it is of accuracies."),
         (["--by", "nothing"], "error: --by: rows.csv line 2 has no column 'nothing'."),
-        (["--by", "params", "-o", "law.json"], "error: --by fits several laws, and -o is of one."),
+        (["--by", "params", "-o", "law.pdf"], "error: -o writes .json for a report, or a chart as .html, .svg or .png."),
         (["--estimators", "all"], "error: --estimators needs budgets."),
         (["--at-flops", "1e21"], "error: --at-flops has no effect without --estimators or --by."),
         (["--estimators", "best", "--at-flops", "1e21"], "error: 'best' is not an estimator."),
@@ -418,3 +418,44 @@ def test_many_groups_take_a_line_each(cli, tmp_path):
     assert ran.code == 0
     assert re.search(r"^ *10000000 +4 +[\d.]+ ", ran.stdout, flags=re.MULTILINE)
     assert "80% intervals" not in ran.stdout
+
+
+def test_fit_says_how_far_a_run_falls_and_what_its_seed_does(cli, tmp_path):
+    cells = [(n, d, s) for n in (1e7, 3e7, 1e8, 3e8) for d in (1e9, 4e9, 1.6e10) for s in (0, 1)]
+    lines = [f"{n:g},{d:g},{loss_of(n, d) * (1.004 if s else 0.996)},{s}" for n, d, s in cells]
+    (tmp_path / "seeds.csv").write_text("\n".join(["params,tokens,loss,seed", *lines]))
+    ran = cli("fit", "seeds.csv", "--bootstrap", "100", "--json")
+    # Two seeds 0.8% apart scatter by 0.8% / sqrt(2).
+    noise = ran.document["noise"]
+    seeds = math.hypot(noise["trunk_frac"], noise["run_frac"])
+    assert seeds == pytest.approx(0.008 / 2**0.5, rel=0.35)
+    assert re.search(rf"{seeds:.2%} by its seed, the floor of any forecast's error", ran.stderr)
+
+
+def test_a_law_of_accuracies_is_told_as_one(cli, tmp_path):
+    lines = [
+        f"{n:g},{d:g},{0.25 + 0.75 / (1 + math.exp(-(2 - 300 / n**0.3 - 500 / d**0.3)))}"
+        for n in (1e6, 4e6, 1.6e7, 6.4e7) for d in (1e8, 4e8, 1.6e9)
+    ]  # fmt: skip
+    (tmp_path / "acc.csv").write_text("\n".join(["params,tokens,accuracy", *lines]))
+    arguments = ("fit", "acc.csv", "--form", "accuracy", "--chance", "0.25", "--bootstrap", "100")
+    assert "accuracies as parts of 1" in cli(*arguments, "-o", "acc-law.json").stdout
+    ran = cli("forecast", "acc-law.json", "--params", "1e8", "--tokens", "5e9")
+    assert re.search(r"accuracy +80% interval", ran.stdout)
+    assert re.search(r"\d\d\.\d\d% to \d\d\.\d\d%", ran.stdout)
+    assert "4.9 times the compute of the dearest of the law's 12 rows" in ran.stdout
+
+
+def test_an_unknown_estimator_is_told_before_anything_is_fitted(cli, law):
+    ran = cli("fit", "rows.csv", "--estimators", "aproach2", "--at-flops", "1e21")
+    assert ran.code == 2
+    assert "'aproach2' is not an estimator. Did you mean 'approach2'?" in ran.stderr
+    assert "alpha" not in ran.stdout
+
+
+def test_one_group_is_not_compared(cli, tmp_path):
+    write_rows(tmp_path / "rows.csv")
+    text = (tmp_path / "rows.csv").read_text().splitlines()
+    (tmp_path / "one.csv").write_text("\n".join([f"{text[0]},group", *(f"{line},a" for line in text[1:])]))
+    ran = cli("fit", "one.csv", "--by", "group", "--bootstrap", "100")
+    assert "There is one group only, a: nothing to compare it with." in ran.stdout

@@ -28,10 +28,11 @@ from kleiber.cli.row_options import (
     LossUnit,
     TableColumns,
     Where,
+    check_written,
     parse_columns,
     parse_list,
 )
-from kleiber.errors import DataError, UsageError
+from kleiber.errors import DataError, UsageError, nearest
 
 if TYPE_CHECKING:
     from kleiber.runs import Row
@@ -122,7 +123,13 @@ def fit(
     ] = "400",
     seed: Seed = "0",
     output: Annotated[
-        Path | None, typer.Option("--output", "-o", metavar="FILE", help="Write the law here.")
+        Path | None,
+        typer.Option(
+            "--output",
+            "-o",
+            metavar="FILE",
+            help="Write the law here; with --by the comparison: .json for a report, or a chart: .html, .svg, .png.",
+        ),
     ] = None,
     json_: Json = False,
 ) -> None:
@@ -131,8 +138,8 @@ def fit(
     A run that started with a forecast stays out: the law is tested on it.
 
     With --json: form, estimator, coefficients (by name), intervals (80 and 95 of each), objective, num_rows,
-    convention, loss_unit, e_determined, undetermined, notes, average (with --form auto: members and how they were
-    backtested), size_exponents (by convention), allocations (with --estimators), law (the file written, or null). With --by: groups (such a document each) and comparisons.
+    convention, loss_unit, noise (trunk_frac, run_frac, misfit_frac, num_repeats), e_determined, undetermined, notes, average (with --form auto: members and how they were
+    backtested), size_exponents (by convention), allocations (with --estimators), law (the file written, or null). With --by: groups (such a document each), comparisons, and comparison (the file written, or null).
     """
     num_dropped = parse_whole(drop_highest, "--drop-highest", _COMMAND)
     num_bootstrap = parse_whole(bootstrap, "--bootstrap", _COMMAND, minimum=100, maximum=1_000_000)
@@ -145,6 +152,8 @@ def fit(
     _check_asked(output, by, estimators, budgets)
     factor = _for_factor(form, for_factor, chance)
     from kleiber import scaling
+
+    named_estimators = _estimators(estimators, scaling.ALLOCATORS) if estimators else []
 
     named = {"params": params_column, "tokens": tokens_column, "loss": loss_column}
     table = parse_columns([*(columns or []), *(f"{field}={name}" for field, name in named.items() if name)])
@@ -168,13 +177,21 @@ def fit(
 
     if by:
         groups = scaling.read_groups(rows, by, table, **reading)
-        _compare(out, _laws_of(groups, law_of), budgets)
+        if form == "auto":
+            laws = scaling.fit_auto_groups(
+                groups, for_factor=factor, convention=count, num_bootstrap=num_bootstrap, seed=number
+            )
+        else:
+            laws = _laws_of(groups, law_of)
+        _compare(out, by, laws, budgets, output)
         return
     found = scaling.read_rows(rows, table, **reading)
-    law = law_of(found)
+    law = law_of(found).model_copy(update={"excluded": scaling.read_excluded(rows)})
     if output:
         law.write(output)
     print_law(out, law)
+    for one in law.excluded:
+        out.say(f"Left out: {one.reason}")
     exponents = scaling.size_exponents(found) if form == "chinchilla" else {}
     print_conventions(out, law, exponents)
     document = law_document(law) | {"size_exponents": exponents}
@@ -182,7 +199,7 @@ def fit(
         allocated = scaling.allocations(
             found,
             budgets,
-            estimators=_estimators(estimators, scaling.ALLOCATORS),
+            estimators=named_estimators,
             convention=count,
             num_bootstrap=num_bootstrap,
             seed=number,
@@ -209,12 +226,13 @@ def _for_factor(form: str, text: str | None, chance: str | None) -> float:
 
 
 def _check_asked(output: Path | None, by: str | None, estimators: str | None, budgets: list[float]) -> None:
-    if by and (output or estimators):
-        option = "-o" if output else "--estimators"
+    if by and estimators:
         raise UsageError(
-            f"--by fits several laws, and {option} is of one.",
-            hint=f"""{_COMMAND} --where 'group == "a"' {option} ...""",
+            "--by fits several laws, and --estimators is of one.",
+            hint=f"""{_COMMAND} --where 'group == "a"' --estimators ...""",
         )
+    if by:
+        check_written(output, f"{_COMMAND} --by group")
     if estimators and not budgets:
         raise UsageError("--estimators needs budgets.", hint=f"{_COMMAND} --estimators all --at-flops 1e21")
     if budgets and not (by or estimators):
@@ -236,10 +254,15 @@ def _laws_of(groups: dict[str, list[Row]], law_of: Callable[[list[Row]], Law]) -
 
 
 def _estimators(text: str, known: dict[str, str]) -> list[str]:
-    return list(known) if text == "all" else parse_list(text)
+    """Return the estimators that were named; an unknown one is told before anything is fitted."""
+    names = list(known) if text == "all" else parse_list(text)
+    for name in names:
+        if name not in known:
+            raise UsageError(f"{name!r} is not an estimator. {nearest(name, known)}", hint="--estimators all")
+    return names
 
 
-def _compare(out: Output, laws: dict[str, Law], budgets: list[float]) -> None:
+def _compare(out: Output, by: str, laws: dict[str, Law], budgets: list[float], output: Path | None) -> None:
     """Print the laws of all groups; two are compared, of more each with the first."""
     from kleiber import scaling
 
@@ -247,6 +270,8 @@ def _compare(out: Output, laws: dict[str, Law], budgets: list[float]) -> None:
     is_one_form = len({law.form for law in laws.values()}) == 1  # auto may choose another for each
     if is_one_form:
         print_groups(out, laws)
+        if not others:
+            out.say(f"There is one group only, {first}: nothing to compare it with.")
     else:
         for name, law in laws.items():
             out.say(f"{name}:")
@@ -260,9 +285,30 @@ def _compare(out: Output, laws: dict[str, Law], budgets: list[float]) -> None:
     }
     for name, comparison in found.items():
         print_comparison(out, (first, name), comparison)
+    if output:
+        _write(output, by, laws, list(found))
+        out.say(f"Written to {output}.")
     out.document(
         {
             "groups": {name: law_document(law) for name, law in laws.items()},
             "comparisons": {f"{name} less {first}": comparison_document(one) for name, one in found.items()},
+            "comparison": str(output) if output else None,
         }
     )
+
+
+def _write(output: Path, by: str, laws: dict[str, Law], others: list[str]) -> None:
+    from kleiber.scaling.comparison_document import Comparisons
+
+    if not others:
+        raise DataError(
+            "Nothing is written: there are no two groups whose laws can be compared.",
+            hint="--form chinchilla, and rows of two groups",
+        )
+    found = Comparisons.of_groups(by, laws, others)
+    if output.suffix == ".json":
+        found.write(output)
+        return
+    from kleiber.report.compare_chart import write_compare_chart
+
+    write_compare_chart(found, output)

@@ -145,7 +145,7 @@ def _crossing(found: Comparison) -> str:
     interval = (
         f"80% interval {format_flops(crossing.interval_80[0])} to {format_flops(crossing.interval_80[1])}"
         if crossing.interval_80
-        else "without an interval, for most pairs do not"
+        else "which is not sure"
     )
     return f"They cross at {format_flops(crossing.flops)}, {interval}; {share} from {looked}."
 

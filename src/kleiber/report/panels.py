@@ -10,7 +10,7 @@ from kleiber.report.theme import Palette
 
 __all__ = ["stacked_picture"]
 
-_SPACING = 110
+_SPACING = 165
 """Axis and legend of the upper plot, title of the lower [px]."""
 
 
@@ -29,6 +29,7 @@ def stacked_picture(
         "vconcat": [_sized(panel, width, palette) for panel in panels],
         "spacing": _SPACING,
         "bounds": "flush",
+        "resolve": {"scale": dict.fromkeys(("color", "shape", "x", "y"), "independent")},
         "datasets": {
             f"{panel.name}/{name}": rows for panel in panels for name, rows in panel.spec["datasets"].items()
         },
@@ -45,7 +46,7 @@ def _sized(panel: Panel, width: int, palette: Palette) -> dict[str, Any]:
     if isinstance(subtitle, str):
         title |= {"subtitle": subtitle, "subtitleColor": palette.muted}
     renamed: dict[str, Any] = _renamed(kept, panel.name)
-    return renamed | {"width": width, "title": title, "resolve": {"scale": {"color": "independent"}}}
+    return renamed | {"width": width, "title": title}
 
 
 def _renamed(value: Any, panel: str) -> Any:

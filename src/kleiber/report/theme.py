@@ -144,7 +144,13 @@ def chart_config(
         "range": {
             "ordinal": ramp(palette.sizes, num_sizes),
             "category": ramp(palette.sizes, num_budgets),
-            "diverging": [palette.accent, palette.truth, *ramp(palette.sizes, 4), palette.naive],
+            "diverging": [
+                palette.accent,
+                palette.truth,
+                *palette.sizes[:2],
+                palette.naive,
+                palette.sizes[-1],
+            ],
         },
         "style": _styles(palette),
     }

@@ -16,6 +16,8 @@ from kleiber.scaling.points import points_at
 __all__ = ["Comparison", "Crossing", "Difference", "compare"]
 
 _NUM_SCANNED = 121
+_MOST_CROSS = 0.8
+"""Part of the pairs of refits that must cross for an 80% interval of where they do."""
 _SHUFFLE = 8
 """Seed of an order; any would do."""
 _DECADES_BEYOND = 3.0
@@ -50,7 +52,7 @@ class Crossing:
     flops: float | None
     """By the point estimates; None where they do not cross in the range."""
     interval_80: Interval | None
-    """Of the refits that cross in the range; None when fewer than half of them do."""
+    """Of the refits that cross in the range; None when fewer than four in five of them do: it would say too much."""
     crosses_frac: float
     """Part of the pairs of refits that cross in the range."""
     low_flops: float
@@ -164,7 +166,7 @@ def _crossing(first: Law, second: Law, low: float, high: float, ratio: float) ->
     by_point = float(_last_crossings(log_c, point)[0])
     return Crossing(
         flops=math.exp(by_point) if math.isfinite(by_point) else None,
-        interval_80=intervals_of(np.exp(found))["80"] if 2 * len(found) > len(drawn) else None,
+        interval_80=intervals_of(np.exp(found))["80"] if len(found) >= _MOST_CROSS * len(drawn) else None,
         crosses_frac=len(found) / len(drawn),
         low_flops=low,
         high_flops=high,
