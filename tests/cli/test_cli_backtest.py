@@ -95,3 +95,43 @@ def test_groups_of_different_forms_are_printed_apart(cli, tmp_path):
     assert forms[1] == "quadratic"
     assert result.document["comparisons"] == {}
     assert "Laws of different forms are not compared" in result.stderr
+
+
+def test_backtest_writes_what_a_report_shows_and_draws_it(cli, table, tmp_path):
+    asked = ("backtest", table, "--by", "data", "--forms", "tied", "--factors", "10", "--bootstrap", "20")
+    ran = cli(*asked, "-o", "backtest.json", "--json")
+    assert ran.document["backtest"] == "backtest.json"
+    found = json.loads((tmp_path / "backtest.json").read_text())
+    assert list(found["groups"]) == ["a", "b"]
+    score = ran.document["groups"]["a"]["scores"][0]
+    assert found["groups"]["a"]["scores"][0]["error"] == pytest.approx(score["error"])
+    assert len(found["groups"]["a"]["cells"]) == score["num_cells"]
+    assert "Written to backtest.html." in cli(*asked, "-o", "backtest.html").stdout
+    assert "How often the intervals held" in (tmp_path / "backtest.html").read_text()
+    assert cli("report", ".", "-o", "report.html").code == 0
+    assert "How good would such forecasts have been?" in (tmp_path / "report.html").read_text()
+
+
+def test_another_ending_is_refused_before_anything_is_fitted(cli, table):
+    ran = cli("backtest", table, "-o", "backtest.pdf")
+    assert ran.code == 2
+    assert "-o writes .json for a report, or a chart as .html, .svg or .png." in ran.stderr
+    assert "cells are rows foretold" not in ran.stdout
+
+
+def test_two_groups_that_were_compared_are_kept_and_drawn(cli, table, tmp_path):
+    asked = ("fit", table, "--by", "data", "--bootstrap", "100")
+    ran = cli(*asked, "-o", "comparison.json", "--json")
+    assert ran.document["comparison"] == "comparison.json"
+    (pair,) = json.loads((tmp_path / "comparison.json").read_text())["pairs"]
+    assert (pair["first"], pair["second"]) == ("a", "b")
+    assert all(point["difference"] < 0 for point in pair["points"])  # 300 / N^0.34 beside 400 / N^0.34
+    assert "Written to comparison.svg." in cli(*asked, "-o", "comparison.svg").stdout
+    assert "b less a" in (tmp_path / "comparison.svg").read_text()
+
+
+def test_one_group_is_no_comparison_to_write(cli, table, tmp_path):
+    ran = cli("fit", table, "--by", "data", "--where", 'data == "a"', "--bootstrap", "100", "-o", "x.json")
+    assert ran.code == 2
+    assert "Nothing is written: there are no two groups whose laws can be compared." in ran.stderr
+    assert not (tmp_path / "x.json").exists()

@@ -100,7 +100,7 @@ def error_chart(group: BacktestGroup, methods: list[str], words: Words) -> dict[
         words("backtest_reach"),
         min(reaches) / _ROOM,
         max(reaches) * _ROOM,
-        "format(datum.value, '~s') + 'x'",
+        "format(datum.value, ',') + 'x'",
     )
     y = _log("error", None, min(errors) / _ROOM, max(errors) * _ROOM, _PERCENT, is_x=False)
     colour = _colour(methods)
