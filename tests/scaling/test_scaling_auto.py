@@ -9,7 +9,7 @@ import pytest
 from pydantic import ValidationError
 
 from kleiber.errors import DataError, UsageError
-from kleiber.scaling import Law, fit, fit_auto, forecast, optimum_of_law
+from kleiber.scaling import Law, compare, fit, fit_auto, fit_auto_groups, forecast, optimum_of_law
 from kleiber.scaling.auto import average_of
 from kleiber.scaling.average import Average, Member
 from kleiber.scaling.candidates import frontier
@@ -98,6 +98,17 @@ def test_the_frontier_is_what_no_cheaper_run_beats(ladder):
     losses = [row.loss for row in kept]
     assert losses == sorted(losses, reverse=True)
     assert min(row.loss for row in rows) == losses[-1]
+
+
+def test_groups_are_of_one_form_and_compared(ladder, wide):
+    """Alone, the second ladder is too short to be cut; with the first it is of the first's form."""
+    short = ladder(sizes=(40_000, 60_000, 90_000), num_seeds=1, run_frac=0.001)
+    laws = fit_auto_groups({"wide": wide, "short": short}, num_bootstrap=100)
+    assert {law.average.members[0].candidate for law in laws.values()} == {"chinchilla"}
+    assert laws["wide"].average.trial_ratio is not None
+    assert compare(laws["wide"], laws["short"]).differences
+    with pytest.raises(DataError, match=r"Group 'few': .*at least two sizes"):
+        fit_auto_groups({"wide": wide, "few": short[:3]})
 
 
 def _member(loss: float, weight: float) -> Member:

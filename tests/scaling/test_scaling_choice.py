@@ -52,6 +52,14 @@ def test_a_form_of_repeated_tokens_leads_or_is_out():
     assert choice.rivals == ()
 
 
+def test_another_may_be_told_to_lead():
+    trials = _trials(_trial(10, tied=(0.02,), chinchilla=(0.04,), quadratic=(0.09,)))
+    choice = choose(trials, lead="chinchilla")
+    assert choice is not None
+    assert (choice.lead, choice.rivals) == ("chinchilla", ("tied", "quadratic"))
+    assert choose(trials, lead="frontier") is None
+
+
 def test_without_trials_nothing_is_chosen():
     assert choose(Trials(None, ())) is None
 

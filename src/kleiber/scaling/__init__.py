@@ -1,7 +1,7 @@
 """Scaling laws: rows to a law, a law to a forecast, a forecast to its score. NumPy, no torch."""
 
 from kleiber.scaling.allocation import ALLOCATORS, Allocation, Budgeted, allocations
-from kleiber.scaling.auto_law import fit_auto
+from kleiber.scaling.auto_law import fit_auto, fit_auto_groups
 from kleiber.scaling.average import Average
 from kleiber.scaling.backtest import Cell, coverage_frac, leave_one_out
 from kleiber.scaling.compare import Comparison, Crossing, Difference, compare
@@ -62,6 +62,7 @@ __all__ = [
     "coverage_frac",
     "fit",
     "fit_auto",
+    "fit_auto_groups",
     "forecast",
     "leave_one_out",
     "naive_forecasts",

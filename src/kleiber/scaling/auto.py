@@ -25,6 +25,8 @@ def average_of(
     convention: Convention = "total",
     num_bootstrap: int = 400,
     seed: int = 0,
+    trials: Trials | None = None,
+    lead: str | None = None,
 ) -> Average:
     """Return the law that foretold the rows' own dear part best, with those that did nearly as well beside it.
 
@@ -39,13 +41,18 @@ def average_of(
         convention: Which parameters N counts.
         num_bootstrap: Refits of each law.
         seed: Of the bootstrap.
+        trials: Those of the rows, where they are at hand.
+        lead: The candidate that leads, whatever the trials say; None lets them choose.
 
     Raises:
-        DataError: No candidate can be fitted to the rows.
+        DataError: No candidate can be fitted to the rows, or not the one that was asked for.
     """
-    trials = trials_of(rows, for_factor, convention)
-    choice = choose(trials)
-    wanted = asked_of(rows) if choice is None else [choice.lead, *choice.rivals]
+    trials = trials or trials_of(rows, for_factor, convention)
+    choice = choose(trials, lead=lead)
+    if choice is not None:
+        wanted = [choice.lead, *choice.rivals]
+    else:
+        wanted = sorted(asked_of(rows), key=lambda name: name != lead)  # the one asked for first
     fitted: dict[str, Member] = {}
     refused: DataError | None = None
     for name in wanted:
@@ -55,7 +62,7 @@ def average_of(
             )
         except DataError as error:
             refused = refused or error
-    if refused and not fitted:
+    if refused and (not fitted or (lead is not None and lead not in fitted)):
         raise refused
     return composed(trials, choice, fitted, for_factor=for_factor)
 

@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 
-from kleiber.errors import UsageError
+from kleiber.errors import DataError, UsageError
 from kleiber.runs import Convention, Row
 from kleiber.scaling.auto import average_of
 from kleiber.scaling.average import Z_80, Average
 from kleiber.scaling.candidates import CANDIDATES
 from kleiber.scaling.checks import check_rows
+from kleiber.scaling.choice import choose
 from kleiber.scaling.fit import fit
 from kleiber.scaling.law import Law
 from kleiber.scaling.suspects import without_duplicates
+from kleiber.scaling.trials import Trials, trials_of
 
-__all__ = ["fit_auto"]
+__all__ = ["fit_auto", "fit_auto_groups"]
 
 
 def fit_auto(
@@ -42,13 +45,78 @@ def fit_auto(
         ConventionError: The rows were evaluated on different sets, or do not tell N by `convention`.
         UsageError: A factor that is not above 1, or too few refits.
     """
-    if not (math.isfinite(for_factor) and for_factor > 1):
-        raise UsageError("for_factor must be above 1.", got=for_factor, hint="--form auto --for-factor 10")
+    _check_factor(for_factor)
     check_rows(rows, convention)
     each_once, _ = without_duplicates(rows)
     average = average_of(
         each_once, for_factor=for_factor, convention=convention, num_bootstrap=num_bootstrap, seed=seed
     )
+    return _law(rows, average, convention=convention, num_bootstrap=num_bootstrap, seed=seed)
+
+
+def fit_auto_groups(
+    groups: Mapping[str, Sequence[Row]],
+    *,
+    for_factor: float = 10.0,
+    convention: Convention = "total",
+    num_bootstrap: int = 400,
+    seed: int = 0,
+) -> dict[str, Law]:
+    """Return a law of each group, all of the form that foretold best over the groups together: so they can be compared.
+
+    Args:
+        groups: Rows by name.
+        for_factor: As `fit_auto` takes it.
+        convention: Which parameters N counts.
+        num_bootstrap: Refits, at least 100.
+        seed: Of the bootstrap.
+
+    Raises:
+        DataError: Rows that no form, or not this one, can be fitted to; it names the group.
+        ConventionError: As of `fit_auto`.
+        UsageError: As of `fit_auto`.
+    """
+    _check_factor(for_factor)
+    trials: dict[str, Trials] = {}
+    for name, rows in groups.items():
+        with _named(name):
+            check_rows(rows, convention)
+            trials[name] = trials_of(without_duplicates(rows)[0], for_factor, convention)
+    each = tuple(trial for found in trials.values() for trial in found.each)
+    together = choose(Trials(None, each))
+    laws = {}
+    for name, rows in groups.items():
+        with _named(name):
+            average = average_of(
+                without_duplicates(rows)[0],
+                for_factor=for_factor,
+                convention=convention,
+                num_bootstrap=num_bootstrap,
+                seed=seed,
+                trials=trials[name],
+                lead=together.lead if together else None,
+            )
+            laws[name] = _law(rows, average, convention=convention, num_bootstrap=num_bootstrap, seed=seed)
+    return laws
+
+
+@contextmanager
+def _named(group: str) -> Iterator[None]:
+    """Say which group an error is about."""
+    try:
+        yield
+    except DataError as error:
+        raise DataError(f"Group {group!r}: {error.message}", got=error.got, hint=error.hint) from None
+
+
+def _check_factor(for_factor: float) -> None:
+    if not (math.isfinite(for_factor) and for_factor > 1):
+        raise UsageError("for_factor must be above 1.", got=for_factor, hint="--form auto --for-factor 10")
+
+
+def _law(
+    rows: Sequence[Row], average: Average, *, convention: Convention, num_bootstrap: int, seed: int
+) -> Law:
     leading = CANDIDATES[average.members[0].candidate]
     law = fit(
         leading.rows(rows, convention),

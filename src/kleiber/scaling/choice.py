@@ -51,18 +51,21 @@ class Choice:
         return math.exp(own * math.log(self.ratio) + (1 - own) * math.log(public_ratio))
 
 
-def choose(trials: Trials, rule: Rule | None = None) -> Choice | None:
+def choose(trials: Trials, rule: Rule | None = None, *, lead: str | None = None) -> Choice | None:
     """Return the choice; None where there were no trials.
 
     Args:
         trials: Of a ladder.
         rule: None takes the tool's.
+        lead: Who leads, whatever these trials say; None lets them choose.
     """
     rule = rule or Rule()
     errors = _errors(trials.each, rule.rows_power)
-    if not errors:
+    if not errors or (lead is not None and lead not in errors):
         return None
-    lead, *others = sorted(errors, key=errors.__getitem__)
+    ordered = sorted(errors, key=errors.__getitem__)
+    lead = lead or ordered[0]
+    others = [name for name in ordered if name != lead]
     # A law of repeated tokens asks more of a forecast: it leads or is out.
     rivals = tuple(
         name for name in others if errors[name] <= rule.alike * errors[lead] and name != "repeated"
