@@ -48,6 +48,8 @@ def test_for_people(cli):
         "Served in bf16, 32 at once:",
         "Smaller and longer costs $",
         "served tokens (80%: ",
+        "Trained as planned, it is foretold a loss of 2.2 after ",
+        "Its plan: kleiber plan gpt:depth=",
         "- grow from a donor was left out: no trained model was named: --donor runs/NAME",
         "list price of",
         "Add -o advice.json to be held to it.",
@@ -55,6 +57,15 @@ def test_for_people(cli):
     ):
         assert words in ran.stdout
     assert Path("advice.svg").read_text().startswith("<svg")
+
+
+def test_the_plan_of_the_first_route_is_a_command_that_works(cli):
+    said = next(line for line in cli(*ASKED).stdout.splitlines() if line.startswith("Its plan: "))
+    command = said.removeprefix("Its plan: kleiber ").split()
+    document = cli(*command, "--json").document
+    advised = cli(*ASKED, "--json").document["routes"][0]
+    assert document["num_params"]["total"] == advised["num_params"]
+    assert document["train_flops"] == pytest.approx(advised["train"]["flops"]["value"], rel=0.001)
 
 
 def test_a_budget_ranks_by_its_own_unit(cli):

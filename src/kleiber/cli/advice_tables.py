@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from kleiber.cli.output import Output
+from kleiber.cost import known_devices
 from kleiber.study.advice.document import Advice, Route, Within
 from kleiber.study.advice.meter import Unit, format_cost
 from kleiber.study.advice.says import break_even_says, cost_in
 from kleiber.units import format_bytes, format_count, format_flops, format_seconds
 
-__all__ = ["print_advice"]
+__all__ = ["plan_command", "print_advice"]
 
 
 def print_advice(out: Output, advice: Advice) -> None:
@@ -30,6 +31,8 @@ def print_advice(out: Output, advice: Advice) -> None:
     out.table(["", "weights", "cache", "fits a device", "a token"], _served(advice))
     for sentence in (*advice.why, *(break_even_says(one) for one in advice.break_evens)):
         out.say(sentence)
+    out.say(_carried_out(advice))
+    out.say(f"Its plan: {plan_command(advice)}")
     out.say("")
     for sentence in _notes(advice):
         out.say(f"- {sentence}")
@@ -95,6 +98,39 @@ def _fits(route: Route) -> str:
     return "yes" if memory.fits else f"no, {memory.num_devices} hold it"
 
 
+def plan_command(advice: Advice) -> str:
+    """Return the command that plans the first route's training in full."""
+    asked, first = advice.question, advice.routes[0]
+    words = [
+        "kleiber plan",
+        first.model,
+        f"--tokens {first.num_tokens:.4g}".replace("e+", "e"),
+        f"--vocab-size {asked.vocab_size} --context {asked.context}",
+    ]
+    if asked.device in known_devices():
+        words.append(f"--device {asked.device}")
+    if asked.num_devices > 1:
+        words.append(f"--num-devices {asked.num_devices}")
+    return " ".join(words)
+
+
+def _carried_out(advice: Advice) -> str:
+    """Return what will be measured if the first route is trained as planned, whatever its loss turns out to be."""
+    said = {(one.quantity, one.stage): one for one in advice.routes[0].predictions}
+    loss, time = said["val_loss", "trained"], said["total_time_s", "trained"]
+    parts = (
+        (f"a loss of {loss.predicted:.4g}", loss.interval_80, "{:.4g}".format),
+        (f"after {format_seconds(time.predicted)} of training", time.interval_80, format_seconds),
+    )
+    found = [text if ends is None else f"{text} ({_ends(ends, show)})" for text, ends, show in parts]
+    return f"Trained as planned, it is foretold {' '.join(found)}."
+
+
+def _ends(ends: Within, show: Callable[[float], str]) -> str:
+    low, high = ("no end" if end is None else show(end) for end in ends)
+    return f"80%: {low} to {high}"
+
+
 def _notes(advice: Advice) -> Iterator[str]:
     """Yield warnings, what was left out, and what all of it rests on."""
     yield from advice.warnings
@@ -104,7 +140,8 @@ def _notes(advice: Advice) -> Iterator[str]:
     for left in advice.left_out:
         yield f"{left.title} was left out: {left.reason}"
     for one in advice.routes:
-        yield f"{one.title}: {one.rests_on}"
+        if one.name in {"grow", "compress"}:  # the others follow from the law and the device alone
+            yield f"{one.title}: {one.rests_on}"
         if one.donor is not None:
             yield f"{one.title}: its donor took {one.donor.train_flops:.3g} FLOP, spent already and not counted."
     yield from advice.assumptions

@@ -110,6 +110,12 @@ def test_where_nothing_is_served_the_optimum_is_the_smaller_one_too(make_law):
     )
 
 
+def test_what_papers_say_of_billions_is_not_said_of_thousands(make_law):
+    found = advise(make_law(), Target(loss=4.5), PLACE, Wanted(1e12))
+    reason = next(one.reason for one in found.left_out if one.name == "compress")
+    assert "is of 7 B parameters and says nothing of" in reason
+
+
 def test_receipts_take_the_place_of_papers(make_law, receipt, tmp_path):
     receipt.write(tmp_path / "receipt.json")
     found = advise(make_law(), Target(loss=2.5), PLACE, Wanted(1e12, receipts=(tmp_path,)))

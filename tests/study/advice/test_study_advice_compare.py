@@ -39,11 +39,22 @@ def test_two_routes_cost_the_same_where_serving_has_paid_for_training(sums):
     found = break_even(small, large, FLOPS)
     assert found.first_wins == "above"
     assert found.served_tokens.value == pytest.approx(9e10)
-    # 4.5e20 of training in the second draw; less than the other's in the third, where there is no such number
-    assert found.served_tokens.interval_95 == pytest.approx((9e10, 1.65e11))
+    # 4.5e20 of training in the second draw; less than the other's in the third, where it always wins
+    assert found.served_tokens.interval_95 == pytest.approx((0.0, 1.65e11))
     assert found.none_frac == pytest.approx(1 / 3)
     other_way = break_even(large, small, FLOPS)
     assert (other_way.first_wins, other_way.served_tokens.value) == ("below", pytest.approx(9e10))
+    assert other_way.served_tokens.interval_95 == pytest.approx((0.0, 1.65e11))
+
+
+def test_a_route_that_can_no_longer_win_waits_for_ever(sums):
+    # the larger one never reaches the loss in one draw, the smaller one not in another, neither in the last
+    never = np.inf
+    small = route(sums, 1e9, 5e10, (1.0, 1.0, never, never), "small")
+    large = route(sums, 2e9, 1e10, (1.0, never, 1.0, never), "large")
+    found = break_even(small, large, FLOPS)
+    assert found.served_tokens.interval_95 == (0.0, None)
+    assert found.none_frac == pytest.approx(0.75)
 
 
 def test_a_route_that_is_cheaper_in_both_always_wins(sums):

@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 import pytest
-from advice_examples import loss_of, tokens_of
+from advice_examples import ALPHA, BETA, A, B, loss_of, tokens_of
 
 from kleiber.errors import UsageError
 from kleiber.scaling import published_law
@@ -52,21 +52,21 @@ def test_a_published_law_has_one_opinion():
     )
 
 
-def test_an_average_is_as_wide_as_it_says(make_law):
-    law = make_law()
-    member = Member(
-        candidate="chinchilla", form="chinchilla", weight=1.0, backtest_error_frac=0.01, coefficients=law.coefficients,
+def member(law, candidate: str, weight: float) -> Member:
+    return Member(
+        candidate=candidate, form=law.form, weight=weight, backtest_error_frac=0.01, coefficients=law.coefficients,
         noise_frac=0.004, samples=law.samples,
     )  # fmt: skip
-    average = Average(
-        for_factor=10,
-        backtest_factor=10,
-        num_cuts=2,
-        num_cells=9,
-        error_frac=0.05,
-        widening=1.2,
-        members=(member,),
-    )
+
+
+def average_of(*members: Member, rivals: tuple[Member, ...] = ()) -> Average:
+    return Average(
+        for_factor=10, backtest_factor=10, num_cuts=2, num_cells=9, error_frac=0.05, widening=1.2, members=members, rivals=rivals
+    )  # fmt: skip
+
+
+def test_an_average_is_as_wide_as_it_says(make_law):
+    average = average_of(member(make_law(), "chinchilla", 1.0))
     law = make_law(average=average, version=3)
     losses = Losses.of(law)
     assert losses.point(1e9, 1e11) == pytest.approx(loss_of(1e9, 1e11))
@@ -74,6 +74,24 @@ def test_an_average_is_as_wide_as_it_says(make_law):
     wide = np.log(losses.widened(law, 1e9, 1e11).drawn(1e9, np.array([1e11])))
     assert wide.std() == pytest.approx(says[0], rel=0.1)
     assert np.log(losses.drawn(1e9, np.array([1e11]))).std() < 0.6 * says[0]
+
+
+def test_where_auto_leads_with_compute_alone_its_rivals_are_compared(make_law):
+    compute = make_law("power_C", (1.7, 2000.0, 0.17))
+    low = make_law(values=(1.6, A, B, ALPHA, BETA))
+    rivals = (member(make_law(), "chinchilla", 0.0), member(low, "other", 0.0))
+    law = make_law(
+        "power_C", (1.7, 2000.0, 0.17), average=average_of(member(compute, "frontier", 1.0), rivals=rivals), version=3
+    )  # fmt: skip
+    losses = Losses.of(law)
+    assert losses.point(1e9, 1e11) == pytest.approx(
+        math.sqrt(loss_of(1e9, 1e11) * (loss_of(1e9, 1e11) - 0.1)), rel=1e-9
+    )
+    alone = make_law(
+        "power_C", (1.7, 2000.0, 0.17), average=average_of(member(compute, "frontier", 1.0)), version=3
+    )
+    with pytest.raises(UsageError, match="a law of form 'power_C' does not weigh size against tokens"):
+        Losses.of(alone)
 
 
 def test_a_form_that_bends_is_asked_near_its_rows_alone(make_law):

@@ -63,12 +63,19 @@ def test_memory_is_of_weights_and_the_cache_of_a_batch(costs):
 
 
 def test_between_sizes_costs_are_near_those_of_the_size_that_exists(costs):
-    for size in (5e7, 2e9):
+    for size in (3e6, 5e7, 2e9):
         sized = costs.chosen(size)
         assert costs.training(sized.num_params).flops == pytest.approx(sized.training.flops, rel=0.05)
         assert costs.serving(sized.num_params).device_s == pytest.approx(
             sized.serving(PLAIN).device_s, rel=0.1
         )
+
+
+def test_small_models_have_the_dials_shape_too(costs):
+    for size in (2e5, 6e5, 2e6, 1e7):
+        sized = costs.chosen(size)
+        assert sized.num_params == pytest.approx(size, rel=0.4)
+        assert sized.spec.depth <= 2 + sized.spec.width / 40
 
 
 def test_large_models_have_widths_of_whole_tiles(costs):

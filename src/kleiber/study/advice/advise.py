@@ -35,6 +35,8 @@ __all__ = ["Target", "Wanted", "advise"]
 _SAME_SIZE = 0.02
 _LEAST_SAVING = 0.01
 """Of the tokens from scratch, that a donor must spare."""
+_LEAST_PUBLISHED = 1e8
+"""Parameters below which what was published of 7 B is left aside: 4 bits cost small models several times as much."""
 _SMALL_LAW = 50e6
 """Laws whose largest run has fewer parameters are taken to be of the small vocabularies and contexts of a recipe's defaults."""
 _SMALL, _LARGE = (1024, 128), (50257, 1024)
@@ -296,6 +298,11 @@ def _why_not(asked: Asked, way: Way, plan: Plan | None, plans: Sequence[Plan]) -
         )
     if plan is None:
         return f"it would have to reach {asked.loss - way.rise.value:.4g} before compression, below what the law gives."
+    if way is PUBLISHED_COMPRESSION and plan.sized.num_params < _LEAST_PUBLISHED:
+        return (
+            f"what papers say of 4 bits is of 7 B parameters and says nothing of {format_count(plan.sized.num_params)}; --receipts takes "
+            "what was measured."
+        )
     if way.name == "smaller" and plans:
         change = abs(plan.sized.num_params / plans[0].sized.num_params - 1)
         if change < _SAME_SIZE:

@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
+from kleiber.scaling.forms import Array
 from kleiber.study.advice.document import Amount, BreakEven, Elsewhere
 from kleiber.study.advice.drawn import Drawn, amount_of
 from kleiber.study.advice.meter import Meter
@@ -49,18 +50,39 @@ def break_even(first: Drawn, other: Drawn, meter: Meter) -> BreakEven:
     # Over so many tokens the other has made up by serving, or lost, what it saves or takes more in training.
     point = gap / slope if slope else math.inf
     (first_B, first_token_B), (other_B, other_token_B) = first.amounts(meter), other.amounts(meter)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        served_B = (first_B - other_B) / (other_token_B - first_token_B)
+    with np.errstate(invalid="ignore"):
+        served_B = _served(first_B - other_B, other_token_B - first_token_B, is_below=slope < 0)
     is_met_B = np.isfinite(served_B) & (served_B > 0)
     none_frac = 1 - float(np.mean(is_met_B))
     if not (math.isfinite(point) and point > 0):
         return BreakEven(**titles, first_wins="always", served_tokens=None, none_frac=none_frac)
+    known_B = served_B[~np.isnan(served_B)]
     return BreakEven(
         **titles,
         first_wins="above" if slope > 0 else "below",
-        served_tokens=amount_of(point, served_B[is_met_B]) if is_met_B.any() else Amount(value=point),
+        served_tokens=amount_of(point, known_B) if len(known_B) else Amount(value=point),
         none_frac=none_frac,
     )
+
+
+def _served(gap_B: Array, slope_B: Array, *, is_below: bool) -> Array:
+    """Return the served tokens at which both cost the same in each draw [B].
+
+    Where one of them always costs less that is 0 or infinity, as if the other had to wait so long; NaN where the two change
+    places the other way round.
+
+    Args:
+        gap_B: What the first takes more to train.
+        slope_B: What the other takes more to serve a token.
+        is_below: Whether the first is the one that costs less below that number.
+    """
+    sign = -1.0 if is_below else 1.0
+    with np.errstate(divide="ignore", invalid="ignore"):
+        met_B = gap_B / slope_B
+    same_way_B = np.where(met_B > 0, met_B, 0.0)
+    other_way_B = np.where(sign * gap_B >= 0, np.inf, np.nan)
+    found: Array = np.where(sign * slope_B > 0, same_way_B, other_way_B)
+    return np.where(np.isnan(gap_B), np.nan, found)
 
 
 def elsewhere(search: Search, ways: Sequence[Way], loss: float, served_tokens: float) -> Iterator[Elsewhere]:

@@ -12,11 +12,12 @@ import numpy as np
 
 from kleiber.errors import UsageError
 from kleiber.scaling import COEFFICIENTS, Law, PublishedLaw
+from kleiber.scaling.average import Average, Member
 from kleiber.scaling.forms import CHINCHILLA, Array, Form, form_of
 from kleiber.scaling.points import Values, points_at
 from kleiber.study.advice.spread import normals
 
-__all__ = ["Losses"]
+__all__ = ["Losses", "compared_members"]
 
 _TOKENS = (1e3, 1e21)
 """Between which tokens are sought."""
@@ -72,12 +73,15 @@ class Losses:
             shift = law.noise.total_frac * normals(len(refits))
             return cls((_Part(law.shape, law.point, refits, 1.0),), shift, unique_tokens, _tokens_of(law))
         parts = []
-        for one in law.average.members:
-            form = form_of(one.form)
-            samples = np.array(one.samples)
-            kept = samples[np.arange(max(1, round(one.weight * _MOST_DRAWS))) % len(samples)]
+        members = compared_members(law.average)
+        whole = sum(one.weight for one in members)
+        for one in members:
+            # Rivals have no weight in the mean: among themselves they count alike.
+            weight = one.weight / whole if whole else 1 / len(members)
+            form, samples = form_of(one.form), np.array(one.samples)
+            kept = samples[np.arange(max(1, round(weight * _MOST_DRAWS))) % len(samples)]
             point = np.array([[one.coefficients[name] for name in form.names]])
-            parts.append(_Part(form, point, kept, one.weight))
+            parts.append(_Part(form, point, kept, weight))
         num_draws = sum(len(part.refits_BK) for part in parts)
         return cls(tuple(parts), np.zeros(num_draws), unique_tokens, _tokens_of(law))
 
@@ -144,7 +148,7 @@ class Losses:
 
     def drawn_tokens(self, num_params: float, loss_B: Array | float) -> Array:
         """Return the fewest tokens with which one size has the loss in each draw [B]; infinite where none are enough."""
-        log_G = np.linspace(*np.log(self.tokens), _NUM_FINE)
+        log_G = np.linspace(math.log(self.tokens[0]), math.log(self.tokens[1]), _NUM_FINE)
         log_loss_BG = np.log(self.drawn(num_params, np.exp(log_G)))
         wanted_B = np.broadcast_to(np.log(loss_B), self.num_draws)
         is_met_BG = log_loss_BG <= wanted_B[:, None]
@@ -161,8 +165,24 @@ class Losses:
         return points_at(form, num_params, num_tokens, unique_tokens=unique if "U" in form.inputs else None)
 
 
+def compared_members(average: Average) -> tuple[Member, ...]:
+    """Return the laws of an average that trade size against tokens: its members, or its rivals where none of them does."""
+    for group in (average.members, average.rivals):
+        found = tuple(one for one in group if _trades(form_of(one.form)))
+        if found:
+            return found
+    return average.members  # refused, with its form
+
+
+def _trades(form: Form) -> bool:
+    """Return whether a law of this form weighs size against tokens, and asks for nothing else of a run."""
+    return {"N", "D"} <= set(form.inputs) and "S" not in form.inputs
+
+
 def _forms(law: Law) -> list[Form]:
-    return [law.shape] if law.average is None else [form_of(one.form) for one in law.average.members]
+    return (
+        [law.shape] if law.average is None else [form_of(one.form) for one in compared_members(law.average)]
+    )
 
 
 def _tokens_of(law: Law) -> tuple[float, float]:
@@ -183,7 +203,7 @@ def _check(law: Law, unique_tokens: float | None) -> None:
             hint="kleiber fit ROWS --form chinchilla -o law.json",
         )
     for form in forms:
-        if not {"N", "D"} <= set(form.inputs) or "S" in form.inputs:
+        if not _trades(form):
             needs = (
                 "asks for the active part of a mixture"
                 if "S" in form.inputs

@@ -27,8 +27,8 @@ class Meter:
 
         Example:
             >>> cost = TokenCost(flops=6e9, device_s=1e-4)
-            >>> Meter("flops").amount(cost), Meter("s", num_devices=8).amount(cost), Meter("usd", 8, 3.6).amount(cost)
-            (6000000000.0, 1.25e-05, 1e-07)
+            >>> Meter("flops").amount(cost), Meter("s", num_devices=8).amount(cost), Meter("usd", 8, 36.0).amount(cost)
+            (6000000000.0, 1.25e-05, 1e-06)
         """
         if self.unit == "flops":
             return cost.flops

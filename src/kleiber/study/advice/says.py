@@ -8,6 +8,7 @@ from kleiber.cost.flops import FLOP_CONVENTIONS
 from kleiber.runs import CONVENTIONS
 from kleiber.scaling import Law
 from kleiber.study.advice.document import Amount, BreakEven, Cost, Elsewhere, Question, Route
+from kleiber.study.advice.losses import compared_members
 from kleiber.study.advice.meter import Unit, format_cost
 from kleiber.study.advice.routes import Asked
 from kleiber.units import format_count
@@ -83,6 +84,9 @@ def assumptions_of(asked: Asked, question: Question) -> Iterator[str]:
     law = asked.law
     if isinstance(law, Law):
         yield f"The law is {law.hash}, form {law.form}, of {law.num_rows} runs; its N counts {CONVENTIONS[law.convention]}."
+        if law.average is not None:
+            names = ", ".join(one.candidate for one in compared_members(law.average))
+            yield f"Routes are compared under {names}: what auto found, as far as it weighs size against tokens."
         yield from law.notes
     else:
         yield f"The law is that of {law.title}; its N counts {CONVENTIONS[law.convention]}."
@@ -94,6 +98,8 @@ def assumptions_of(asked: Asked, question: Question) -> Iterator[str]:
         f"Requests read {question.prompt_tokens} tokens and write {question.new_tokens} (--prompt-tokens, --new-tokens), {question.serve_batch} "
         f"at once (--serve-batch), in {question.precision}; served tokens are those read and those written."
     )
+    if question.unique_tokens is None:
+        yield "Every token that is trained on is taken to be a new one; a law of form repeated, with --unique-tokens, counts repeats."
     yield asked.speeds.says
     if question.num_devices > 1:
         yield f"{question.num_devices} devices are taken to share the work without loss; kleiber plan counts their communication."

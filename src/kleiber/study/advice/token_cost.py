@@ -16,6 +16,7 @@ from kleiber.cost.usage import PRECISIONS, Usage
 from kleiber.models.counting import Counted
 from kleiber.models.gpt import GPTSpec
 from kleiber.models.gpt.blocks import block_shape
+from kleiber.models.gpt.dial import WIDTH_PER_DEPTH
 from kleiber.runs import Convention
 from kleiber.study.advice.served import PLAIN, Request, Served
 from kleiber.study.model_cost import costed_family
@@ -28,8 +29,11 @@ __all__ = ["Costs", "GPTCosts", "ServingMemory", "Sized", "TokenCost"]
 _KERNELS_A_BLOCK = 10
 """Of one token: norm, queries keys and values, rotation, attention, output, sum and norm, gate and up, product, down, sum."""
 
-_EVEN, _EVEN_FROM = 128, 1024
-"""Large models get widths that are multiples of a tile of a product: others leave a part of each device idle."""
+_STEPS = ((128, 16), (256, 32), (1024, 64), (math.inf, 128))
+"""Widths below the first are multiples of the second: of large models of a tile of a product, for others leave a part of each device
+idle."""
+_SHAPE = 0.2
+"""How much a depth off the dial's counts beside a size off what was sought."""
 
 
 @dataclass(frozen=True)
@@ -170,17 +174,22 @@ class GPTCosts:
         return TokenCost(flops(num_params), device_s(num_params))
 
     def _spec(self, num_params: float) -> GPTSpec:
-        total = self._line.along(lambda spec: spec.count().total)(num_params)
-        near = GPTSpec.from_dial({"params": total}, self._vocab_size, self._context)
-        if near.width < _EVEN_FROM:
-            return near
-        width = _EVEN * round(near.width / _EVEN)
-        one, two = (
-            GPTSpec.from_dial({"depth": depth, "width": width}, self._vocab_size, self._context)
-            for depth in (1, 2)
+        wanted, width = (
+            self._line.along(value)(num_params)
+            for value in (lambda spec: spec.count().total, lambda spec: spec.width)
         )
+        step = next(step for limit, step in _STEPS if width < limit)
+        middle = max(1, round(width / step))
+        found = [self._with_width(step * k, wanted) for k in (middle - 1, middle, middle + 1) if k]
+        return min(found, key=lambda spec: _oddness(spec, wanted))
+
+    def _with_width(self, width: int, wanted: float) -> GPTSpec:
+        """Return the gpt of a width whose depth brings it nearest to so many parameters in all."""
+        one, two = (self._of(depth, width) for depth in (1, 2))
         block = two.count().total - one.count().total
-        depth = max(1, 1 + round((total - one.count().total) / block))
+        return self._of(max(1, 1 + round((wanted - one.count().total) / block)), width)
+
+    def _of(self, depth: int, width: int) -> GPTSpec:
         return GPTSpec.from_dial({"depth": depth, "width": width}, self._vocab_size, self._context)
 
     def _cost_of_training(self, spec: GPTSpec) -> TokenCost:
@@ -249,3 +258,9 @@ class GPTCosts:
             block_shape(spec), request.batch, request.num_tokens, value_bytes=PRECISIONS[self._usage.precision]
         )  # fmt: skip
         return ServingMemory(served.bytes_ratio * self._weight_bytes * spec.count().total, float(cache))
+
+
+def _oddness(spec: GPTSpec, wanted: float) -> float:
+    """Return how far a gpt is from so many parameters and from the dial's shape."""
+    size, depth = spec.count().total / wanted, spec.depth / max(1.0, spec.width / WIDTH_PER_DEPTH)
+    return abs(math.log(size)) + _SHAPE * abs(math.log(depth))

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from kleiber.scaling import Law, PublishedLaw, rule_of_thumb_flops
 from kleiber.scaling.points import flops_of
 from kleiber.study.advice.search import Plan, sizes_of
+from kleiber.study.advice.ways import PUBLISHED_COMPRESSION
 from kleiber.units import format_count
 
 __all__ = ["law_warnings", "route_warnings"]
@@ -14,6 +15,8 @@ __all__ = ["law_warnings", "route_warnings"]
 _FAR = 1.5
 """Beyond the rows by this factor is said."""
 _MOST_UNREACHED = 0.05
+_PUBLISHED_SIZE = 3e9
+"""Parameters from which what was published of 7 B is taken as it is."""
 
 
 def route_warnings(law: Law | PublishedLaw, plan: Plan, unreached_frac: float) -> Iterator[str]:
@@ -31,7 +34,7 @@ def route_warnings(law: Law | PublishedLaw, plan: Plan, unreached_frac: float) -
         yield f"The donor's loss of {plan.way.start.loss:.4g} is taken to be of the law's text and tokenizer, which the law does not name."
     if unreached_frac > _MOST_UNREACHED:
         yield f"In {unreached_frac:.0%} of the law's draws a model of this size never reaches the loss; a larger one is safer."
-    if plan.way.served.bytes_ratio < 1 and size < 1e9 and "Llama-2-7B" in plan.way.rests_on:
+    if plan.way is PUBLISHED_COMPRESSION and size < _PUBLISHED_SIZE:
         yield "What 4 bits cost in quality was published of 7 B parameters; one of this size will lose more."
 
 
@@ -67,6 +70,6 @@ def law_warnings(law: Law | PublishedLaw, loss: float) -> Iterator[str]:
         yield f"No run of the law has reached {loss:.4g}: the lowest loss is {best:.4g}."
     if loss > worst:
         yield f"All runs of the law are better than {loss:.4g}: the highest loss is {worst:.4g}."
-    if "E" in law.coefficients and not law.e_determined:
+    if law.average is None and "E" in law.coefficients and not law.e_determined:
         low, high = law.intervals["E"]["95"]
         yield f"The rows do not determine the law's floor E (95%: {low:.4g} to {high:.4g}): costs near it are guesses."
