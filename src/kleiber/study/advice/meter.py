@@ -26,9 +26,9 @@ class Meter:
         """Return what a token costs.
 
         Example:
-            >>> cost = TokenCost(flops=6e9, device_s=1e-4)
-            >>> Meter("flops").amount(cost), Meter("s", num_devices=8).amount(cost), Meter("usd", 8, 36.0).amount(cost)
-            (6000000000.0, 1.25e-05, 1e-06)
+            >>> cost = TokenCost(flops=6e9, device_s=0.5)
+            >>> Meter("flops").amount(cost), Meter("s", num_devices=8).amount(cost), Meter("usd", 8, 7200.0).amount(cost)
+            (6000000000.0, 0.0625, 1.0)
         """
         if self.unit == "flops":
             return cost.flops
