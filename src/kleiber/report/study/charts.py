@@ -79,7 +79,7 @@ def bytes_chart(curves: Sequence[Curve], words: Words) -> dict[str, Any]:
         chart_of("predicted").mark_point(style="predicted", filled=False),
     ]
     title = words("axis_stored_bytes")
-    values = [row["value"] for row in points]
+    values = [point.value for curve in curves for point in curve.points if "both" in point.lines]
     chart = alt.layer(*layers).encode(x=_x(points, words), y=_y("stored_bytes", values))
     return finish(chart, data=data, title=title, height=_HEIGHT, description=title)
 

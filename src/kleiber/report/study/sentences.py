@@ -18,11 +18,12 @@ def finding_of(curve: Curve, words: Words) -> str:
     trend, name, quantity = curve.trend("both"), words(f"name_{curve.quantity}"), curve.quantity
     values = [point.value for point in curve.points]
     if not any(values):
-        high = max(point.high or 0.0 for point in curve.points)
-        return words("says_never", high=value_text(quantity, high))
+        most = max(point.high or 0.0 for point in curve.points)
+        return words("says_never", high=value_text(quantity, most))
     if trend is None:
-        low, high = (value_text(quantity, one) for one in (min(values), max(values)))
-        return words("says_points", low=low, high=high)
+        return words(
+            "says_points", low=value_text(quantity, min(values)), high=value_text(quantity, max(values))
+        )
     value, low, high = tenfold_text(quantity, trend)
     bounds = {"low": low, "high": high, "sizes": trend.num_sizes, "name": name}
     if trend.kind == "per_decade":

@@ -40,6 +40,8 @@ class StudyDesign(Document):
     """Wall clock of the whole study [s]."""
     num_workers: int = Field(ge=1, le=4096)
     """Runs side by side, one thread each."""
+    warmup_frac: float | None = Field(default=None, gt=0, lt=1)
+    """Of every run's steps; None takes the steps that the recipe says."""
     notes: tuple[str, ...] = ()
     """What a reader should know of the lines, a sentence each."""
 

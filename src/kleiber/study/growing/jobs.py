@@ -28,7 +28,6 @@ RUNS = "runs"
 """Folder of the run folders."""
 _TOLD_STEPS = 10
 """Of a run that logs every step, how often its bar moves."""
-_WARMUP_FRAC = 0.1
 
 
 def step_job(design: StudyDesign, member: Member, folder: Path) -> Job:
@@ -72,8 +71,8 @@ def run_recipe(
     hidden = width_ratio ** powers.get(optimizer.name, 0.0)
     rates = {"lr": optimizer.lr * factor, "matrix_lr": optimizer.matrix_lr * factor * hidden}
     schedule = train.schedule
-    if "warmup_steps" not in schedule.model_fields_set:
-        schedule = schedule.model_copy(update={"warmup_steps": max(1, round(_WARMUP_FRAC * num_steps))})
+    if design.warmup_frac is not None:
+        schedule = schedule.model_copy(update={"warmup_steps": max(1, round(design.warmup_frac * num_steps))})
     changes = {
         "num_steps": num_steps,
         "seed": seed,

@@ -22,6 +22,8 @@ MIN_DECADES = 0.5
 """A line that spans less of N says nothing of growth and is left out."""
 _MAX_DEPTH = 48
 """Of a line of depth: blocks run one after another, and deeper small models take long for little."""
+_MAX_FLOPS_RATIO = 1.5
+"""Of the deepest model of one width to the largest of depth and width together."""
 _FIRST_DEPTH = 2
 _DEPTH_EXPONENT = 0.25
 """Of N: where depth and width grow together, a model of ten times the parameters is 1.8 times as deep."""
@@ -68,7 +70,8 @@ def smallest_size(base: Recipe) -> float:
 
 def sizes_along(base: Recipe, targets: Iterable[float], depth: int) -> list[Spec]:
     """Return the different specs of a depth that come nearest to these numbers of parameters, smallest first."""
-    spec_of, found = _resolver(base), {}
+    spec_of = _resolver(base)
+    found: dict[int, Spec] = {}
     for target in targets:
         if spec := spec_of({"depth": depth, "params": float(target)}):
             found.setdefault(spec.count().total, spec)
@@ -77,7 +80,8 @@ def sizes_along(base: Recipe, targets: Iterable[float], depth: int) -> list[Spec
 
 def _together(base: Recipe, targets: Sequence[float]) -> list[Spec]:
     """Return sizes of which neither depth nor width falls as N grows."""
-    spec_of, found = _resolver(base), {}
+    spec_of = _resolver(base)
+    found: dict[int, Spec] = {}
     depth = width = 1
     for target in targets:
         wanted = _FIRST_DEPTH * (target / targets[0]) ** _DEPTH_EXPONENT
@@ -150,9 +154,15 @@ def lines_between(
 def _by_depth(base: Recipe, together: list[Spec], top: int, num_sizes: int) -> list[Spec]:
     """Return the line of one width that spans the most of N."""
     spec_of = _resolver(base)
+    # Convolutions on whole images: few parameters, and most of the time of a study.
+    most = _MAX_FLOPS_RATIO * _flops_of(together[-1])
     lines = []
     for width in dict.fromkeys(spec.width for spec in together):
-        depths = _growing(spec_of, width, top)
+        depths = [
+            d
+            for d in _growing(spec_of, width, top)
+            if _flops_of(spec_of({"depth": d, "width": width})) <= most
+        ]
         if len(depths) < 3:
             continue
         chosen = dict.fromkeys(
@@ -181,6 +191,10 @@ def _growing(spec_of: SpecOf, width: int, top: int) -> list[int]:
             kept.append(depth)
             last = spec.count().total
     return kept[::-1]
+
+
+def _flops_of(spec: Spec | None) -> float:
+    return math.inf if spec is None else float(spec.flops(1).total)
 
 
 def _span(specs: list[Spec]) -> float:

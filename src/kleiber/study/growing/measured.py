@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import TypeVar
 
@@ -43,7 +44,7 @@ class Tuned(Document):
         Source:
             Bjorck et al. 2024, arXiv:2409.19913.
         """
-        return self.best * (self.num_steps / num_steps) ** _HORIZON_EXPONENT
+        return self.best * math.exp(_HORIZON_EXPONENT * math.log(self.num_steps / num_steps))
 
 
 class RateFound(Document):

@@ -1,0 +1,79 @@
+"""Which sizes are worth a budget, chosen before anything is measured."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from kleiber.runs import Recipe
+from kleiber.study.growing.asked import Asked
+from kleiber.study.growing.design import StudyDesign, members_of, open_design
+from kleiber.study.growing.extent import affordable_size
+from kleiber.study.growing.lines import lines_between, smallest_size
+
+__all__ = ["choose_design"]
+
+_GROWTH = 1.25
+"""Between the largest sizes that a budget is tried with."""
+_MAX_PARAMS = 1e9
+_WARMUP_FRAC = 0.1
+
+
+def choose_design(asked: Asked, base: Recipe, folder: Path) -> StudyDesign:
+    """Return the design of what is asked, which stands in the folder from then on.
+
+    Args:
+        asked: What to study, in which time.
+        base: Its recipe, with the shape of its data.
+        folder: The study.
+
+    Raises:
+        RecipeError: The family's dial has too few sizes for this range, or the folder holds a study of something else.
+    """
+    if asked.high is not None:
+        high = asked.high
+        low = asked.low if asked.low is not None else high / 10**asked.decades
+    else:
+        smallest = max(smallest_size(base), asked.low or 0.0)
+        high = _affordable(asked, base, smallest)
+        low = asked.low if asked.low is not None else high / 10**asked.decades
+    lines, notes = lines_between(base, low, high, asked.num_sizes)
+    design = StudyDesign(
+        base=base,
+        **{str(line): models for line, models in lines.items()},
+        seeds=tuple(range(asked.seed, asked.seed + asked.num_seeds)),
+        budget_s=asked.budget_s,
+        num_workers=asked.num_workers,
+        # A recipe that was read from a study's folder says every key: whether it was said is settled here.
+        warmup_frac=None if "warmup_steps" in base.train.schedule.model_fields_set else _WARMUP_FRAC,
+        notes=tuple(notes),
+    )
+    return open_design(folder, design) or design
+
+
+def _affordable(asked: Asked, base: Recipe, smallest: float) -> float:
+    """Return the largest N that the budget is worth, of those `decades` above the smallest."""
+    first = smallest * 1.15 * 10**asked.decades
+    count = int(np.ceil(np.log(_MAX_PARAMS / first) / np.log(_GROWTH)))
+    specs_of = {}
+    for high in (first * _GROWTH**k for k in range(max(1, count))):
+        lines, _ = lines_between(base, high / 10**asked.decades, high, 5)
+        specs_of[high] = [member.spec for member in members_of(_rough(asked, base, lines["both"]))]
+        best = affordable_size(
+            specs_of,
+            asked.budget_s,
+            asked.num_workers,
+            batch_size=base.train.batch_size,
+            num_seeds=asked.num_seeds,
+        )
+        if best < high:
+            return best
+    return max(specs_of)
+
+
+def _rough(asked: Asked, base: Recipe, both: Sequence[object]) -> StudyDesign:
+    return StudyDesign.model_validate(
+        {"base": base, "both": tuple(both), "budget_s": asked.budget_s, "num_workers": asked.num_workers}
+    )
