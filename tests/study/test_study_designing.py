@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 
+from kleiber.cost import Calibration
 from kleiber.errors import RecipeError, UsageError
 from kleiber.models import parse_size, resolve_spec
 from kleiber.runs import ModelRecipe, ParamCount, Row
@@ -12,11 +13,12 @@ from kleiber.study.design import branch_step, rungs_of, target_recipe
 from kleiber.study.designing.asked import asked_ladder
 from kleiber.study.designing.beliefs import Belief, Beliefs, beliefs_of, published_laws
 from kleiber.study.designing.candidates import grid_of
-from kleiber.study.designing.designed import design_ladder
+from kleiber.study.designing.designed import design_ladder, probe_ladder
 from kleiber.study.designing.even import even_grids
 from kleiber.study.designing.grid import Grid, Guard, Size, rows_of
 from kleiber.study.designing.information import NORMAL_80, Information, weights_of
 from kleiber.study.designing.search import Search
+from kleiber.study.ladder_plan import plan_ladder
 
 ONE = frozenset({0})
 SETS = ["base.train.batch_size=8", "base.data.context=256", "base.data.vocab_size=2048"]
@@ -230,6 +232,11 @@ def test_even_grids_take_most_of_the_budget():
             UsageError,
             r"budget holds no ladder of four sizes.*the least costs .*Got '1e\+10'",
         ),
+        (
+            {"budget": 4e13, "factor": 60.0},
+            UsageError,
+            r"No ladder for this target has four sizes.*1/60 of its",
+        ),
         ({"budget": 0.0}, UsageError, r"budget must be above 0\. Got 0\.0"),
         ({"budget": 4e13, "factor": 1.0}, UsageError, r"factor must be above 1\. Got 1\.0"),
         (
@@ -273,3 +280,20 @@ def test_a_ladder_is_a_base_too(design, tmp_path):
     asked = asked_ladder(str(tmp_path / "ladder.yaml"), None)
     assert (asked.base, asked.target) == (design.base, design.target)
     assert asked.target.model == parse_size("gpt:depth=1,width=64")
+
+
+def test_a_machine_is_measured_by_three_sizes(asked):
+    widths = [size.size["width"] for size in probe_ladder(asked, 10.0).sizes]
+    grid = grid_of(target_recipe(asked), factor=10.0, unit="flops")
+    assert len(widths) == 3
+    assert (widths[0], widths[-1]) == (grid.sizes[0].model.size["width"], grid.sizes[-1].model.size["width"])
+
+
+def test_seconds_are_those_of_this_machine_side_by_side(asked):
+    """A budget in seconds holds more of small models' tokens than their operations say: steps of them are slow."""
+    calibration = Calibration(measured_at="", peak_flops_per_s={1: 1e11})
+    ladder, said = design_ladder(asked, budget=600.0, unit="s", calibration=calibration)
+    assert said.unit == "s"
+    assert 300 < said.cost <= 600
+    plan = plan_ladder(ladder, calibration)
+    assert plan.ladder_time_s == pytest.approx(said.cost, rel=0.2), (plan.ladder_time_s, said.cost)

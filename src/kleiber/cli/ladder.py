@@ -108,7 +108,7 @@ def design(
         unit=unit,
         factor=apart,
         law=Law.read(law) if law else None,
-        calibration=_calibration(asked, out) if unit == "s" else None,
+        calibration=_calibration(asked, apart, out) if unit == "s" else None,
     )
     found.write(output)
     _print_design(out, said)
@@ -146,16 +146,17 @@ def _budget(
     ) * 3600
 
 
-def _calibration(asked: LadderDesign, out: Output) -> Calibration:
-    """Return what is known of this machine; one that was never measured is measured by the target alone."""
+def _calibration(asked: LadderDesign, factor: float, out: Output) -> Calibration:
+    """Return what is known of this machine; one that was never measured is measured by three sizes and the target."""
     from kleiber.cost import load_calibration
+    from kleiber.study.designing.designed import probe_ladder
     from kleiber.study.ladder import measure_machine
 
     known = load_calibration()
     if known is not None and (known.probes or known.rates):
         return known
     out.say("measuring this machine ...")
-    return measure_machine(asked)
+    return measure_machine(probe_ladder(asked, factor))
 
 
 def _print_design(out: Output, said: Designed) -> None:

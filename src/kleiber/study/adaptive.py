@@ -128,14 +128,15 @@ def run_adaptive(
         RecipeError: The ladder was not designed within a budget, or the folder holds another.
         KleiberError: As `run_ladder`.
     """
-    if design.within is None:
+    within = design.within
+    if within is None:
         raise RecipeError(
             "Only a ladder that was designed within a budget can be planned anew.",
             hint="kleiber ladder design BASE --target ... --budget-flops ... -o ladder.yaml",
         )
     design = open_ladder(folder, prepare_data(design))
     target_recipe(design).write(folder / TARGET_FILE)
-    study = _Study(design, design.within, _grid(design, design.within, calibration), folder)
+    study = _Study(design, within, _grid(design, within, calibration), folder)
     while True:
         decisions = read_decisions(folder)
         done = [rung for decision in decisions for rung in decision.wave]

@@ -104,18 +104,17 @@ def _horizons(recipe: Recipe) -> list[int]:
 
 def _sizes(asked: _Asked) -> list[Size]:
     """Return the sizes, smallest first, by about equal ratios of N."""
-    spec = resolve_spec(asked.recipe)
-    whole = spec.count().by(asked.convention)
+    target = resolve_spec(asked.recipe)
+    whole = target.count().by(asked.convention)
     found: dict[float, ModelRecipe] = {}
-    for model in _smaller(asked.recipe.model, spec.width):
+    for model in _smaller(asked.recipe.model, target.width):
         try:
-            count = (
-                resolve_spec(asked.recipe.model_copy(update={"model": model})).count().by(asked.convention)
-            )
+            spec = resolve_spec(asked.recipe.model_copy(update={"model": model}))
         except RecipeError:
             continue  # a size that the family cannot take
-        if _LEAST_SIZE_FRAC * whole <= count < whole / _SIZE_RATIO**0.5:
-            found.setdefault(count, model)
+        own = spec.count().by(asked.convention)
+        if _LEAST_SIZE_FRAC * whole <= own < whole / _SIZE_RATIO**0.5:
+            found.setdefault(float(own), model)
     kept: list[tuple[float, ModelRecipe]] = []
     for count in sorted(found, reverse=True):
         if not kept or kept[-1][0] >= count * _SIZE_RATIO**0.6:
@@ -154,7 +153,10 @@ def _cost_of(asked: _Asked) -> Callable[[Recipe, float], tuple[float, float]]:
     def seconds(recipe: Recipe, _: float) -> tuple[float, float]:
         one = recipe.model_copy(update={"parallel": recipe.parallel.model_copy(update={"num_threads": 1})})
         found = plan(one, calibration=asked.calibration, num_processes=asked.num_workers)
-        return found.step_time_s, max(0.0, found.total_time_s - recipe.train.num_steps * found.step_time_s)
+        # A trunk is validated once, and a cool-down seldom more often.
+        validations_s = found.total_time_s - recipe.train.num_steps * found.step_time_s
+        num_validations = math.ceil(recipe.train.num_steps / recipe.train.val_every)
+        return found.step_time_s, max(0.0, validations_s / num_validations)
 
     return seconds
 

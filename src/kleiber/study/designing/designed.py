@@ -18,7 +18,7 @@ from kleiber.study.designing.grid import Grid, Guard, State
 from kleiber.study.designing.information import Information
 from kleiber.study.designing.search import Search
 
-__all__ = ["Bought", "Designed", "Even", "check_law", "design_ladder", "rungs_of_state"]
+__all__ = ["Bought", "Designed", "Even", "check_law", "design_ladder", "probe_ladder", "rungs_of_state"]
 
 _DESIGNABLE = ("N", "D")
 
@@ -122,12 +122,7 @@ def design_ladder(
     information = Information(beliefs)
     state = Search(grid, information, budget, Guard()).best()
     if state is None:
-        raise UsageError(
-            f"The budget holds no ladder of four sizes, three horizons and two repeats that span ten times in compute; the least costs "
-            f"{_least_cost(grid, information):.3g}.",
-            got=f"{budget:.3g}",
-            hint="a larger budget, fewer samples a step, or a smaller target",
-        )
+        raise _too_little(grid, information, budget, factor)
     design = LadderDesign.model_validate(
         {
             **asked.model_dump(mode="json", exclude={"sizes", "horizons", "seeds", "rungs", "within"}),
@@ -218,7 +213,26 @@ def _tokens(grid: Grid, horizons: Sequence[int]) -> tuple[float, ...]:
     return tuple(grid.horizons[h] * float(grid.tokens_per_step) for h in horizons)
 
 
-def _least_cost(grid: Grid, information: Information) -> float:
-    """Return what the cheapest ladder costs that the guard lets pass."""
+def _too_little(grid: Grid, information: Information, budget: float, factor: float) -> UsageError:
+    """Return what to say when no ladder was found."""
+    needs = "four sizes, three horizons and two repeats that span ten times in compute"
     starts = Search(grid, information, math.inf, Guard()).starts()
-    return min((grid.cost(state) for state in starts), default=math.inf)
+    least = min((grid.cost(state) for state in starts), default=math.inf)
+    if math.isinf(least):
+        return UsageError(
+            f"No ladder for this target has {needs}: runs of at most 1/{factor:g} of its compute are too few.",
+            got=f"{len(grid.sizes)} sizes, horizons {', '.join(map(str, grid.horizons))}",
+            hint="a smaller --factor, a shorter warm-up, or fewer samples a step",
+        )
+    return UsageError(
+        f"The budget holds no ladder of {needs}; the least costs {least:.3g}.",
+        got=f"{budget:.3g}",
+        hint="a larger budget, fewer samples a step, or a smaller target",
+    )
+
+
+def probe_ladder(asked: LadderDesign, factor: float) -> LadderDesign:
+    """Return a ladder of the smallest, the middle and the largest size that a design chooses from: what a machine is measured by."""
+    sizes = grid_of(target_recipe(asked), factor=factor, unit="flops", convention=asked.count).sizes
+    chosen = [sizes[0], sizes[len(sizes) // 2], sizes[-1]]
+    return asked.model_copy(update={"sizes": tuple(size.model for size in chosen)})
