@@ -13,6 +13,7 @@ import pytest
 from kleiber.report.facts import figures
 from kleiber.report.isoflop_chart import isoflop_chart
 from kleiber.report.law_points import Exchange, size_curve
+from kleiber.report.law_table import typeset
 from kleiber.report.page import write_report
 from kleiber.report.scaling_chart import scaling_chart
 from kleiber.report.sources import read_sources
@@ -53,7 +54,7 @@ def test_every_form_has_its_page(form: str, tmp_path: Path) -> None:
     assert (isoflop_chart(sources, EN) is not None) == weighs_size
     assert ('id="chart-isoflop"' in page) == weighs_size
     if law.form != "chinchilla":
-        assert law.shape.equation.replace("'", "&#39;") in page
+        assert f'<p class="formula">{typeset(law.shape.equation)}</p>' in page
 
 
 def test_the_line_of_an_average_is_what_it_foretells(tmp_path: Path) -> None:
@@ -115,3 +116,12 @@ def test_a_forecast_of_an_accuracy_has_its_figure(accuracy_law: Law, tmp_path: P
     assert first.name == "Forecast accuracy"
     assert first.value.endswith("%")
     assert "% and " in first.note
+
+
+def test_equations_are_typeset() -> None:
+    assert typeset("L = ((N_c/N)^(alpha_N/alpha_D) + D_c/D)^alpha_D") == (
+        "L = ((N<sub>c</sub>/N)<sup>α<sub>N</sub>/α<sub>D</sub></sup> + D<sub>c</sub>/D)<sup>α<sub>D</sub></sup>"
+    )
+    assert typeset("G/(S^delta N^gamma), N'^2 < 3") == (
+        "G/(S<sup>δ</sup> N<sup>γ</sup>), N&#39;<sup>2</sup> &lt; 3"
+    )

@@ -73,7 +73,7 @@ def backtest_panels(found: Backtest, words: Words) -> list[Panel]:
 
 def error_chart(group: BacktestGroup, methods: list[str], words: Words) -> dict[str, Any]:
     """Return |log error| against how far a forecast reached: each forecast faintly, each method's typical error."""
-    cells = [
+    cells: list[dict[str, Any]] = [
         {
             "method": cell.method,
             "reach": cell.reach,
@@ -83,7 +83,7 @@ def error_chart(group: BacktestGroup, methods: list[str], words: Words) -> dict[
         }
         for cell in group.cells
     ]
-    means = [
+    means: list[dict[str, Any]] = [
         {
             "method": one.method,
             "reach": one.factor,

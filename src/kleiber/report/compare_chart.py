@@ -76,7 +76,7 @@ def crossing_says(pair: ComparedPair, words: Words) -> str:
 def loss_chart(pair: ComparedPair, words: Words) -> dict[str, Any]:
     """Return both laws along compute with the runs that they were fitted to."""
     order = [pair.first, pair.second]
-    runs = [
+    runs: list[dict[str, Any]] = [
         {
             "group": name,
             "flops": run.flops,
@@ -87,7 +87,7 @@ def loss_chart(pair: ComparedPair, words: Words) -> dict[str, Any]:
         for name, found in ((pair.first, pair.first_runs), (pair.second, pair.second_runs))
         for run in found
     ]
-    laws = [
+    laws: list[dict[str, Any]] = [
         {"group": name, "flops": point.flops, "loss": loss}
         for point in pair.points
         for name, loss in ((pair.first, point.first_loss), (pair.second, point.second_loss))
@@ -117,7 +117,7 @@ def loss_chart(pair: ComparedPair, words: Words) -> dict[str, Any]:
 
 def difference_chart(pair: ComparedPair, words: Words) -> dict[str, Any]:
     """Return the second law's loss less the first's with its intervals; below the line the second is better."""
-    points = [
+    points: list[dict[str, Any]] = [
         {
             "flops": point.flops,
             "compute": format_flops(point.flops),

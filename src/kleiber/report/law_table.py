@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
+
+from markupsafe import Markup, escape
 
 from kleiber.report.tables import EMPTY, Cell, Table
 from kleiber.report.words import Words
 from kleiber.scaling import Law
 
-__all__ = ["LawView", "law_view"]
+__all__ = ["LawView", "law_view", "typeset"]
 
-_SYMBOLS = {"E": "E", "A": "A", "B": "B", "alpha": "α", "beta": "β"}
+_GREEK = {"alpha": "α", "beta": "β", "gamma": "γ", "delta": "δ", "lambda": "λ"}
 
 
 @dataclass(frozen=True)
@@ -19,8 +22,8 @@ class LawView:
 
     formula: dict[str, str]
     """Coefficients as the formula shows them; E is its letter when the rows do not determine it."""
-    equation: str | None
-    """Of a law of another form than Chinchilla's, as text; its coefficients stand in the table."""
+    equation: Markup | None
+    """Of a law of another form than Chinchilla's; its coefficients stand in the table."""
     is_floor_known: bool
     about: str
     notes: tuple[str, ...]
@@ -41,7 +44,7 @@ def law_view(law: Law, words: Words) -> LawView:
     rows = tuple(_coefficient_row(name, law, words) for name in law.coefficients)
     return LawView(
         formula=formula | ({} if law.e_determined else {"E": "E"}),
-        equation=None if is_chinchilla else law.shape.equation,
+        equation=None if is_chinchilla else typeset(law.shape.equation),
         is_floor_known=law.e_determined or "E" not in law.coefficients,
         about=about,
         notes=law.notes,
@@ -56,11 +59,29 @@ def _coefficient_row(name: str, law: Law, words: Words) -> tuple[Cell, ...]:
     value = _short(law.coefficients[name]) if shown else EMPTY
     ranges = (f"{_short(low)} – {_short(high)}" for low, high in (intervals["80"], intervals["95"]))
     return (
-        Cell(_SYMBOLS.get(name, name)),
+        Cell(_greek(name)),
         Cell(value),
         *(Cell(text) for text in ranges),
         Cell(words(f"meaning_{name}") if law.form == "chinchilla" else meanings[name]),
     )
+
+
+def typeset(equation: str) -> Markup:
+    """Return an equation with Greek letters, raised powers and lowered indices.
+
+    Example:
+        >>> str(typeset("L(N) = E + A/N^alpha + N_c")), str(typeset("x^(a/b) D^-exp(y)"))
+        ('L(N) = E + A/N<sup>α</sup> + N<sub>c</sub>', 'x<sup>a/b</sup> D^-exp(y)')
+    """
+    text = _greek(str(escape(equation)))
+    text = re.sub(r"(?<=\w)_(\w+)", r"<sub>\1</sub>", text)
+    text = re.sub(r"\^(-?\w+\b(?:<sub>\w+</sub>)?)(?!\()", r"<sup>\1</sup>", text)
+    text = re.sub(r"\^\(([^()]*)\)", r"<sup>\1</sup>", text)
+    return Markup(text)  # noqa: S704 - escaped above
+
+
+def _greek(text: str) -> str:
+    return re.sub(r"\b(alpha|beta|gamma|delta|lambda)(?=\b|_)", lambda found: _GREEK[found[0]], text)
 
 
 def _short(value: float) -> str:
