@@ -168,8 +168,8 @@ def _solve(dial: _Dial, target: float, vocab_size: int, context: int) -> GPTSpec
             hint="gpt:params=124e6,depth=12",
         )
     best = None
-    # A large vocabulary leaves a small target few widths: better an odd shape than none.
-    for aspects in (_ASPECTS, _ODD_ASPECTS):
+    # A large vocabulary leaves a small target few widths: better an odd shape than none. A depth or width that was asked is itself.
+    for aspects in (_ASPECTS,) if dial.depth or dial.width else (_ASPECTS, _ODD_ASPECTS):
         candidates = _candidates(dial, target, vocab_size, context, aspects)
         best = min(candidates, key=lambda spec: _distance(spec, target), default=None)
         if best is not None and abs(best.count().total / target - 1) <= _MAX_MISS_FRAC:
