@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: demo test check bench bench-cost bench-training bench-compress bench-infer bench-laws bench-serve docs format clean
+.PHONY: demo test check bench bench-cost bench-training bench-compress bench-infer bench-laws bench-ladders bench-serve docs format clean
 
 demo: $(STAMP)
 	$(BIN)/kleiber demo
@@ -28,6 +28,13 @@ bench: $(STAMP)
 bench-laws: $(STAMP)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev,bench]'
 	$(BIN)/python bench/laws/run.py $(DATA)/scaling_laws
+
+# Ladders and the recipe that makes them cheap, on English novels: many hours on two cores; every script goes on where it stopped, and
+# says with --help how to make it smaller. Nothing else may run beside it.
+bench-ladders: $(STAMP)
+	mkdir -p build/ladders && ln -sfn $(abspath $(DATA)) build/ladders/data
+	cd build/ladders && for bench in time_to_loss ablation transfer forecast horizons designed interrupted; do \
+		$(abspath $(BIN))/python $(abspath bench/ladders)/$$bench.py --folder $$bench || exit 1; done
 
 # Predicted beside measured: memory of a grid of cells and of a billion parameters, step time, published GPU runs; half an hour.
 # Nothing else may run beside it.
