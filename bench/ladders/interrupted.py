@@ -3,7 +3,7 @@
     python bench/ladders/interrupted.py --folder runs/interrupted
 
 Three widths, two seeds, two horizons: some minutes of two cores. Every kill takes all processes of the ladder at once, at a moment
-drawn over what the undisturbed ladder takes. The last line of stdout is one JSON document.
+drawn by how far it has come, so that a slow machine changes nothing. The last line of stdout is one JSON document.
 """
 
 from __future__ import annotations
@@ -49,8 +49,11 @@ def main() -> None:
     start = time.monotonic()
     _finish(path, folder / "whole")
     whole_s = time.monotonic() - start
-    print(f"undisturbed: {whole_s:.1f} s", flush=True)
-    kills = kill_often(path, folder / "cut", arguments.kills, whole_s, np.random.default_rng(arguments.seed))
+    num_lines = _num_lines(folder / "whole")
+    print(f"undisturbed: {whole_s:.1f} s, {num_lines} lines logged", flush=True)
+    kills = kill_often(
+        path, folder / "cut", arguments.kills, num_lines, np.random.default_rng(arguments.seed)
+    )
     _finish(path, folder / "cut")
     found = {"whole_s": whole_s, "kills": kills, **compare(design, folder)}
     found["checks"] = [
@@ -72,7 +75,7 @@ def _finish(design: Path, folder: Path) -> None:
 
 
 def kill_often(
-    design: Path, folder: Path, num_kills: int, whole_s: float, moments: np.random.Generator
+    design: Path, folder: Path, num_kills: int, num_lines: int, moments: np.random.Generator
 ) -> list[dict[str, Any]]:
     """Start the ladder again and again, each time killing it while runs are under way; return what stood at each moment."""
     kills: list[dict[str, Any]] = []
@@ -83,7 +86,10 @@ def kill_often(
         before = _num_lines(folder)
         while process.poll() is None and _num_lines(folder) == before:
             time.sleep(0.02)  # something is trained every time: else a kill would meet only imports
-        time.sleep(moments.uniform(0, whole_s / (2 * num_kills)))
+        lines = before + moments.uniform(0, num_lines / (2 * num_kills))
+        while process.poll() is None and _num_lines(folder) < lines:
+            time.sleep(0.02)
+        time.sleep(moments.uniform(0, 0.2))
         if process.poll() is not None:
             raise SystemExit(f"the ladder ended before kill {len(kills) + 1}: give it longer horizons.")
         _kill(process)

@@ -6,7 +6,7 @@ from itertools import product
 
 from kleiber.study.designing.grid import Grid, State
 from kleiber.study.designing.information import Information
-from kleiber.study.designing.search import is_allowed, spread
+from kleiber.study.designing.search import spread
 
 __all__ = ["best_even_grid", "even_grids"]
 
@@ -22,7 +22,7 @@ def even_grids(
         for sizes, horizons in product(
             spread(len(grid.sizes), num_sizes), spread(len(grid.horizons), num_horizons)
         )
-        if is_allowed(grid, sizes, horizons)
+        if all(grid.allows(i, h) for i, h in product(sizes, horizons))
     ]
     affordable = sorted((state for state in found if grid.cost(state) <= budget), key=grid.cost, reverse=True)
     spent = [state for state in affordable if grid.cost(state) >= _LEAST_SPENT_FRAC * budget]

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import combinations, pairwise, product
+from itertools import combinations, pairwise
 
 from kleiber.study.designing.grid import Grid, Guard, State
 from kleiber.study.designing.information import Information
 
-__all__ = ["Search", "is_allowed", "spread"]
+__all__ = ["Search", "spread"]
 
 _MOST_TRUNKS = 8
 """Of one size."""
@@ -62,13 +62,14 @@ class Search:
         num_sizes, num_horizons = len(self.grid.sizes), len(self.grid.horizons)
         for chosen in spread(num_sizes, self.guard.num_sizes):
             for horizons in spread(num_horizons, self.guard.num_horizons):
-                if not is_allowed(self.grid, chosen, horizons):
+                # Of each size the horizons that it may be trained to.
+                own = {i: frozenset(h for h in horizons if self.grid.allows(i, h)) for i in chosen}
+                if not all(own.values()):
                     continue
-                trunk = frozenset(horizons)
                 # The smallest are repeated: they cost least, and tell as much of how runs scatter.
                 repeated = chosen[: self.guard.num_repeats]
                 yield tuple(
-                    (trunk,) * (2 if i in repeated else 1) if i in chosen else () for i in range(num_sizes)
+                    (own[i],) * (2 if i in repeated else 1) if i in chosen else () for i in range(num_sizes)
                 )
 
     def _filled(self, state: State) -> State:
@@ -134,11 +135,6 @@ class Search:
 
 def _with(state: State, i: int, trunks: tuple[frozenset[int], ...]) -> State:
     return (*state[:i], trunks, *state[i + 1 :])
-
-
-def is_allowed(grid: Grid, sizes: Iterable[int], horizons: Iterable[int]) -> bool:
-    """Return whether every one of these sizes may be trained to every one of these horizons."""
-    return all(grid.allows(i, h) for i, h in product(sizes, horizons))
 
 
 def spread(num: int, num_chosen: int) -> Iterator[tuple[int, ...]]:
