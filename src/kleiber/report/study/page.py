@@ -125,7 +125,7 @@ def _shown(curve: Curve, study: Study, words: Words) -> dict[str, Any]:
         "name": quantity,
         "finding": finding_of(curve, words),
         "what": words(f"what_{quantity}", **about),
-        "more": more_of(curve, words),
+        "more": more_of(curve, words, num_epochs=study.num_epochs),
         "how": words(f"measured_{quantity}", **about),
         "count": words("how_points", sizes=len(curve.points), runs=curve.num_runs),
         "has_predictions": any(point.predicted for point in curve.points),
@@ -161,8 +161,8 @@ def _figures(study: Study, words: Words) -> list[dict[str, str]]:
     found = []
     for quantity in _HEADLINES:
         curve = study.curve(quantity)
-        if curve is not None and (figure := tenfold_figure(curve)):
-            found.append({"name": words(f"name_{quantity}"), "value": figure[0], "note": f"95% {figure[1]}"})
+        if curve is not None and (figure := tenfold_figure(curve, words)):
+            found.append({"name": words(f"name_{quantity}"), "value": figure[0], "note": figure[1]})
     return found[:_MAX_HEADLINES]
 
 

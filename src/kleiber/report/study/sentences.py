@@ -22,7 +22,10 @@ def finding_of(curve: Curve, words: Words) -> str:
         return words("says_never", high=value_text(quantity, most))
     if trend is None:
         return words(
-            "says_points", low=value_text(quantity, min(values)), high=value_text(quantity, max(values))
+            "says_points",
+            name=name,
+            low=value_text(quantity, min(values)),
+            high=value_text(quantity, max(values)),
         )
     value, low, high = tenfold_text(quantity, trend)
     bounds = {"low": low, "high": high, "sizes": trend.num_sizes, "name": name}
@@ -35,9 +38,20 @@ def finding_of(curve: Curve, words: Words) -> str:
     return words("says_rises" if trend.slope.value > 0 else "says_falls", factor=value, **bounds)
 
 
-def more_of(curve: Curve, words: Words) -> list[str]:
-    """Return what else a curve says: exponent, floor, depth against width, prediction, baseline, bounds."""
-    return [*_exponent(curve, words), *_floor(curve, words), *_apart(curve, words), *_beside(curve, words)]
+def more_of(curve: Curve, words: Words, *, num_epochs: float = 1.0) -> list[str]:
+    """Return what else a curve says: exponent, floor, depth against width, prediction, baseline, bounds.
+
+    Args:
+        curve: What was found.
+        words: The language.
+        num_epochs: Passes over the training data in each run.
+    """
+    return [
+        *_exponent(curve, words),
+        *_floor(curve, words),
+        *_apart(curve, words),
+        *_beside(curve, words, num_epochs),
+    ]
 
 
 def _exponent(curve: Curve, words: Words) -> Iterator[str]:
@@ -83,11 +97,13 @@ def _apart(curve: Curve, words: Words) -> Iterator[str]:
     yield words(key, depth=slope_text(depth.slope.value), width=slope_text(width.slope.value))
 
 
-def _beside(curve: Curve, words: Words) -> Iterator[str]:
+def _beside(curve: Curve, words: Words, num_epochs: float) -> Iterator[str]:
     if curve.prediction_error_frac is not None:
         yield words("says_predicted", error=f"{curve.prediction_error_frac:.1%}")
     if curve.baseline is not None:
         yield _against_baseline(curve, curve.baseline, words)
+        if num_epochs < 1:
+            yield words("says_read", share=f"{num_epochs:.1%}")
     if num_bounds := sum(point.is_bound for point in curve.points):
         yield words("says_bound", count=num_bounds, why=words(f"why_{curve.quantity}"))
 
@@ -108,10 +124,10 @@ def _against_baseline(curve: Curve, baseline: float, words: Words) -> str:
     return words("says_below_baseline", params=format_count(better.num_params), **said)
 
 
-def tenfold_figure(curve: Curve) -> tuple[str, str] | None:
+def tenfold_figure(curve: Curve, words: Words) -> tuple[str, str] | None:
     """Return what ten times the parameters make of a quantity, with its interval; None without a power law."""
     trend = curve.trend("both")
     if trend is None or trend.kind != "power":
         return None
     value, low, high = factor_texts(trend.tenfold())
-    return f"× {value}", f"{low} – {high}"
+    return f"× {value}", f"{'' if trend.has_trend else words('no_trend')}95% {low} – {high}"
