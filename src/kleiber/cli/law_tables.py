@@ -119,7 +119,7 @@ def print_comparison(out: Output, names: tuple[str, str], found: Comparison) -> 
     first, second = names
     out.say(f"{second} less {first} at {found.tokens_per_param:.3g} tokens a parameter, C = 6 N D:")
     out.table(
-        ["compute", first, second, "difference", "95% interval", "real?"],
+        ["compute", first, second, "difference", "95% interval", "better"],
         (
             [
                 format_flops(one.flops),
@@ -127,7 +127,7 @@ def print_comparison(out: Output, names: tuple[str, str], found: Comparison) -> 
                 format_loss(one.second_loss),
                 f"{one.difference:+.4f}",
                 f"{one.interval_95[0]:+.4f} to {one.interval_95[1]:+.4f}",
-                f"yes, {second if one.difference < 0 else first} is better" if one.is_real else "not shown",
+                (second if one.difference < 0 else first) if one.is_real else "not shown",
             ]
             for one in found.differences
         ),
