@@ -131,5 +131,5 @@ def test_the_plan_fills_the_budget_and_reads_a_text_once():
     # 1000 s less a tenth and 45 s for what comes after, on two workers of which 85% is used.
     assert long.expected_s == pytest.approx(855, rel=0.01)
     assert short.num_steps == pytest.approx(long.num_steps * 455 / 855, rel=0.01)
-    small = meta.model_copy(update={"num_train_tokens": 2048 * 1000})
+    small = meta.model_copy(update={"num_train_tokens": 1024 * 1000})
     assert plan_study(design, members, times_s, small, 0.0).num_steps == 950

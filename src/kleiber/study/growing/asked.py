@@ -19,7 +19,7 @@ _TASKS: dict[str, TaskName] = {
     "pairs": "seq2seq",
 }
 """Of sources that are not of classes."""
-_OF_TEXT = ("data.vocab_size=512", "data.context=128", "data.val_tokens=32768", "train.batch_size=16")
+_OF_TEXT = ("data.vocab_size=512", "data.context=128", "data.val_tokens=32768", "train.batch_size=8")
 _OF_SAMPLES = ("train.batch_size=64", "train.optimizer.lr=0.002")
 
 

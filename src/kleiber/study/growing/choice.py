@@ -7,9 +7,10 @@ from pathlib import Path
 
 import numpy as np
 
-from kleiber.runs import Recipe
+from kleiber.models import resolve_spec
+from kleiber.runs import ModelRecipe, Recipe
 from kleiber.study.growing.asked import Asked
-from kleiber.study.growing.design import StudyDesign, members_of, open_design
+from kleiber.study.growing.design import Line, StudyDesign, members_of, open_design, sized
 from kleiber.study.growing.extent import affordable_size
 from kleiber.study.growing.lines import lines_between, smallest_size
 
@@ -19,6 +20,7 @@ _GROWTH = 1.25
 """Between the largest sizes that a budget is tried with."""
 _MAX_PARAMS = 1e9
 _WARMUP_FRAC = 0.1
+_STRETCHES = (1.0, 1.1, 1.2, 1.35, 1.5)
 
 
 def choose_design(asked: Asked, base: Recipe, folder: Path) -> StudyDesign:
@@ -39,7 +41,7 @@ def choose_design(asked: Asked, base: Recipe, folder: Path) -> StudyDesign:
         smallest = max(smallest_size(base), asked.low or 0.0)
         high = _affordable(asked, base, smallest)
         low = asked.low if asked.low is not None else high / 10**asked.decades
-    lines, notes = lines_between(base, low, high, asked.num_sizes)
+    lines, notes = _wide_enough(asked, base, low, high)
     design = StudyDesign(
         base=base,
         **{str(line): models for line, models in lines.items()},
@@ -51,6 +53,18 @@ def choose_design(asked: Asked, base: Recipe, folder: Path) -> StudyDesign:
         notes=tuple(notes),
     )
     return open_design(folder, design) or design
+
+
+def _wide_enough(
+    asked: Asked, base: Recipe, low: float, high: float
+) -> tuple[dict[Line, tuple[ModelRecipe, ...]], list[str]]:
+    """Return the lines; where the budget chose the range, of as many decades as were asked, though sizes are few."""
+    for stretch in _STRETCHES if asked.high is None else (1.0,):
+        lines, notes = lines_between(base, low, high * stretch, asked.num_sizes)
+        ends = [resolve_spec(sized(base, lines["both"][k])).count().total for k in (0, -1)]
+        if ends[1] >= ends[0] * 10**asked.decades:
+            break
+    return lines, notes
 
 
 def _affordable(asked: Asked, base: Recipe, smallest: float) -> float:
