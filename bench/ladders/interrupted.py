@@ -125,7 +125,7 @@ def compare(design: LadderDesign, folder: Path) -> dict[str, Any]:
     """Return whether both ladders hold the same rows, weights and law."""
     rows = [ladder_rows(design, folder / name) for name in ("whole", "cut")]
     hashes = [fit(one).hash for one in rows]
-    runs = find_runs([folder / "whole" / "ladder"])
+    runs = list(find_runs([folder / "whole" / "ladder"]))
     equal = [_are_equal(run, RunFolder(folder / "cut" / "ladder" / run.name)) for run in runs]
     return {
         "num_rows": len(rows[0]),
