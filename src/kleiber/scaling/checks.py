@@ -152,7 +152,7 @@ def undetermined(form: Form, intervals: Mapping[str, Intervals], lowest_loss: fl
 
     A floor must stay away from 0 and be known better than most of what it can be; an exponent or a scale must be
     known to a factor of 3, and a level, which moves by powers of ten when its exponent moves by tenths, to one of 1,000.
-    Numbers of either sign have no scale of their own and are never named.
+    Numbers of either sign stand in an exponent or a logarithm: there a factor of 1,000 is a difference.
     """
     found = []
     for one in form.coefficients:
@@ -162,7 +162,7 @@ def undetermined(form: Form, intervals: Mapping[str, Intervals], lowest_loss: fl
             "level": high <= _LEVEL_FACTOR * low,
             "exponent": high <= _FACTOR * low,
             "scale": high <= _FACTOR * low,
-            "free": True,
+            "free": high - low <= math.log(_LEVEL_FACTOR),
         }[one.kind]
         if not is_known:
             found.append(one.name)
