@@ -40,7 +40,6 @@ VARIANTS: dict[str, tuple[str, ...]] = {
     "-value_residual": ("model.has_value_residual=false",),
     "-x0_skip": ("model.has_x0_skip=false",),
     "-embedding_norm": ("model.has_embedding_norm=false",),
-    "-embedding_norm": ("model.has_embedding_norm=false",),
     "-relu2": ("model.mlp=swiglu",),
     "-cautious_decay": ("train.optimizer.is_cautious_decay=false",),
     "-weight_decay": ("train.optimizer.weight_decay=0",),
