@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from kleiber.cli.fit_sweeps import FORM, check_of_losses, fit_sweeps, parse_runs
 from kleiber.cli.law_tables import (
     allocation_document,
     comparison_document,
@@ -89,7 +90,7 @@ def fit(
         typer.Option(
             "--form",
             metavar="NAME",
-            help="chinchilla, tied, kaplan, quadratic, repeated, ...; auto: chosen by backtest.",
+            help="chinchilla, tied, kaplan, quadratic, repeated, ...; auto: chosen by backtest; hyperparameters: best learning rate and batch, from sweeps.",
         ),
     ] = "chinchilla",
     for_factor: Annotated[
@@ -116,6 +117,14 @@ def fit(
         str | None,
         typer.Option("--at-flops", metavar="NUMBER,...", help="Budgets for --estimators, scales for --by."),
     ] = None,
+    at: Annotated[
+        str | None,
+        typer.Option(
+            "--at",
+            metavar="PARAMS@TOKENS,...",
+            help="For --form hyperparameters: runs to come, whose best learning rate and batch are told.",
+        ),
+    ] = None,
     count: Count = "total",
     drop_highest: DropHighest = "0",
     bootstrap: Annotated[
@@ -137,9 +146,12 @@ def fit(
 
     A run that started with a forecast stays out: the law is tested on it.
 
+    Best learning rate and batch over N and D: kleiber fit sweeps.csv --form hyperparameters --columns learning_rate=lr --at 1e9@20e9
+
     With --json: form, estimator, coefficients (by name), intervals (80 and 95 of each), objective, num_rows,
     convention, loss_unit, noise (trunk_frac, run_frac, misfit_frac, num_repeats), e_determined, undetermined, notes, average (with --form auto: members and how they were
     backtested), size_exponents (by convention), allocations (with --estimators), law (the file written, or null). With --by: groups (such a document each), comparisons, and comparison (the file written, or null).
+    With --form hyperparameters: form, num_sweeps, num_surfaces, convention, readings (each, shared: coefficients and intervals), notes, predictions (params, tokens, by reading learning_rate, batch and intervals) and law.
     """
     num_dropped = parse_whole(drop_highest, "--drop-highest", _COMMAND)
     num_bootstrap = parse_whole(bootstrap, "--bootstrap", _COMMAND, minimum=100, maximum=1_000_000)
@@ -150,6 +162,10 @@ def fit(
         parse_positive(text, "--at-flops", _COMMAND, example="1e21") for text in parse_list(at_flops or "")
     ]
     _check_asked(output, by, estimators, budgets)
+    if at is not None and form != FORM:
+        raise UsageError(
+            f"--at has no effect without --form {FORM}.", hint=f"{_COMMAND} --form {FORM} --at 1e9@20e9"
+        )
     factor = _for_factor(form, for_factor, chance)
     from kleiber import scaling
 
@@ -158,6 +174,32 @@ def fit(
     named = {"params": params_column, "tokens": tokens_column, "loss": loss_column}
     table = parse_columns([*(columns or []), *(f"{field}={name}" for field, name in named.items() if name)])
     out = Output(json_)
+    if form == FORM:
+        check_of_losses(
+            {
+                "--by": by,
+                "--estimators": estimators,
+                "--chance": chance,
+                "--vocab-size": vocabulary,
+                "--drop-highest": num_dropped,
+            }
+        )
+        asked = parse_runs(at or "")
+        from kleiber.scaling.sweeps import read_sweeps
+
+        sweeps = read_sweeps(
+            rows, table, where=where, loss_unit=loss_unit, convention=count, on_notice=out.notice
+        )
+        fit_sweeps(
+            out,
+            sweeps,
+            asked,
+            convention=count,
+            num_bootstrap=num_bootstrap,
+            seed=number,
+            output=output,
+        )
+        return
     reading: dict[str, Any] = {
         "where": where,
         "loss_unit": "accuracy" if form == "accuracy" else loss_unit,

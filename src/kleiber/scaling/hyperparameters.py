@@ -9,24 +9,24 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from typing import Literal
 
 import numpy as np
 
-from kleiber.errors import DataError, UsageError
+from kleiber.runs import Convention, Document
 from kleiber.scaling.forms import Array
 from kleiber.scaling.law import Intervals, intervals_of
-from kleiber.scaling.table import Columns, read_table
-from kleiber.scaling.where import Condition, number_of
+from kleiber.scaling.sweeps import Sweep, check_sweeps, is_determined
 
 __all__ = [
+    "COEFFICIENTS",
     "NEAR_FRAC",
     "BestSettings",
     "HyperparameterLaw",
-    "Sweep",
+    "HyperparameterLaws",
     "best_settings",
     "fit_hyperparameters",
-    "read_sweeps",
+    "fit_shared_bowl",
 ]
 
 NEAR_FRAC = 0.01
@@ -34,18 +34,16 @@ NEAR_FRAC = 0.01
 _LEAST_NEAR = 12
 """Twice the coefficients of a bowl; where fewer are near, the nearest so many are taken."""
 _LEAST_SWEEPS = 4
-
-
-@dataclass(frozen=True)
-class Sweep:
-    """Runs of one size and number of tokens, each array [R]."""
-
-    num_params: float
-    num_tokens: float
-    learning_rate: Array
-    batch: Array
-    """Of whatever unit the table has: a factor moves no exponent."""
-    loss: Array
+_MOST_TRIES = 4
+"""Draws for each refit: where most of them show no bowl, there is none to trust."""
+COEFFICIENTS = (
+    "rate_level",
+    "rate_by_size",
+    "rate_by_tokens",
+    "batch_level",
+    "batch_by_size",
+    "batch_by_tokens",
+)
 
 
 @dataclass(frozen=True)
@@ -58,67 +56,57 @@ class BestSettings:
     """From the vertex of the bowl; else the lowest run, for the bowl's vertex lies outside of what was tried."""
 
 
-@dataclass(frozen=True)
-class HyperparameterLaw:
-    """rate = level N^by_size D^by_tokens, batch = batch_level D^batch_by_tokens."""
+class HyperparameterLaw(Document):
+    """rate = rate_level N^rate_by_size D^rate_by_tokens, batch = batch_level N^batch_by_size D^batch_by_tokens."""
 
     coefficients: dict[str, float]
-    """`rate_level rate_by_size rate_by_tokens batch_level batch_by_tokens`."""
+    """By `COEFFICIENTS`; without `batch_by_size` the batch is of tokens alone."""
     intervals: dict[str, Intervals]
+    samples: tuple[tuple[float, ...], ...]
+    """The coefficients of each refit, in their order."""
     num_sweeps: int
     num_surfaces: int
     """Sweeps whose best is a vertex."""
 
     def learning_rate(self, num_params: float, num_tokens: float) -> float:
         """Return the best learning rate of a run to come."""
-        c = self.coefficients
-        rate: float = c["rate_level"] * num_params ** c["rate_by_size"] * num_tokens ** c["rate_by_tokens"]
-        return rate
+        return _at(self.coefficients, "rate", num_params, num_tokens)
 
-    def batch(self, num_tokens: float) -> float:
+    def batch(self, num_params: float, num_tokens: float) -> float:
         """Return its best batch, in the sweeps' unit."""
-        batch: float = self.coefficients["batch_level"] * num_tokens ** self.coefficients["batch_by_tokens"]
-        return batch
+        return _at(self.coefficients, "batch", num_params, num_tokens)
+
+    def intervals_at(self, num_params: float, num_tokens: float) -> dict[str, Intervals]:
+        """Return the intervals of both, `learning_rate` and `batch`, from the refits."""
+        refits = [dict(zip(self.coefficients, sample, strict=True)) for sample in self.samples]
+        return {
+            name: intervals_of(np.array([_at(one, stem, num_params, num_tokens) for one in refits]))
+            for name, stem in (("learning_rate", "rate"), ("batch", "batch"))
+        }
 
 
-def read_sweeps(
-    paths: Sequence[Path],
-    learning_rate: str,
-    batch: str,
-    columns: Columns | None = None,
-    *,
-    where: str | None = None,
-) -> list[Sweep]:
-    """Return the sweeps of tables, one for each size and number of tokens.
+class HyperparameterLaws(Document):
+    """Both readings of the same sweeps, as `kleiber fit --form hyperparameters -o` writes them."""
 
-    Args:
-        paths: Tables.
-        learning_rate: The column that holds it, or a key of `extra`.
-        batch: Likewise.
-        columns: Which other column is which.
-        where: A `Condition` on rows: runs that diverged say nothing of the bowl.
+    version: Literal[1] = 1
+    form: Literal["hyperparameters"] = "hyperparameters"
+    convention: Convention
+    """Which parameters N counts."""
+    max_params: float
+    """Of the largest sweep."""
+    max_tokens: float
+    """Of the longest."""
+    each: HyperparameterLaw
+    """By each sweep's own best."""
+    shared: HyperparameterLaw | None
+    """By one bowl for all; None where none fits."""
+    notes: tuple[str, ...] = ()
 
-    Raises:
-        DataError: A cell is no positive number.
-        UsageError: There is no such column.
-    """
-    condition = Condition(where) if where else None
-    found: dict[tuple[float, float], list[tuple[float, float, float]]] = {}
-    for path in paths:
-        for line in read_table(path, columns or Columns(), ("params", "tokens", "loss")):
-            if condition and not condition(line.every, line.where):
-                continue
-            values = []
-            for name in (learning_rate, batch):
-                if name not in line.every:
-                    raise UsageError(f"{line.where} has no column {name!r}; it has {', '.join(line.every)}.")
-                value = number_of(line.every[name])
-                if value is None or not (math.isfinite(value) and value > 0):
-                    raise DataError(f"{line.where}: {name} must be a positive number.", got=line.every[name])
-                values.append(value)
-            key = (line.number("params"), line.number("tokens"))
-            found.setdefault(key, []).append((*values, line.number("loss")))  # type: ignore[arg-type] # three numbers
-    return [Sweep(*key, *np.array(runs).T) for key, runs in sorted(found.items())]
+
+def _at(coefficients: dict[str, float], stem: str, num_params: float, num_tokens: float) -> float:
+    by_size = coefficients.get(f"{stem}_by_size", 0.0)
+    value: float = num_params**by_size * num_tokens ** coefficients[f"{stem}_by_tokens"]
+    return coefficients[f"{stem}_level"] * value
 
 
 def best_settings(
@@ -174,41 +162,107 @@ def fit_hyperparameters(
         seed: Of the bootstrap.
 
     Raises:
-        DataError: Too few sweeps, or of one size or number of tokens.
+        DataError: As `check_sweeps`.
 
     Source:
         The form of Step Law, Li et al. 2025, arXiv:2503.04715: rate = 1.79 N^-0.713 D^0.307, batch = 0.58 D^0.571 tokens.
     """
-    n, d = (np.log([getattr(one, name) for one in sweeps]) for name in ("num_params", "num_tokens"))
-    if len(sweeps) < _LEAST_SWEEPS or len(np.unique(n)) < 2 or len(np.unique(d)) < 2:
-        raise DataError(
-            f"A law of hyper-parameters needs at least {_LEAST_SWEEPS} sweeps over two sizes and two numbers of tokens.",
-            got=len(sweeps),
-        )
+    check_sweeps(sweeps)
+    n, d = _axes(sweeps)
     best = [best_settings(sweep, near_frac=near_frac) for sweep in sweeps]
     point = _power_laws(n, d, best)
     random = np.random.default_rng(seed)
     drawn: list[Array] = []
     while len(drawn) < num_bootstrap:
         chosen = random.integers(len(sweeps), size=len(sweeps))
-        if (
-            len(np.unique(n[chosen])) < 2
-            or len(np.unique(d[chosen])) < 2
-            or len(np.unique(chosen)) < _LEAST_SWEEPS
-        ):
+        if len(np.unique(chosen)) < _LEAST_SWEEPS or not is_determined(n[chosen], d[chosen]):
             continue
         again = [
             best_settings(sweeps[k], _counts(random, len(sweeps[k].loss)), near_frac=near_frac)
             for k in chosen
         ]
         drawn.append(_power_laws(n[chosen], d[chosen], again))
-    names = ("rate_level", "rate_by_size", "rate_by_tokens", "batch_level", "batch_by_tokens")
-    samples = np.array(drawn)
+    names = tuple(name for name in COEFFICIENTS if name != "batch_by_size")
+    return _law(names, point, np.array(drawn), len(sweeps), sum(one.is_surface for one in best))
+
+
+def fit_shared_bowl(
+    sweeps: Sequence[Sweep], *, near_frac: float = NEAR_FRAC, num_bootstrap: int = 400, seed: int = 0
+) -> HyperparameterLaw | None:
+    """Return the power laws by one bowl of the same curvature for all sweeps; None where no bowl fits them.
+
+    Its lowest point moves linearly in log size and log tokens, the batch's too. Intervals come from resampling sweeps.
+
+    Args:
+        sweeps: As `fit_hyperparameters` takes them.
+        near_frac: Runs whose loss is at most so much above their sweep's lowest show the bowl.
+        num_bootstrap: Refits.
+        seed: Of the bootstrap.
+
+    Raises:
+        DataError: As `check_sweeps`.
+    """
+    check_sweeps(sweeps)
+    n, d = _axes(sweeps)
+    point = _shared_bowl(sweeps, near_frac)
+    if point is None:
+        return None
+    random = np.random.default_rng(seed)
+    drawn: list[Array] = []
+    for _ in range(_MOST_TRIES * num_bootstrap):
+        chosen = random.integers(len(sweeps), size=len(sweeps))
+        if not is_determined(n[chosen], d[chosen]):
+            continue
+        again = _shared_bowl([sweeps[k] for k in chosen], near_frac)
+        if again is not None:
+            drawn.append(again)
+        if len(drawn) == num_bootstrap:
+            return _law(COEFFICIENTS, point, np.array(drawn), len(sweeps), len(sweeps))
+    return None
+
+
+def _shared_bowl(sweeps: Sequence[Sweep], near_frac: float) -> Array | None:
+    """Return the coefficients [6] by linear least squares, each sweep counting alike; None where it is no bowl."""
+    log_n, log_d = _axes(sweeps)
+    rows, losses = [], []
+    for k, one in enumerate(sweeps):
+        near = one.loss <= (1 + near_frac) * one.loss.min()
+        x, y = np.log(one.learning_rate[near]), np.log(one.batch[near])
+        own = np.zeros((len(x), len(sweeps)))
+        own[:, k] = 1
+        n, d = log_n[k] - log_n.mean(), log_d[k] - log_d.mean()
+        bowl = np.stack([x * x, x * y, y * y, x, n * x, d * x, y, n * y, d * y], axis=1)
+        weight = len(x) ** -0.5
+        rows.append(weight * np.hstack([own, bowl]))
+        losses.append(weight * np.log(one.loss[near]))
+    solved, *_ = np.linalg.lstsq(np.concatenate(rows), np.concatenate(losses), rcond=None)
+    xx, xy, yy, *slopes = solved[len(sweeps) :]
+    hessian = np.array([[2 * xx, xy], [xy, 2 * yy]])
+    if np.linalg.eigvalsh(hessian)[0] <= 0:
+        return None
+    (rate, rate_n, rate_d), (batch, batch_n, batch_d) = -np.linalg.solve(
+        hessian, np.array(slopes).reshape(2, 3)
+    )
+    mean_n, mean_d = float(log_n.mean()), float(log_d.mean())
+    rate_level = math.exp(rate - rate_n * mean_n - rate_d * mean_d)
+    batch_level = math.exp(batch - batch_n * mean_n - batch_d * mean_d)
+    return np.array([rate_level, rate_n, rate_d, batch_level, batch_n, batch_d])
+
+
+def _axes(sweeps: Sequence[Sweep]) -> tuple[Array, Array]:
+    """Return log size and log tokens of each sweep."""
+    return np.log([one.num_params for one in sweeps]), np.log([one.num_tokens for one in sweeps])
+
+
+def _law(
+    names: Sequence[str], point: Array, samples: Array, num_sweeps: int, num_surfaces: int
+) -> HyperparameterLaw:
     return HyperparameterLaw(
-        dict(zip(names, point.tolist(), strict=True)),
-        {name: intervals_of(samples[:, k]) for k, name in enumerate(names)},
-        len(sweeps),
-        sum(one.is_surface for one in best),
+        coefficients=dict(zip(names, point.tolist(), strict=True)),
+        intervals={name: intervals_of(samples[:, k]) for k, name in enumerate(names)},
+        samples=tuple(tuple(row) for row in samples.tolist()),
+        num_sweeps=num_sweeps,
+        num_surfaces=num_surfaces,
     )
 
 

@@ -13,7 +13,7 @@ from kleiber.scaling.table import TABLES, Columns, Line, read_table
 from kleiber.scaling.units import TableUnit, check_possible, check_unit_name
 from kleiber.scaling.where import Condition
 
-__all__ = ["read_groups", "read_points", "read_rows"]
+__all__ = ["read_entries", "read_groups", "read_points", "read_rows"]
 
 _REQUIRED = ("params", "tokens", "loss")
 
@@ -47,7 +47,7 @@ def read_rows(
         RunFolderError: A folder holds no run, or a record is truncated.
         UsageError: `where` is wrong, or `drop_highest` leaves no row.
     """
-    entries = _entries(paths, columns, where, loss_unit, on_notice)
+    entries = read_entries(paths, columns, where, loss_unit, on_notice)
     return _drop(_rows(entries, loss_unit, vocab_size), drop_highest)
 
 
@@ -68,7 +68,7 @@ def read_groups(
         UsageError: No row has such a column; or as `read_rows`.
     """
     groups: dict[str, list[Entry]] = {}
-    for entry in _entries(paths, columns, where, loss_unit, on_notice):
+    for entry in read_entries(paths, columns, where, loss_unit, on_notice):
         if by not in entry.names:
             raise UsageError(
                 f"--by: {entry.where} has no column {by!r}. {nearest(by, entry.names)}", hint="--by group"
@@ -79,13 +79,14 @@ def read_groups(
     }
 
 
-def _entries(
+def read_entries(
     paths: Sequence[Path],
     columns: Columns | None,
     where: str | None,
     loss_unit: TableUnit,
     on_notice: Callable[[str], None] | None,
 ) -> list[Entry]:
+    """Return what may become rows, with all that each has by name; arguments and errors as `read_rows`."""
     found: list[Entry] = []
     folders = []
     for path in paths:

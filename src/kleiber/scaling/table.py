@@ -40,6 +40,10 @@ class Columns:
     """Of the evaluation set."""
     vocab_size: str | None = None
     """Entries of the tokenizer, which tell an impossible loss."""
+    learning_rate: str | None = None
+    """For laws of hyper-parameters, which alone look for its common names."""
+    batch: str | None = None
+    """Likewise."""
 
 
 _COMMON_NAMES: dict[str, tuple[str, ...]] = {
@@ -64,6 +68,8 @@ _COMMON_NAMES: dict[str, tuple[str, ...]] = {
     "seed": ("seed",),
     "eval_hash": ("eval_hash",),
     "vocab_size": ("vocab_size", "vocabulary_size"),
+    "learning_rate": (),
+    "batch": (),
 }
 _ACCURACIES = ("accuracy", "acc", "val_accuracy", "val_acc", "test_accuracy", "test_acc")
 """Common names of the column that a law of accuracies takes."""
