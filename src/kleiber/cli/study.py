@@ -87,7 +87,6 @@ def study(
     folder, report.
     """
     from kleiber.report.study import write_study_page
-
     from kleiber.study.growing.run import forget_study, run_study
 
     asked = _asked(source, data, budget, decades, params, sizes, seeds, workers, sets or [], seed)

@@ -85,3 +85,28 @@ def test_spikes_stand_above_the_noise_before_them():
     assert count_spikes(losses)[0] >= 1
     assert count_spikes(losses)[1] == 400 - 32
     assert count_spikes(losses[:32]) == (0, 0)
+
+
+def test_values_in_one_bracket_show_no_exact_slope():
+    sizes = [1e3, 1e4, 1e5]
+    alike = fit_trend("depth", sizes, [2.0, 2.0, 2.0], [(1.0, 4.0)] * 3)
+    # log10 of 4 over 2 x 1.96 a value; x = -1, 0, 1 about the middle.
+    error = math.log10(4) / (2 * 1.959964) / math.sqrt(2)
+
+    assert alike.standard_error == pytest.approx(error, rel=1e-6)
+    assert alike.slope.low < 0 < alike.slope.high
+    assert fit_trend("depth", sizes, [2.0, 2.0, 2.0], [None] * 3).standard_error == 1e-9
+
+
+def test_an_interval_that_reaches_zero_stays_finite_in_logs():
+    trend = fit_trend("both", [1e3, 1e4, 1e5], [1.0, 1.0, 1.0], [(0.0, 3.0)] * 3)
+
+    assert trend.standard_error == pytest.approx(3 / (2 * 1.959964) / math.sqrt(2), rel=1e-6)
+
+
+def test_scatter_beyond_the_intervals_counts():
+    values = [1.0, 30.0, 2.0]
+
+    assert fit_trend("both", [1e3, 1e4, 1e5], values, [(v * 0.99, v * 1.01) for v in values]) == fit_trend(
+        "both", [1e3, 1e4, 1e5], values
+    )

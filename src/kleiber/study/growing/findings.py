@@ -54,10 +54,15 @@ def _curve(found: Found, quantity: Quantity, baseline: Baseline | None) -> Curve
 
 
 def _trend(line: Line, points: Sequence[Point]) -> Trend | None:
-    on_it = {point.num_params: point.value for point in points if line in point.lines and not point.is_bound}
-    if not any(on_it.values()):  # nothing happened anywhere, such as no spike
+    on_it = {point.num_params: point for point in points if line in point.lines and not point.is_bound}
+    values = [point.value for point in on_it.values()]
+    if not any(values):  # nothing happened anywhere, such as no spike
         return None
-    return fit_trend(line, list(on_it), list(on_it.values()))
+    return fit_trend(line, list(on_it), values, [_interval(point) for point in on_it.values()])
+
+
+def _interval(point: Point) -> tuple[float, float] | None:
+    return None if point.low is None or point.high is None else (point.low, point.high)
 
 
 def _predicted(points: Sequence[Point]) -> Trend | None:

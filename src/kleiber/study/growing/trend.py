@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
 from kleiber.runs import Document, Estimate
 from kleiber.study.growing.design import Line
@@ -16,6 +17,9 @@ __all__ = ["Contrast", "Trend", "contrast", "fit_trend", "sd_estimate", "share_e
 _MIN_SIZES = 3
 _EXACT_SE = 1e-9
 """A counted quantity lies on its line: its interval is no wider than this."""
+_Z_95 = 1.959964
+_LEAST_PART = 1e-3
+"""Of its upper end, that the lower end of an interval is taken to be in logs."""
 
 
 class Trend(Document):
@@ -76,16 +80,23 @@ def _power(exponent: float) -> float:
     return 10 ** min(300.0, max(-300.0, exponent))
 
 
-def fit_trend(line: Line, num_params: Sequence[float], values: Sequence[float]) -> Trend | None:
+def fit_trend(
+    line: Line,
+    num_params: Sequence[float],
+    values: Sequence[float],
+    intervals: Sequence[tuple[float, float] | None] = (),
+) -> Trend | None:
     """Return the line through one value of each size; None of fewer than three sizes.
 
     A power law where all values are positive, else a straight line against log10 N. The interval is that of ordinary least
-    squares with Student's t on n - 2 degrees of freedom: it counts every scatter about the line, that of seeds and of shapes.
+    squares with Student's t on n - 2 degrees of freedom: it counts every scatter about the line, that of seeds and of shapes. It is
+    never narrower than what the values' own intervals allow: rates found in one and the same bracket scatter by nothing.
 
     Args:
         line: How the models grow.
         num_params: Distinct N.
         values: At each.
+        intervals: 95% of each value, or the bracket that it was found in; None where one number is all there is.
 
     Example:
         >>> fitted = fit_trend("both", [1e3, 1e4, 1e5], [2.0, 20.0, 200.0])
@@ -104,7 +115,9 @@ def fit_trend(line: Line, num_params: Sequence[float], values: Sequence[float]) 
     level = float(y.mean() - slope * x.mean())
     residual = y - level - slope * x
     scatter = math.sqrt(float(residual @ residual) / (n - 2))
-    error = max(scatter / math.sqrt(float(centred @ centred)), _EXACT_SE)
+    own = _standard_errors(intervals, is_power=is_power)
+    of_values = math.sqrt(float((centred[: len(own)] ** 2) @ own**2)) / float(centred @ centred)
+    error = max(scatter / math.sqrt(float(centred @ centred)), of_values, _EXACT_SE)
     half = _t_95(n - 2) * error
     return Trend(
         line=line,
@@ -117,6 +130,16 @@ def fit_trend(line: Line, num_params: Sequence[float], values: Sequence[float]) 
         low_params=min(num_params),
         high_params=max(num_params),
     )
+
+
+def _standard_errors(
+    intervals: Sequence[tuple[float, float] | None], *, is_power: bool
+) -> NDArray[np.float64]:
+    """Return the standard errors of values with 95% intervals, in the unit of the fit; 0 where nothing is known."""
+    ends = np.array([one or (1.0, 1.0) for one in intervals], dtype=np.float64).reshape(-1, 2)
+    if is_power:  # an interval may reach 0 where its value does not
+        ends = np.log10(np.maximum(ends, ends.max(axis=1, keepdims=True) * _LEAST_PART))
+    return (ends[:, 1] - ends[:, 0]) / (2 * _Z_95)
 
 
 def contrast(depth: Trend | None, width: Trend | None) -> Contrast | None:
