@@ -297,7 +297,7 @@ def test_ladder_run_status_and_fit(at, place):
     assert set(rows[0]) == {"run", "trunk", "num_params", "num_tokens", "loss"}
     status = at("ladder", "status", "small", "--json").document
     assert status["num_finished"] == len(status["runs"]) == 8
-    assert set(status["runs"][0]) == {"run", "status", "step", "num_steps", "val_loss"}
+    assert set(status["runs"][0]) == {"run", "status", "step", "num_steps", "val_loss", "reason"}
     assert "8 of 8 runs have finished." in at("ladder", "status", "small").stdout
     law = at("fit", "small/ladder", "--bootstrap", "100", "-o", "small/law.json", "--json").document
     assert law["num_rows"] == 6

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import altair as alt
 import numpy as np
 
-from kleiber.errors import UsageError
 from kleiber.report.charts import COUNT_LABEL, FLOP_LABEL, chart_of, finish, log_axis, log_ticks
-from kleiber.report.drawing import PICTURE_FONT, Panel, chart_page, png_of, svg_of
+from kleiber.report.drawing import PICTURE_FONT, Panel, chart_page, write_drawing
 from kleiber.report.theme import DARK, FONT, LIGHT, Palette, chart_config, plan_styles
-from kleiber.runs.files import write_bytes
 from kleiber.study.advice.document import Advice, Route
 from kleiber.study.advice.meter import Unit, format_cost
 from kleiber.study.advice.says import break_even_says, cost_in
@@ -44,11 +42,13 @@ def write_advice_chart(advice: Advice, path: Path) -> Path:
         UsageError: Another suffix.
         StorageError: The file cannot be written.
     """
-    writers: dict[str, Callable[[Advice], bytes]] = {".svg": _svg, ".png": _png, ".html": _html}
-    if path.suffix not in writers:
-        raise UsageError("--chart writes .svg, .png or .html.", got=path.name, hint="--chart advice.svg")
-    write_bytes(path, writers[path.suffix](advice))
-    return path
+    return write_drawing(
+        path,
+        lambda: _picture(advice),
+        lambda: _html(advice),
+        refusal="--chart writes .svg, .png or .html.",
+        hint="--chart advice.svg",
+    )
 
 
 def advice_chart(advice: Advice) -> dict[str, Any]:
@@ -144,14 +144,6 @@ def _config(advice: Advice, palette: Palette, font: str) -> dict[str, Any]:
 def _picture(advice: Advice) -> dict[str, Any]:
     config = _config(advice, LIGHT, PICTURE_FONT) | {"background": LIGHT.card, "padding": 20}
     return advice_chart(advice) | {"width": _WIDTH, "config": config, "autosize": "pad"}
-
-
-def _svg(advice: Advice) -> bytes:
-    return svg_of(_picture(advice))
-
-
-def _png(advice: Advice) -> bytes:
-    return png_of(_picture(advice))
 
 
 def _html(advice: Advice) -> bytes:

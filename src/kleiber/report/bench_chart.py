@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import altair as alt
 
-from kleiber.errors import UsageError
 from kleiber.report.charts import chart_of, finish, log_ticks
-from kleiber.report.drawing import PICTURE_FONT, Panel, chart_page, png_of, svg_of
+from kleiber.report.drawing import PICTURE_FONT, Panel, chart_page, write_drawing
 from kleiber.report.theme import DARK, FONT, LIGHT, Palette, chart_config, plan_styles
 from kleiber.runs.bench_result import BenchCall, BenchResult, BenchRow, ComputePeak
-from kleiber.runs.files import write_bytes
 from kleiber.units import format_bytes, format_count, format_flops, format_seconds
 
 __all__ = ["roofline", "write_bench_chart"]
@@ -41,13 +39,13 @@ def write_bench_chart(result: BenchResult, path: Path) -> Path:
         UsageError: Another suffix.
         StorageError: The file cannot be written.
     """
-    writers: dict[str, Callable[[BenchResult], bytes]] = {".svg": _svg, ".png": _png, ".html": _html}
-    if path.suffix not in writers:
-        raise UsageError(
-            "a roofline is written as .svg, .png or .html.", got=path.name, hint="--chart roofline.svg"
-        )
-    write_bytes(path, writers[path.suffix](result))
-    return path
+    return write_drawing(
+        path,
+        lambda: _picture(result),
+        lambda: _html(result),
+        refusal="a roofline is written as .svg, .png or .html.",
+        hint="--chart roofline.svg",
+    )
 
 
 def roofline(result: BenchResult) -> dict[str, Any]:
@@ -167,14 +165,6 @@ def _config(result: BenchResult, palette: Palette, font: str) -> dict[str, Any]:
 def _picture(result: BenchResult) -> dict[str, Any]:
     config = _config(result, LIGHT, PICTURE_FONT) | {"background": LIGHT.card, "padding": 20}
     return roofline(result) | {"width": _WIDTH, "config": config, "autosize": "pad"}
-
-
-def _svg(result: BenchResult) -> bytes:
-    return svg_of(_picture(result))
-
-
-def _png(result: BenchResult) -> bytes:
-    return png_of(_picture(result))
 
 
 def _html(result: BenchResult) -> bytes:

@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import altair as alt
 
-from kleiber.errors import UsageError
 from kleiber.report.charts import chart_of, finish, log_axis, loss_scale
-from kleiber.report.drawing import PICTURE_FONT, Panel, chart_page, png_of, svg_of
+from kleiber.report.drawing import PICTURE_FONT, Panel, chart_page, write_drawing
 from kleiber.report.panels import stacked_picture
 from kleiber.report.theme import DARK, FONT, LIGHT, Palette, chart_config, compared_styles
 from kleiber.report.words import Words, read_words
-from kleiber.runs.files import write_bytes
 from kleiber.scaling.comparison_document import ComparedPair, Comparisons
 from kleiber.units import format_flops
 
@@ -38,13 +35,13 @@ def write_compare_chart(found: Comparisons, path: Path) -> Path:
         UsageError: Another suffix.
         StorageError: The file cannot be written.
     """
-    writers: dict[str, Callable[[Comparisons], bytes]] = {".svg": _svg, ".png": _png, ".html": _html}
-    if path.suffix not in writers:
-        raise UsageError(
-            "A comparison is drawn as .svg, .png or .html.", got=path.name, hint="-o comparison.html"
-        )
-    write_bytes(path, writers[path.suffix](found))
-    return path
+    return write_drawing(
+        path,
+        lambda: _picture(found),
+        lambda: _html(found),
+        refusal="A comparison is drawn as .svg, .png or .html.",
+        hint="-o comparison.html",
+    )
 
 
 def compare_panels(found: Comparisons, words: Words) -> list[Panel]:
@@ -177,14 +174,6 @@ def _config(palette: Palette, font: str) -> dict[str, Any]:
 def _picture(found: Comparisons) -> dict[str, Any]:
     panels = compare_panels(found, read_words("en"))
     return stacked_picture(panels, _config(LIGHT, PICTURE_FONT), LIGHT, width=_WIDTH)
-
-
-def _svg(found: Comparisons) -> bytes:
-    return svg_of(_picture(found))
-
-
-def _png(found: Comparisons) -> bytes:
-    return png_of(_picture(found))
 
 
 def _html(found: Comparisons) -> bytes:

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from kleiber.errors import UsageError
-from kleiber.report.drawing import PICTURE_FONT, Panel, chart_page, png_of, svg_of
+from kleiber.report.drawing import PICTURE_FONT, Panel, chart_page, write_drawing
 from kleiber.report.plan_memory import is_over_time, memory_chart, role_says
 from kleiber.report.plan_shares import kinds_chart, modules_chart, time_chart
 from kleiber.report.theme import DARK, FONT, LIGHT, Palette, chart_config, plan_styles, ramp
-from kleiber.runs.files import write_bytes
 from kleiber.study.cost_document import CostPlan
 from kleiber.study.place import LOCAL
 from kleiber.units import format_bytes, format_count, format_flops, format_seconds
@@ -39,19 +36,13 @@ def write_plan_chart(plan: CostPlan, path: Path) -> Path:
         UsageError: Another suffix.
         StorageError: The file cannot be written.
     """
-    writers: dict[str, Callable[[CostPlan], bytes]] = {".svg": _svg, ".png": _png, ".html": _html}
-    if path.suffix not in writers:
-        raise UsageError("--chart writes .svg, .png or .html.", got=path.name, hint="--chart plan.svg")
-    write_bytes(path, writers[path.suffix](plan))
-    return path
-
-
-def _svg(plan: CostPlan) -> bytes:
-    return svg_of(_picture(plan))
-
-
-def _png(plan: CostPlan) -> bytes:
-    return png_of(_picture(plan))
+    return write_drawing(
+        path,
+        lambda: _picture(plan),
+        lambda: _html(plan),
+        refusal="--chart writes .svg, .png or .html.",
+        hint="--chart plan.svg",
+    )
 
 
 def _html(plan: CostPlan) -> bytes:

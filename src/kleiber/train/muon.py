@@ -90,7 +90,7 @@ class Muon:
         self.params = list(params)
         self.lr, self.momentum, self.weight_decay = lr, momentum, weight_decay
         self.momentum_warmup_steps, self.is_cautious = momentum_warmup_steps, is_cautious
-        self._num_steps = torch.zeros((), dtype=torch.int64)
+        self._num_steps = torch.zeros((), dtype=torch.int64) if momentum_warmup_steps else None
         self._slots: list[list[_Slot]] = _group_by_shape(self.params, row_splits)
         self._momenta_MRC = [
             torch.zeros(len(slots), *slots[0].view(self.params).shape, dtype=params[0].dtype)
@@ -125,11 +125,12 @@ class Muon:
                 is_shrunk_MRC = weights_MRC * update_MRC > 0
                 update_MRC.addcmul_(weights_MRC, is_shrunk_MRC, value=decay / step)
             torch._foreach_add_(targets, list(update_MRC.unbind()), alpha=-step)
-        self._num_steps += 1
+        if self._num_steps is not None:
+            self._num_steps += 1
 
     def _momentum(self) -> float:
         """Return the momentum of the next step."""
-        if not self.momentum_warmup_steps:
+        if self._num_steps is None:
             return self.momentum
         start = min(_FIRST_MOMENTUM, self.momentum)
         done = min(1.0, int(self._num_steps) / self.momentum_warmup_steps)
@@ -138,7 +139,7 @@ class Muon:
     def tensors(self) -> dict[str, Tensor]:
         """Return the state by name; the tensors are the state itself."""
         momenta = {f"momentum.{index}": tensor for index, tensor in enumerate(self._momenta_MRC)}
-        return momenta | ({"num_steps": self._num_steps} if self.momentum_warmup_steps else {})
+        return momenta | ({} if self._num_steps is None else {"num_steps": self._num_steps})
 
 
 def _scales(slots: Sequence[_Slot], scales: Sequence[float], dtype: torch.dtype) -> float | Tensor:

@@ -104,19 +104,22 @@ class Block(nn.Module):
         q_BTNH, k_BTKH = self._placed(qk, None if is_turned_later else rope)
         y = self._attend(q_BTNH, k_BTKH, v_BTKH, cache).transpose(1, 2).reshape(B, T, spec.attn_width)
         x_BTW = x_BTW + F.linear(y, self.attn_out)
-        normed_BTW = F.rms_norm(x_BTW, (W,), self.mlp_norm, spec.norm_eps)
         if spec.is_mixture:
-            added_NW: Tensor = self.experts(normed_BTW.flatten(0, 1))
+            x_NW = F.rms_norm(x_BTW, (W,), self.mlp_norm, spec.norm_eps).flatten(0, 1)
+            added_NW: Tensor = self.experts(x_NW)
             return x_BTW + added_NW.view(B, T, W)
-        return x_BTW + F.linear(self._activated(normed_BTW), self.mlp_down)
+        first = self.gate_up if spec.is_gated else self.mlp_up
+        # Not named: what is normalized goes when it has been multiplied.
+        inner = F.linear(F.rms_norm(x_BTW, (W,), self.mlp_norm, spec.norm_eps), first)
+        return x_BTW + F.linear(self._activated(inner), self.mlp_down)
 
-    def _activated(self, x_BTW: Tensor) -> Tensor:
-        """Return what the MLP's last matrix takes, [B, T, M]."""
+    def _activated(self, inner: Tensor) -> Tensor:
+        """Return what the MLP's last matrix takes, [B, T, M], of what its first gave: of a gated one gate and up, [B, T, 2 M]."""
         if self.spec.mlp == "relu2":
-            return relu2(F.linear(x_BTW, self.mlp_up))
+            return relu2(inner)
         if self.spec.mlp == "gelu":
-            return F.gelu(F.linear(x_BTW, self.mlp_up), approximate="tanh")
-        gate, up = F.linear(x_BTW, self.gate_up).chunk(2, -1)
+            return F.gelu(inner, approximate="tanh")
+        gate, up = inner.chunk(2, -1)
         return F.silu(gate) * up
 
     def _values(self, v_BTKH: Tensor, shared: Shared) -> Tensor:
