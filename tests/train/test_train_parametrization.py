@@ -55,7 +55,8 @@ class Explicit(nn.Module):
             y = block._attend(q, k, v, None).transpose(1, 2).reshape(B, T, spec.attn_width)
             x = x + F.linear(y, block.attn_out) / DEEP
             normed = F.rms_norm(x, (spec.width,), block.mlp_norm, spec.norm_eps)
-            x = x + F.linear(block._activated(normed), block.mlp_down) / DEEP
+            inner = F.linear(normed, block.gate_up if spec.is_gated else block.mlp_up)
+            x = x + F.linear(block._activated(inner), block.mlp_down) / DEEP
         x = F.rms_norm(x, (spec.width,), gpt.final_norm, spec.norm_eps)
         return F.linear(x, gpt.embedding if spec.is_tied else gpt.head) / WIDE
 
