@@ -21,7 +21,7 @@ from kleiber.infer import Request, Sampling, TextGenerator, open_text_model
 from kleiber.infer.bench import add_to_ledgers, bench
 from kleiber.infer.compiled.compiler import has_compiler
 from kleiber.models import resolve_spec
-from kleiber.runs import DataMeta, LedgerEntry, Predicted, Recipe, Record, Row, RunFolder, write_ledger
+from kleiber.runs import DataMeta, LedgerEntry, Predicted, Record, Row, RunFolder, write_ledger
 from kleiber.runs.bench_result import BenchResult, BenchSettings
 from kleiber.runs.files import write_text
 from kleiber.runs.machine import num_cores
@@ -32,7 +32,7 @@ from kleiber.study.design import LadderDesign, target_recipe
 from kleiber.study.ladder import DESIGN_FILE, forget_ladder, measure_machine, open_ladder, run_ladder
 from kleiber.study.ladder_plan import LadderPlan
 from kleiber.study.ledger import plan_entries
-from kleiber.train import Progress, train
+from kleiber.study.target_run import train_target
 from kleiber.units import format_seconds
 
 __all__ = ["DemoEvent", "Prepared", "Sample", "Verified", "run_demo"]
@@ -203,14 +203,10 @@ def _train_target(
         peak_memory_bytes=target.memory_bytes.peak,
         at=planned.created_at,
     )
-    job = Job("target", functools.partial(_train, target_recipe(design), folder / "target", predicted))
+    job = Job("target", functools.partial(train_target, target_recipe(design), folder / "target", predicted))
     for event in LocalExecutor(1).run([job]):
         tell(event)
     return RunFolder(folder / "target").read_record()
-
-
-def _train(recipe: Recipe, folder: Path, predicted: Predicted, report: Callable[[Progress], None]) -> None:
-    train(recipe, folder, predicted=predicted, on_progress=report)
 
 
 def _verify(folder: Path, foretold: Forecast, record: Record) -> tuple[LedgerEntry, ...]:
