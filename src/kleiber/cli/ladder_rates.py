@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from kleiber.cli.options import DesignSets, Json, parse_choice, parse_whole
+from kleiber.cli.options import Design, DesignSets, Json, parse_choice, parse_whole
 from kleiber.cli.output import Output
 from kleiber.errors import UsageError
 from kleiber.units import format_count, format_flops, format_loss
@@ -24,10 +24,6 @@ TUNE_EXAMPLE = "kleiber ladder tune examples/ladder.yaml -o runs/tuned"
 CHECK_EXAMPLE = "kleiber ladder check runs/tuned/ladder.yaml --widths 32,64,128,256"
 _RULES = ("completep", "mup_simple", "standard")
 _MULTIPLES = (1, 2, 4, 8)
-
-Design = Annotated[
-    Path, typer.Argument(metavar="LADDER", help="A design in YAML; see kleiber schema ladder.")
-]
 
 
 def tune(

@@ -17,6 +17,7 @@ from kleiber.errors import UsageError
 from kleiber.units import parse_count
 
 __all__ = [
+    "Design",
     "DesignSets",
     "Json",
     "ModuleCode",
@@ -33,6 +34,9 @@ Json = Annotated[bool, typer.Option("--json", help="Make the last line of stdout
 Sets = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="KEY=VALUE", help="Change a key of the recipe; may be given again."),
+]
+Design = Annotated[
+    Path, typer.Argument(metavar="LADDER", help="A design in YAML; see kleiber schema ladder.")
 ]
 DesignSets = Annotated[
     list[str] | None,

@@ -9,8 +9,8 @@ import altair as alt
 
 from kleiber.report.charts import chart_of, finish, log_ticks
 from kleiber.report.drawing import PICTURE_FONT, Panel, chart_page, write_drawing
-from kleiber.report.panels import stacked_picture
-from kleiber.report.theme import DARK, FONT, LIGHT, Palette, chart_config, compared_styles
+from kleiber.report.panels import compared_config, stacked_picture
+from kleiber.report.theme import DARK, FONT, LIGHT
 from kleiber.report.words import Words, read_words
 from kleiber.scaling.backtest_document import Backtest, BacktestGroup
 from kleiber.scaling.scores import LEAST_ERROR
@@ -185,14 +185,9 @@ def _log(
     )
 
 
-def _config(palette: Palette, font: str) -> dict[str, Any]:
-    config = chart_config(palette, num_sizes=1, font=font)
-    return config | {"style": config["style"] | compared_styles(palette)}
-
-
 def _picture(found: Backtest) -> dict[str, Any]:
     panels = backtest_panels(found, read_words("en"))
-    return stacked_picture(panels, _config(LIGHT, PICTURE_FONT), LIGHT, width=_WIDTH)
+    return stacked_picture(panels, compared_config(LIGHT, PICTURE_FONT), LIGHT, width=_WIDTH)
 
 
 def _html(found: Backtest) -> bytes:
@@ -203,7 +198,7 @@ def _html(found: Backtest) -> bytes:
     }
     return chart_page(
         backtest_panels(found, read_words("en")),
-        {"light": _config(LIGHT, FONT), "dark": _config(DARK, FONT)},
+        {"light": compared_config(LIGHT, FONT), "dark": compared_config(DARK, FONT)},
         title="How good would the forecasts have been?",
         about="backtests of scaling laws",
         lead="Laws of the cheap part of the runs, asked about the dear part. Least typical error by factor:",

@@ -9,8 +9,8 @@ import altair as alt
 
 from kleiber.report.charts import chart_of, finish, log_axis, loss_scale
 from kleiber.report.drawing import PICTURE_FONT, Panel, chart_page, write_drawing
-from kleiber.report.panels import stacked_picture
-from kleiber.report.theme import DARK, FONT, LIGHT, Palette, chart_config, compared_styles
+from kleiber.report.panels import compared_config, stacked_picture
+from kleiber.report.theme import DARK, FONT, LIGHT
 from kleiber.report.words import Words, read_words
 from kleiber.scaling.comparison_document import ComparedPair, Comparisons
 from kleiber.units import format_flops
@@ -166,21 +166,16 @@ def _x(pair: ComparedPair, words: Words) -> alt.X:
     return log_axis("flops", words("compute_axis"), *_span(pair), unit="flop")
 
 
-def _config(palette: Palette, font: str) -> dict[str, Any]:
-    config = chart_config(palette, num_sizes=1, font=font)
-    return config | {"style": config["style"] | compared_styles(palette)}
-
-
 def _picture(found: Comparisons) -> dict[str, Any]:
     panels = compare_panels(found, read_words("en"))
-    return stacked_picture(panels, _config(LIGHT, PICTURE_FONT), LIGHT, width=_WIDTH)
+    return stacked_picture(panels, compared_config(LIGHT, PICTURE_FONT), LIGHT, width=_WIDTH)
 
 
 def _html(found: Comparisons) -> bytes:
     words = read_words("en")
     return chart_page(
         compare_panels(found, words),
-        {"light": _config(LIGHT, FONT), "dark": _config(DARK, FONT)},
+        {"light": compared_config(LIGHT, FONT), "dark": compared_config(DARK, FONT)},
         title="Is the difference real?",
         about="ladders beside each other",
         lead=f"Laws of form {found.form} by {found.by}, fitted apart, along D in proportion to N.",

@@ -1,4 +1,4 @@
-"""Several charts as one picture, one under the other."""
+"""Several charts of what is compared: their colours, and one picture of them, one under the other."""
 
 from __future__ import annotations
 
@@ -6,12 +6,23 @@ from collections.abc import Sequence
 from typing import Any
 
 from kleiber.report.drawing import Panel
-from kleiber.report.theme import Palette
+from kleiber.report.theme import Palette, chart_config, compared_styles
 
-__all__ = ["stacked_picture"]
+__all__ = ["compared_config", "stacked_picture"]
 
 _SPACING = 165
 """Axis and legend of the upper plot, title of the lower [px]."""
+
+
+def compared_config(palette: Palette, font: str) -> dict[str, Any]:
+    """Return the configuration of charts that set laws beside each other.
+
+    Args:
+        palette: Colours.
+        font: Family of all text.
+    """
+    config = chart_config(palette, num_sizes=1, font=font)
+    return config | {"style": config["style"] | compared_styles(palette)}
 
 
 def stacked_picture(
