@@ -19,7 +19,7 @@ from kleiber.errors import RecipeError
 from kleiber.models.groups import ParamGroups, TransferMarks
 from kleiber.runs import OptimizerRecipe, ParametrizationRecipe, Recipe
 
-__all__ = ["Scale", "optimizer_at_horizon", "scale_weights_", "scales_of"]
+__all__ = ["Scale", "hidden_rate_factor", "optimizer_at_horizon", "scale_weights_", "scales_of"]
 
 _Role = Literal["table", "hidden", "fixed_output", "gain", "small_gain", "on_stream", "output"]
 _Powers = Mapping[_Role, tuple[float, float]]
@@ -47,6 +47,7 @@ _ADAM_EPS: _Powers = {
     "output": (-1, 0),
 }
 _RATES: Mapping[str, _Powers] = {
+    "adam": _ADAM_RATES,
     "adamw": _ADAM_RATES,
     # The root-mean-square of a step whose spectral norm is as sqrt(outputs / inputs).
     "muon": {**_ADAM_RATES, "hidden": (-0.5, 0), "fixed_output": (-1, 0)},
@@ -72,6 +73,19 @@ class Scale:
     """Of Adam."""
     fold: float = 1.0
     """f: the weights over those of a model with multipliers in its forward pass."""
+
+
+def hidden_rate_factor(optimizer: str, wide: float) -> float:
+    """Return the factor on the rate of hidden matrices at `wide` times the width at which it was tuned; 1 where no rule is known.
+
+    Source:
+        Yang et al. 2022, arXiv:2203.03466, table 3; Yang et al. 2023, arXiv:2310.17813, condition 1, for muon.
+
+    Example:
+        >>> hidden_rate_factor("adamw", 4), hidden_rate_factor("muon", 4), hidden_rate_factor("rmsprop", 4)
+        (0.25, 0.5, 1.0)
+    """
+    return _factor(_RATES[optimizer]["hidden"], (wide, 1.0)) if optimizer in _RATES else 1.0
 
 
 def scales_of(

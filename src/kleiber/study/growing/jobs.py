@@ -19,6 +19,7 @@ from kleiber.study.growing.overfit import NUM_PASSES, overfit
 from kleiber.study.growing.rates import MAX_SHORT_RUNS, find_rate
 from kleiber.study.probe import probe
 from kleiber.train import Progress, train
+from kleiber.train.parametrization import hidden_rate_factor
 
 __all__ = ["Settled", "baseline_job", "gradient_jobs", "run_recipe", "runs_of", "step_job", "training_jobs"]
 
@@ -58,17 +59,13 @@ def run_recipe(
         design: Of the study.
         model: The size.
         factor: Of the base's rates, found at the reference size.
-        width_ratio: Reference's width over this one's: hidden rates of Adam fall as 1/width, those of Muon as its root.
+        width_ratio: This width over the reference's, by which hidden rates fall.
         num_steps: Of the run.
         seed: Of the run.
-
-    Source:
-        Yang et al. 2022, arXiv:2203.03466, table 3.
     """
     recipe = sized(design.base, model)
     train, optimizer = recipe.train, recipe.train.optimizer
-    powers = {"adamw": 1.0, "adam": 1.0, "muon": 0.5}
-    hidden = width_ratio ** powers.get(optimizer.name, 0.0)
+    hidden = hidden_rate_factor(optimizer.name, width_ratio)
     rates = {"lr": optimizer.lr * factor, "matrix_lr": optimizer.matrix_lr * factor * hidden}
     schedule = train.schedule
     if design.warmup_frac is not None:
@@ -117,7 +114,7 @@ def _jobs_of(
             design,
             member.model,
             factor=settled.tuned.factor(plan.num_steps),
-            width_ratio=width / member.spec.width,
+            width_ratio=member.spec.width / width,
             num_steps=plan.num_steps,
             seed=seed,
         )

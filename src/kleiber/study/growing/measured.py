@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from pathlib import Path
 from typing import TypeVar
 
 from kleiber.cost import Probe
-from kleiber.runs import Document, Estimate
+from kleiber.runs import Document, Estimate, ParametrizationRecipe
 
 __all__ = ["Gradient", "Overfit", "RateFound", "Stepped", "Tuned", "measured_path", "read_measured"]
-
-_HORIZON_EXPONENT = 0.32
 
 D = TypeVar("D", bound=Document)
 
@@ -39,12 +36,8 @@ class Tuned(Document):
     """Whether the search was stopped at its last factor."""
 
     def factor(self, num_steps: int) -> float:
-        """Return the factor for runs of so many steps: the best rate falls as the horizon to the power 0.32.
-
-        Source:
-            Bjorck et al. 2024, arXiv:2409.19913.
-        """
-        return self.best * math.exp(_HORIZON_EXPONENT * math.log(self.num_steps / num_steps))
+        """Return the factor for runs of so many steps, whose best rate falls with the horizon as a recipe's does."""
+        return self.best * ParametrizationRecipe(base_tokens=self.num_steps).rate_scale(num_steps)
 
 
 class RateFound(Document):
