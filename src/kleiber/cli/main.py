@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import traceback
 from collections.abc import Callable, Sequence
@@ -33,6 +34,7 @@ from kleiber.cli import (
 )
 from kleiber.cli import eval as evaluation
 from kleiber.cli.named_paths import require_named_paths
+from kleiber.cli.waiting import let_threads_sleep
 from kleiber.errors import Interrupted, KleiberError, UsageError
 
 __all__ = ["app", "main", "run"]
@@ -152,4 +154,5 @@ def _explain(error: typer.TyperException) -> str:
 
 def run() -> NoReturn:
     """Run the command that the shell asked for."""
+    let_threads_sleep(os.environ)
     sys.exit(main(sys.argv[1:]))
