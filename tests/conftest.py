@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import settings
 
 from kleiber.runs import DataMeta, ParamCount, Predicted, Recipe, Record, Result, environment, hash_of, now
 
@@ -23,6 +24,10 @@ _RESULT = Result(
 # One thread: two test processes share two cores, and the bits do not depend on the machine.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+
+# No test asserts an absolute time: a busy neighbour would fail it.
+settings.register_profile("kleiber", deadline=None)
+settings.load_profile("kleiber")
 
 _SMALL_TEXT = (
     "argparse.py",

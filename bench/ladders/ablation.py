@@ -153,9 +153,9 @@ def paired(ours: Sequence[float], base_: Sequence[float]) -> tuple[float, float,
     """Return the mean difference, the half width of its 95% interval and the p-value of a paired t-test."""
     differences = [a - b for a, b in zip(ours, base_, strict=True)]
     mean, num = statistics.fmean(differences), len(differences)
-    if num < 2:
-        return mean, math.nan, math.nan
-    error = statistics.stdev(differences) / math.sqrt(num)
+    error = statistics.stdev(differences) / math.sqrt(num) if num > 1 else math.nan
+    if not error > 0:  # of one seed, or of the base beside itself
+        return mean, error, math.nan
     return mean, float(stats.t.ppf(0.975, num - 1)) * error, float(2 * stats.t.sf(abs(mean) / error, num - 1))
 
 

@@ -3,8 +3,8 @@ from __future__ import annotations
 import pytest
 
 from kleiber.errors import DataError, RunFolderError, UsageError
-from kleiber.runs import Estimate, ParamCount, Predicted
-from kleiber.scaling import Columns, read_groups, read_points, read_rows
+from kleiber.runs import Estimate, Excluded, ParamCount, Predicted
+from kleiber.scaling import Columns, read_excluded, read_groups, read_points, read_rows
 
 
 @pytest.fixture
@@ -235,10 +235,12 @@ def test_a_vocabulary_tells_a_loss_that_cannot_be(table):
     assert len(read_rows([wild], where="loss < 5.545")) == 1
 
 
-def test_a_run_that_is_worse_than_guessing_is_refused(tmp_path, write_run):
-    write_run(tmp_path / "ladder" / "a", val_loss=7.5)  # of 1,024 tokens: ln 1024 = 6.93
-    with pytest.raises(DataError, match=r"run 'a': a loss of 7\.5 is above ln 1024"):
-        read_rows([tmp_path / "ladder"])
+def test_a_run_that_is_worse_than_guessing_diverged_and_is_no_row(tmp_path, write_run):
+    write_run(tmp_path / "ladder" / "a", val_loss=7.5)  # of 1,024 tokens: ln 1024 = 6.931
+    write_run(tmp_path / "ladder" / "b")
+    assert [row.run for row in read_rows([tmp_path / "ladder"])] == ["b"]
+    reason = "It ended at a loss of 7.5, above ln 1024 = 6.931, that of guessing."
+    assert read_excluded([tmp_path / "ladder"]) == (Excluded(run="a", reason=reason),)
 
 
 def test_a_line_without_a_name_is_called_what_messages_call_it(table):

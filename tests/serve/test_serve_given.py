@@ -47,7 +47,7 @@ def test_every_format_is_read(readers, form):
     assert np.isfinite(prepared(readers[form], Given("x", FILES[form]), SETTINGS)).all()
 
 
-@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=200, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.sampled_from(IMAGES + SOUNDS), st.randoms(use_true_random=False))
 def test_damaged_files(readers, form, random):
     content = FILES[form]
@@ -74,7 +74,7 @@ JSON = st.recursive(
 )
 
 
-@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=200, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.sampled_from(("PNG", "WAV")), JSON)
 def test_any_json(readers, form, value):
     try:

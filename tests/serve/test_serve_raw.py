@@ -171,7 +171,7 @@ _FIELDS = (
 )  # fmt: skip
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     path=st.sampled_from(["/v1/completions", "/v1/chat/completions"]),
     asked=st.dictionaries(st.sampled_from(_FIELDS), _VALUES, max_size=3),

@@ -1,4 +1,5 @@
 import dataclasses
+import math
 
 import pytest
 
@@ -86,6 +87,24 @@ def test_a_trunk_that_diverges_twice_is_left_out(small, diverging, tmp_path):
     diverging[1].clear()
     assert run_ladder(small, tmp_path, executor=InThisProcess()) == rows
     assert diverging[1] == []
+
+
+def test_a_trunk_that_ends_above_guessing_has_diverged_too(small, monkeypatch, tmp_path):
+    def wild(recipe, folder, **options):
+        factor = 1e3 if folder.name == "d1-w32-s0" else 1.0
+        monkeypatch.setattr("kleiber.train.loop.rate", lambda *given: factor * ordinary(*given))
+        return train(recipe, folder, **options)
+
+    monkeypatch.setattr(rung_module, "train", wild)
+    rows = run_ladder(small, tmp_path, executor=InThisProcess())
+    assert {row.trunk for row in rows} == {"d1-w16-s0", "d1-w32-s0-slower"}
+    first = RunFolder(tmp_path / "ladder" / "d1-w32-s0").read_record()
+    assert (first.status, first.is_diverged) == ("finished", False)
+    assert first.result.val_loss > 1.01 * math.log(small.base.data.vocab_size)
+    (one,) = ladder_excluded(small, tmp_path)
+    assert one.reason.startswith("It ended at a loss of")
+    assert one.reason.endswith("that of guessing; trained again at half the rates as d1-w32-s0-slower.")
+    assert [row.status for row in ladder_status(tmp_path) if row.run == "d1-w32-s0"] == ["diverged"]
 
 
 def test_a_branch_that_diverges_leaves_its_sisters(small, diverging, tmp_path):

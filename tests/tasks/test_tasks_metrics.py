@@ -36,7 +36,7 @@ def covers(measure, truth, num_draws=300):
     return np.mean([one.low <= truth <= one.high for one in estimates])
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(seed=st.integers(0, 10**6), num_classes=st.integers(2, 6), num=st.integers(20, 200))
 def test_values_are_those_of_scikit_learn(seed, num_classes, num):
     probs, labels = drawn(seed, num, num_classes)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import platform
 import sys
 from datetime import UTC, datetime
@@ -13,6 +14,7 @@ from pydantic import Field
 from kleiber.runs.counts import ParamCount
 from kleiber.runs.data_shape import DataShape
 from kleiber.runs.document import Document
+from kleiber.runs.guessing import is_above_guessing
 from kleiber.runs.machine import num_cores
 from kleiber.runs.recipe import Recipe
 
@@ -178,6 +180,17 @@ class Record(Document):
     """Why it failed, in one sentence."""
     is_diverged: bool = False
     """Whether it failed because its loss left the finite numbers."""
+
+    @property
+    def divergence(self) -> str | None:
+        """How it diverged, in a sentence: in the midst of training, or to a loss above that of guessing; None if it did not."""
+        if self.is_diverged:
+            return self.error or "It diverged."
+        vocab_size = getattr(self.data.shape, "vocab_size", None)
+        if self.result and vocab_size and is_above_guessing(self.result.val_loss, vocab_size):
+            said = f"a loss of {self.result.val_loss:.4g}, above ln {vocab_size} = {math.log(vocab_size):.4g}"
+            return f"It ended at {said}, that of guessing."
+        return None
 
     @property
     def trunk(self) -> str:

@@ -37,8 +37,8 @@ class Excluded(Document):
 
 
 def row_of(record: Record) -> Row | None:
-    """Return the row of a finished run, None for one that has no result."""
-    if record.status != "finished" or record.result is None:
+    """Return the row of a finished run, None for one that has no result or diverged."""
+    if record.status != "finished" or record.result is None or record.divergence is not None:
         return None
     return Row(
         run=record.run,

@@ -23,12 +23,12 @@ def read_excluded(paths: Sequence[Path]) -> tuple[Excluded, ...]:
     runs = {run.path.resolve(): run.read_record() for run in (find_runs(folders) if folders else ())}
     names = {record.run for record in runs.values()}
     return tuple(
-        Excluded(run=record.run, reason=_reason(record.error, f"{record.run}-slower", names))
+        Excluded(run=record.run, reason=_reason(divergence, f"{record.run}-slower", names))
         for record in runs.values()
-        if record.is_diverged
+        if (divergence := record.divergence)
     )
 
 
-def _reason(error: str | None, again: str, names: set[str]) -> str:
-    reason = (error or "It diverged.").rstrip(".")
+def _reason(divergence: str, again: str, names: set[str]) -> str:
+    reason = divergence.rstrip(".")
     return f"{reason}; trained again at half the rates as {again}." if again in names else f"{reason}."

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import Literal
 
 from kleiber.errors import DataError
-from kleiber.runs import Row
+from kleiber.runs import Row, is_above_guessing
 
 __all__ = ["TableUnit", "check_possible", "check_unit_name"]
 
@@ -18,8 +18,6 @@ TableUnit = Literal["nats", "bits", "accuracy"]
 _BITS = re.compile(r"(^|[^a-z])(bits?|bpb|bpc|bpt|bpw)([^a-z]|$)")
 _PER_BYTE = re.compile(r"(^|[^a-z])(bpb|bpc)([^a-z]|$)|per_(byte|char)")
 _PERPLEXITY = re.compile(r"(^|[^a-z])(ppl|perplexity)([^a-z]|$)")
-_GUESSING_FRAC = 1.01
-"""Of ln V: what a run that learnt nothing may be above it."""
 
 
 def check_unit_name(column: str, where: str, unit: TableUnit) -> None:
@@ -58,7 +56,7 @@ def check_possible(rows: Sequence[Row], vocab_sizes: Sequence[float | None]) -> 
         DataError: A row's loss is impossible.
     """
     known = [(row, size) for row, size in zip(rows, vocab_sizes, strict=True) if size]
-    above = [(row, size) for row, size in known if row.loss > _GUESSING_FRAC * math.log(size)]
+    above = [(row, size) for row, size in known if is_above_guessing(row.loss, size)]
     if not above:
         return
     row, size = above[0]

@@ -39,14 +39,14 @@ def train_rung(rung: Rung, folder: Path, report: Callable[[Progress], Any]) -> N
 def _trains(
     name: str, recipe: Recipe, folder: Path, report: Callable[[Progress], Any], branch: Branch | None = None
 ) -> bool:
-    """Train a run, unless it is known to diverge; return whether it finished."""
+    """Train a run, unless it is known to diverge; return whether it finished below guessing."""
     if _has_diverged(folder / name):
         return False
     try:
-        train(recipe, folder / name, branch=branch, on_progress=report)
+        record = train(recipe, folder / name, branch=branch, on_progress=report)
     except DivergedError:
         return False
-    return True
+    return record.divergence is None
 
 
 def slower(rung: Rung) -> Rung:
@@ -82,7 +82,8 @@ def has_ended(rung: Rung, folder: Path) -> bool:
     """Return whether nothing is left to train of a rung."""
     records = [_record(folder / name) for name, _ in run_names(rung, folder)]
     return all(
-        record is not None and (record.status == "finished" or record.is_diverged) for record in records
+        record is not None and (record.status == "finished" or record.divergence is not None)
+        for record in records
     )
 
 
@@ -92,18 +93,18 @@ def excluded_runs(rung: Rung, folder: Path) -> list[Excluded]:
     found = []
     for name, _ in run_names(rung, folder):
         record = _record(folder / name)
-        if record is None or not record.is_diverged:
+        if record is None or record.divergence is None:
             continue
         after = "its branches were not trained" if name == again.trunk else "it is left out"
         if name == rung.trunk:
             after = f"trained again at half the rates as {again.trunk}"
-        found.append(Excluded(run=name, reason=f"{(record.error or 'diverged').rstrip('.')}; {after}."))
+        found.append(Excluded(run=name, reason=f"{record.divergence.rstrip('.')}; {after}."))
     return found
 
 
 def _has_diverged(path: Path) -> bool:
     record = _record(path)
-    return record is not None and record.is_diverged
+    return record is not None and record.divergence is not None
 
 
 def _record(path: Path) -> Record | None:
