@@ -266,7 +266,7 @@ def test_awq_scales_nothing_where_inputs_are_alike_or_absent() -> None:
 # HQQ
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(GRIDS, st.integers(0, 1000))
 def test_hqq_is_never_worse_than_rounding_by_its_own_measure(grid: Grid, seed: int) -> None:
     W_RC = weight(seed, 4, 53)

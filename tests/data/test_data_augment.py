@@ -97,7 +97,7 @@ def test_they_follow_one_another_and_two_of_a_kind_draw_anew():
 
 
 @given(st.integers(0, 2**31 - 1), st.integers(0, 10**12), st.integers(1, 9), st.integers(1, 6))
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 def test_draws_depend_on_the_position_of_a_sample_alone(seed, cursor, num, width):
     whole, part = Draws(seed, 0, cursor=cursor, num=num), Draws(seed, 0, cursor=cursor + num - 1, num=1)
     for _ in range(2):

@@ -183,7 +183,7 @@ def test_columns_and_images_have_no_use_for_one(bert: Path, texts: str, tmp_path
             open_data(DataRecipe(source=source, tokenizer=str(bert)), seed=0, task=CLASSIFY, cache=tmp_path)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(texts=st.lists(st.text(st.characters(codec="utf-8")), max_size=4))
 def test_tokens_and_ends_stand_for_all_bytes(texts: list[str]) -> None:
     for backend in (bert_like(), bytes_of_letters()):

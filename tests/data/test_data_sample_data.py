@@ -22,7 +22,7 @@ def opened(source="wine", seed=0, task=CLASSIFY, **options):
     return open_samples(DataRecipe(source=source, **options), task, seed=seed)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(start=st.integers(0, 400), size=st.integers(1, 200), seed=st.integers(0, 3))
 def test_a_batch_is_a_function_of_the_cursor(start, size, seed):
     data = opened(seed=seed, augment=(AugmentRecipe(name="noise"),))

@@ -101,7 +101,7 @@ def test_rows_that_are_carved_out_are_not_fitted_to(tmp_path: Path) -> None:
 CELLS = st.lists(st.sampled_from(["", "a", "b", "c", "d e"]), min_size=4, max_size=30)
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(cells=CELLS, chunk=st.integers(1, 7))
 def test_categories_are_those_of_scikit_learn(
     tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch, cells: list[str], chunk: int

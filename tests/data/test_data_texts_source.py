@@ -92,7 +92,7 @@ def test_another_context_needs_no_other_preparation(tmp_path: Path) -> None:
     assert short.notes == ("100.0% of the texts are cut to data.context 4",)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     texts=st.lists(st.lists(st.integers(1, 9), max_size=6), min_size=1, max_size=5), context=st.integers(2, 9)
 )

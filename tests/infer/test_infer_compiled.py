@@ -50,7 +50,7 @@ grids = st.builds(
 
 
 @given(grid=grids, rows=st.integers(1, 5), columns=st.integers(1, 40), seed=st.integers(0, 99))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_codes_multiply_as_the_numbers_that_they_stand_for(grid, rows, columns, seed):
     generator = torch.Generator().manual_seed(seed)
     form = round_to_nearest(torch.randn(rows, columns, generator=generator), grid)

@@ -67,7 +67,7 @@ def by(library, x_NC, weight):
     columns=st.integers(1, 400),
     num_and_seed=st.tuples(st.integers(1, 11), st.integers(0, 99)),
 )
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 def test_products_are_those_of_the_rounded_rows(plain, grid, rows, columns, num_and_seed):
     num, seed = num_and_seed
     generator = torch.Generator().manual_seed(seed)
@@ -85,7 +85,7 @@ def test_products_are_those_of_the_rounded_rows(plain, grid, rows, columns, num_
 
 
 @given(rows=st.integers(1, 9), columns=st.integers(1, 300), seed=st.integers(0, 99))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_plain_products(rows, columns, seed):
     generator = torch.Generator().manual_seed(seed)
     weight, x = torch.randn(rows, columns, generator=generator), torch.randn(columns, generator=generator)

@@ -45,7 +45,7 @@ def test_zeros_become_the_least_value_of_a_block() -> None:
     assert found.bytes_RY[0, :4].view(np.float16).tolist() == [2.0, -6.0]
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     num_bits=st.integers(2, 8),
     num_groups=st.sampled_from([1, 2, 4]),

@@ -54,7 +54,7 @@ def joined_by_score(vocabulary: Vocabulary, text: str) -> list[int]:
     return said
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(TEXTS)
 def test_ranks_join_bytes_as_the_tokenizer_does(text: str) -> None:
     vocabulary = vocabulary_of(BYTES, 272)
@@ -63,7 +63,7 @@ def test_ranks_join_bytes_as_the_tokenizer_does(text: str) -> None:
     assert [token for word, _ in words for token in joined_by_rank(vocabulary, word)] == ours
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(TEXTS.filter(lambda text: "<" not in text))
 @example("her other mother")  # either he or er can be joined, and not both
 def test_scores_join_characters_as_the_tokenizer_does(text: str) -> None:

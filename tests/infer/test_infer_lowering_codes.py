@@ -45,7 +45,7 @@ def test_symmetric_three_bits_become_symmetric_four() -> None:
     st.sampled_from([16, 32, 96, 128, 256]),
     st.booleans(),
 )
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_blocks_stand_for_the_same_weight(
     num_bits: int, rows: int, num_groups: int, size: int, is_symmetric: bool
 ) -> None:

@@ -162,7 +162,7 @@ def test_one_batch_that_stalls_is_passed_over() -> None:
 
 
 @given(st.lists(st.floats(0.1, 10), min_size=2, max_size=30), st.floats(0.1, 10))
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 def test_what_slows_a_round_slows_both(rounds: list[float], factor: float) -> None:
     values = np.array(rounds)
     ratio = ratio_estimate(factor * values, values)

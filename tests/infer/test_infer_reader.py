@@ -13,7 +13,7 @@ rows = st.lists(st.integers(0, 5), min_size=1, max_size=CONTEXT)
 
 
 @given(texts=st.lists(rows, min_size=1, max_size=5), shared=st.integers(0, CONTEXT))
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 def test_what_is_held_changes_no_logits(texts: list[list[int]], shared: int) -> None:
     reader = Reader(table_model(TABLE).decoder)
     for text in texts:

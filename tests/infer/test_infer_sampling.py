@@ -50,7 +50,7 @@ def by_transformers(logits_BV: np.ndarray, sampling: Sampling, seen_BS: np.ndarr
         repetition_penalty=st.one_of(st.just(1.0), st.floats(0.5, 2.0)),
     ),
 )
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 def test_probabilities_are_those_of_transformers(seed: int, sampling: Sampling) -> None:
     rng = np.random.default_rng(seed)
     logits_BV = rng.normal(0, 3, (3, VOCAB)).astype(np.float32)

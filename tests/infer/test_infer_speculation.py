@@ -65,7 +65,7 @@ def distributions(size: int) -> st.SearchStrategy[np.ndarray]:
 
 
 @given(p_V=distributions(5), q_V=distributions(5))
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 def test_draft_and_rest_together_are_the_model_exactly(p_V: np.ndarray, q_V: np.ndarray) -> None:
     """Adds up, over all drafts, the part of the numbers at which each outcome comes."""
     spread_V = np.zeros(5)
@@ -151,7 +151,7 @@ def test_a_rule_that_always_keeps_would_be_seen() -> None:
     num_drafted=st.integers(1, 8),
     prompt=st.lists(st.integers(0, 3), min_size=1, max_size=9),
 )
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_greedy_text_is_the_same_with_any_draft(seed: int, num_drafted: int, prompt: list[int]) -> None:
     """Also where the context is full, and where the draft's is another."""
     table, request = random_table(VOCAB, seed), Request(max_tokens=2 * CONTEXT, sampling=GREEDY)

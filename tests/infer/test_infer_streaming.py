@@ -54,7 +54,7 @@ TOKENIZERS = {"byte level": byte_level(), "word pieces": word_pieces()}
 
 
 @pytest.mark.parametrize("name", TOKENIZERS)
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     text=st.lists(st.sampled_from(WORDS), max_size=30).map("".join),
     cuts=st.lists(st.integers(0, 1000), max_size=8),
@@ -81,7 +81,7 @@ def test_a_tokenizer_that_reads_a_text_as_a_whole_is_refused():
         WordStream(lambda text: [len(text) ** 2])
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(num=st.integers(0, 1500), cuts=CUTS, rate=st.sampled_from([4000, 8000, 16_000]))
 def test_frames_of_pieces_are_those_of_the_sound(num, cuts, rate):
     wave = np.random.default_rng(num).normal(0, 0.3, num).astype(np.float32)

@@ -32,13 +32,13 @@ def streamed(tokenizer: Tokenizer, tokens: list[int], num_before: int = 0) -> st
 
 
 @given(st.text(max_size=40))
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 def test_streamed_text_is_the_text(text: str) -> None:
     assert streamed(BYTES, BYTES.encode(text).ids) == text
 
 
 @given(text=st.text("ab 語é😀", max_size=20))
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 def test_text_of_another_tokenizer_is_the_text_alone_and_after_a_prompt(llama: Tokenizer, text: str) -> None:
     tokens = llama.encode("c" + text).ids
     assert streamed(llama, tokens) == "c" + text

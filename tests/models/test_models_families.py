@@ -31,7 +31,7 @@ every_case = pytest.mark.parametrize(("family", "example"), CASES)
 # Those whose sizes stand in somebody's file have tests of their own.
 DIALLED = [family for family in FAMILIES if family not in BROUGHT]
 every_family = pytest.mark.parametrize("family", DIALLED)
-some = settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+some = settings(max_examples=20, suppress_health_check=[HealthCheck.too_slow])
 BATCH = 4
 
 

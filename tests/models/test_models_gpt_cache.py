@@ -27,7 +27,7 @@ def random_model() -> GPT:
 
 
 @given(st.integers(0, 2**31), st.sampled_from([1e-30, 1e-3, 1.0, 1e6]), st.integers(1, 40))
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 def test_a_feature_is_off_by_half_a_scale_at_most(seed: int, size: float, num_features: int) -> None:
     x = torch.randn(3, 2, num_features, generator=torch.Generator().manual_seed(seed)) * size
     codes, scale = int8_heads(x)

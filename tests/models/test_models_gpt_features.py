@@ -58,7 +58,7 @@ def copy_shared_(to: GPT, source: GPT) -> None:
     to.load_state_dict({name: known.get(name, value) for name, value in to.state_dict().items()})
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(st.fixed_dictionaries(FEATURES))
 def test_counts_and_groups_are_those_of_the_module(features: dict[str, Any]) -> None:
     spec = spec_of(**features)

@@ -22,7 +22,7 @@ TABLE = DataShape(inputs="features", num_features=30, num_outputs=2)
 
 @pytest.mark.parametrize("family", VISION)
 @given(log_params=st.floats(5.3, 8.5), is_large=st.booleans())
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=12)
 def test_params_are_reached_on_small_and_large_images(family: str, log_params: float, is_large: bool) -> None:
     target = 10**log_params
     if is_large and target < 2e7:  # the numbers of a large image alone are 150,528 for each feature

@@ -4,7 +4,7 @@ from functools import partial
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from torch.utils._python_dispatch import TorchDispatchMode
 
@@ -167,7 +167,6 @@ def test_saved_activations_are_what_the_module_saves() -> None:
     assert memory.moments["forward of the loss"] - 4 * 4 * 128 * 300 == pytest.approx(saved, rel=0.002)
 
 
-@settings(deadline=None)
 @given(st.sampled_from(sorted(SHAPES)), st.sampled_from(["fp32", "bf16"]), st.booleans(), st.integers(1, 3))
 def test_after_a_backward_pass_nothing_is_left_but_gradients(
     shape, precision, is_checkpointed, accumulation
@@ -221,7 +220,6 @@ usages = st.builds(
 )
 
 
-@settings(deadline=None)
 @given(usages, st.integers(1, 12), st.sampled_from([32, 64, 96]), st.integers(2, 5000), st.integers(1, 512))
 def test_more_never_needs_less(usage: Usage, depth: int, width: int, vocab_size: int, context: int) -> None:
     def peak(usage: Usage, depth: int, context: int) -> float:
@@ -235,7 +233,6 @@ def test_more_never_needs_less(usage: Usage, depth: int, width: int, vocab_size:
     assert base < peak(usage, depth, context + 1)
 
 
-@settings(deadline=None)
 @given(usages, st.integers(2, 12), st.integers(1, 512))
 def test_checkpointing_saves_memory_in_deep_models(usage: Usage, depth: int, context: int) -> None:
     spec = GPTSpec.from_dial({"depth": depth, "width": 64}, 256, context)

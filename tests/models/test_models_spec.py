@@ -34,7 +34,7 @@ def test_count_worked_by_hand() -> None:
 
 
 @given(gpt_specs(is_dense=True))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_count_equals_the_module(spec: GPTSpec) -> None:
     module = GPT(spec, device="meta")
     assert spec.count().total == sum(parameter.numel() for parameter in module.parameters())
@@ -90,7 +90,7 @@ def test_default_heads_divide_the_width(width: int, head_dim: int) -> None:
 
 
 @given(st.floats(4.6, 14), st.sampled_from([257, 1024, 50_257]))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_params_are_reached(log_params: float, vocab_size: int) -> None:
     target = 10**log_params
     if target < 40 * vocab_size:

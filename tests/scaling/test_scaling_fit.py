@@ -37,7 +37,7 @@ def law_rows(coefficients, sizes, tokens):
     return [row(n, d, E + A * round(n) ** -alpha + B * d**-beta) for n in sizes for d in tokens]
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(
     E=st.floats(1.0, 2.5), alpha=st.floats(0.2, 0.6), beta=st.floats(0.2, 0.6), a=st.floats(0.3, 1.5), b=st.floats(0.3, 1.5)
 )  # fmt: skip

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from kleiber.study.baseline.ngram import fit_ngram
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(
     text=st.lists(st.integers(0, 4), min_size=8, max_size=80),
     context=st.lists(st.integers(0, 4), min_size=1, max_size=6),

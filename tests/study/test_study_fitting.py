@@ -82,7 +82,7 @@ def test_the_largest_model_is_the_largest_of_all_its_shapes() -> None:
     )
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(st.floats(7.2, 12), st.floats(0, 0.2))
 def test_more_memory_never_holds_a_smaller_model(log_limit, more) -> None:
     less, larger = largest(10**log_limit), largest(10 ** (log_limit + more))
@@ -106,7 +106,6 @@ def test_nothing_fits_in_too_little() -> None:
     assert largest(1e6) is None
 
 
-@settings(deadline=None)
 @given(st.floats(5e6, 1e9))
 def test_the_largest_context_fits_and_one_more_token_does_not(limit) -> None:
     context = largest_context(small_peak, limit, SMALL)

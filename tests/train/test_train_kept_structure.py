@@ -24,7 +24,7 @@ def quantized(codes, scale, zero, num_bits):
     )  # fmt: skip
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(st.integers(2, 8), st.integers(1, 5), st.integers(1, 9), st.integers(1, 4), st.integers(0, 99))
 def test_rounding_starts_as_the_codes_it_was_given(num_bits, R, C, size, seed):
     draw = torch.Generator().manual_seed(seed)
