@@ -185,11 +185,12 @@ def test_what_does_not_go_together_is_refused(values, sentence):
 
 def test_a_preset_fills_what_is_left_open():
     recipe = Recipe().with_values(
-        ["preset=fast", "model.depth=2", "model.softcap=0", "train.optimizer.lr=0.5"]
+        ["preset=fast", "model.depth=2", "model.has_x0_skip=false", "train.optimizer.lr=0.5"]
     )
     filled = preset("fast")
     assert recipe.model.size["mlp"] == filled["model"]["mlp"] == "relu2"
-    assert recipe.model.size["softcap"] == 0
+    assert filled["model"]["has_x0_skip"]
+    assert not recipe.model.size["has_x0_skip"]
     assert recipe.train.optimizer.lr == 0.5
     assert recipe.train.optimizer.matrix_lr == filled["train"]["optimizer"]["matrix_lr"]
     # The recipe says all by itself from then on, and stays what it is when it is written and read.
