@@ -82,7 +82,7 @@ def test_a_number_that_is_not_positive_is_refused(law, bad):
 def as_version_1(law: Law) -> dict:
     """Return what version 1 wrote: it knew one form, and rows without active parameters."""
     document = json.loads(law.to_json())
-    for name in ("estimator", "chance", "undetermined", "average", "excluded"):
+    for name in ("estimator", "chance", "undetermined", "average", "excluded", "floor"):
         del document[name]
     for row in document["rows"]:
         del row["active_params"]

@@ -105,6 +105,14 @@ def fit(
         str | None,
         typer.Option("--chance", metavar="0..1", help="Accuracy of guessing, for --form accuracy."),
     ] = None,
+    floor: Annotated[
+        str | None,
+        typer.Option(
+            "--floor",
+            metavar="NATS",
+            help="Loss that remains, for --form kaplan, which does not fit it; of English text about 0.4 nats a byte.",
+        ),
+    ] = None,
     estimators: Annotated[
         str | None,
         typer.Option(
@@ -148,7 +156,7 @@ def fit(
 
     Best learning rate and batch over N and D: kleiber fit sweeps.csv --form hyperparameters --columns learning_rate=lr --at 1e9@20e9
 
-    With --json: form, estimator, coefficients (by name), intervals (80 and 95 of each), objective, num_rows,
+    With --json: form, estimator, floor, coefficients (by name), intervals (80 and 95 of each), objective, num_rows,
     convention, loss_unit, noise (trunk_frac, run_frac, misfit_frac, num_repeats), e_determined, undetermined, notes, average (with --form auto: members and how they were
     backtested), size_exponents (by convention), allocations (with --estimators), law (the file written, or null). With --by: groups (such a document each), comparisons, and comparison (the file written, or null).
     With --form hyperparameters: form, num_sweeps, num_surfaces, convention, readings (each, shared: coefficients and intervals), notes, predictions (params, tokens, by reading learning_rate, batch and intervals) and law.
@@ -161,6 +169,12 @@ def fit(
     budgets = [
         parse_positive(text, "--at-flops", _COMMAND, example="1e21") for text in parse_list(at_flops or "")
     ]
+    remaining = 0.0 if floor is None else parse_positive(floor, "--floor", _COMMAND, example="1.2")
+    if remaining and form != "kaplan":
+        raise UsageError(
+            "--floor has no effect without --form kaplan: other forms fit their own.",
+            hint=f"{_COMMAND} --form kaplan --floor 1.2",
+        )
     _check_asked(output, by, estimators, budgets)
     if at is not None and form != FORM:
         raise UsageError(
@@ -214,7 +228,13 @@ def fit(
                 found, for_factor=factor, convention=count, num_bootstrap=num_bootstrap, seed=number
             )
         return scaling.fit(
-            found, form=form, chance=guessed, convention=count, num_bootstrap=num_bootstrap, seed=number
+            found,
+            form=form,
+            chance=guessed,
+            floor=remaining,
+            convention=count,
+            num_bootstrap=num_bootstrap,
+            seed=number,
         )
 
     if by:

@@ -27,6 +27,7 @@ _MOST_COLUMNS = 3
 _KEYS = (
     "form",
     "estimator",
+    "floor",
     "coefficients",
     "intervals",
     "objective",

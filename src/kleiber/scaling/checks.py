@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from kleiber.errors import ConventionError, DataError
+from kleiber.errors import ConventionError, DataError, UsageError
 from kleiber.runs import Convention, Row
 from kleiber.scaling.forms import Form, Points
 from kleiber.scaling.law import Interval, Intervals
@@ -15,6 +15,7 @@ from kleiber.scaling.noise import Noise
 
 __all__ = [
     "REPEATS",
+    "check_floor",
     "check_rows",
     "check_spread",
     "is_determined",
@@ -29,6 +30,21 @@ _FACTOR, _LEVEL_FACTOR = 3.0, 1000.0
 """How far the ends of a known coefficient's interval may be apart."""
 REPEATS = 1.01
 """Tokens over different tokens from which a run counts as repeating them."""
+
+
+def check_floor(floor: float, rows: Sequence[Row]) -> None:
+    """Refuse a floor that is negative or that a row is not above.
+
+    Raises:
+        UsageError: It is one of these.
+    """
+    lowest = min(row.loss for row in rows)
+    if not 0 <= floor < lowest:
+        raise UsageError(
+            f"the floor must be from 0 to below {lowest:.4g}, the lowest loss of the rows.",
+            got=floor,
+            hint="kleiber fit runs/ladder --form kaplan --floor 1.2",
+        )
 
 
 def check_rows(rows: Sequence[Row], convention: Convention, *, unit: str = "nats/token") -> None:

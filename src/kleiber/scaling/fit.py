@@ -9,7 +9,14 @@ import numpy as np
 from kleiber.errors import UsageError, nearest
 from kleiber.runs import CONVENTIONS, Convention, Row
 from kleiber.scaling.bootstrap import bootstrap, estimate
-from kleiber.scaling.checks import check_rows, check_spread, note_on_unseen, notes_on, undetermined
+from kleiber.scaling.checks import (
+    check_floor,
+    check_rows,
+    check_spread,
+    note_on_unseen,
+    notes_on,
+    undetermined,
+)
 from kleiber.scaling.forms import Array, Design, Form, form_of
 from kleiber.scaling.law import Law, LossUnit, intervals_of
 from kleiber.scaling.noise import Groups, Noise, measure_noise
@@ -33,6 +40,7 @@ def fit(
     form: str = "chinchilla",
     estimator: str = "projection",
     chance: float = 0.0,
+    floor: float = 0.0,
     convention: Convention = "total",
     num_bootstrap: int = 400,
     seed: int = 0,
@@ -48,6 +56,7 @@ def fit(
         form: One of `FORMS`.
         estimator: One of `ESTIMATORS`.
         chance: Accuracy of guessing, for the form `accuracy`.
+        floor: Loss that remains [nats/token], below that of every row, for the form `kaplan`.
         convention: Which parameters N counts.
         num_bootstrap: Refits, at least 100.
         seed: Of the bootstrap.
@@ -55,15 +64,16 @@ def fit(
     Raises:
         DataError: Too few rows, or all of one size or of one number of tokens.
         ConventionError: The rows were evaluated on different sets, or do not tell N by `convention`.
-        UsageError: An unknown form, estimator or convention, or too few refits.
+        UsageError: An unknown form, estimator or convention, too few refits, or a floor that a row is not above.
 
     Source:
         Hoffmann et al. 2022, arXiv:2203.15556, approach 3; starts as in arXiv:2603.22339.
     """
-    shape = form_of(form, chance=chance)
+    shape = form_of(form, chance=chance, floor=floor)
     _check_choices(shape, estimator, convention, num_bootstrap)
     unit: LossUnit = "accuracy" if shape.response == "identity" else "nats/token"
     check_rows(rows, convention, unit=unit)
+    check_floor(floor, rows)
     rows, repeated = without_duplicates(rows)
     points = points_of(rows, shape, convention)
     check_spread(shape, points)
@@ -96,6 +106,7 @@ def fit(
         form=form,
         estimator=estimator,
         chance=chance,
+        floor=floor,
         convention=convention,
         loss_unit=unit,
         coefficients=dict(zip(shape.names, shape.coefficients_of(theta, design)[0].tolist(), strict=True)),

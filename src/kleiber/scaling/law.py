@@ -10,7 +10,7 @@ from statistics import NormalDist
 from typing import Any, Literal, Self
 
 import numpy as np
-from pydantic import model_validator
+from pydantic import Field, model_validator
 
 from kleiber.runs import Convention, Document, Excluded, Row, hash_of
 from kleiber.scaling.average import Z_80, Z_95, Average
@@ -66,6 +66,8 @@ class Law(Document):
     """How the coefficients were found."""
     chance: float = 0.0
     """Accuracy of guessing, for laws of accuracies."""
+    floor: float = Field(default=0.0, ge=0)
+    """Loss that remains [nats/token], of the form `kaplan`: given, not fitted."""
     convention: Convention
     """Which parameters N counts."""
     loss_unit: LossUnit = "nats/token"
@@ -112,8 +114,8 @@ class Law(Document):
     @property
     def hash(self) -> str:
         """Of the whole document, as its version knew it."""
-        # Laws without such runs keep the hash that they had before there was the key.
-        absent = set() if self.excluded else {"excluded"}
+        # Laws without one of these keep the hash that they had before there was the key.
+        absent = {key for key in ("excluded", "floor") if not getattr(self, key)}
         if self.version == _WITH_AVERAGE:
             return hash_of(self.model_dump(mode="json", exclude=absent))
         if self.version > 1:
@@ -124,7 +126,7 @@ class Law(Document):
     @cached_property
     def shape(self) -> Form:
         """The form's maths."""
-        return form_of(self.form, chance=self.chance)
+        return form_of(self.form, chance=self.chance, floor=self.floor)
 
     @cached_property
     def point(self) -> Array:

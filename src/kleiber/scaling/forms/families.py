@@ -10,7 +10,7 @@ from kleiber.errors import UsageError, nearest
 from kleiber.scaling.forms.accuracy import Accuracy, accuracy_coefficients
 from kleiber.scaling.forms.farseer import Farseer, farseer_coefficients
 from kleiber.scaling.forms.form import Coefficient, Form
-from kleiber.scaling.forms.kaplan import KAPLAN
+from kleiber.scaling.forms.kaplan import KAPLAN, Kaplan
 from kleiber.scaling.forms.power_sum import EXPONENTS, PowerSum, Term
 from kleiber.scaling.forms.quadratic import QUADRATIC
 from kleiber.scaling.forms.repeated import Repeated, repeated_coefficients
@@ -142,21 +142,28 @@ FORMS: dict[str, Form] = {
 """Forms by name."""
 
 
-def form_of(name: str, *, chance: float = 0.0) -> Form:
+def form_of(name: str, *, chance: float = 0.0, floor: float = 0.0) -> Form:
     """Return the form of that name.
 
     Args:
         name: A key of `FORMS`.
         chance: The accuracy of guessing, for accuracies.
+        floor: The loss that remains [nats/token], for the form `kaplan`, which does not fit it.
 
     Raises:
-        UsageError: There is none of that name, or `chance` is not from 0 to below 1, or has no effect.
+        UsageError: There is none of that name, or `chance` is not from 0 to below 1, or it or the floor has no effect.
     """
     if name not in FORMS:
         raise UsageError(f"{name!r} is not a form. {nearest(name, FORMS)}", hint="--form chinchilla")
     form = FORMS[name]
     if not 0 <= chance < 1:
         raise UsageError("chance must be from 0 to below 1.", got=chance, hint="--chance 0.25")
+    if floor:
+        if not isinstance(form, Kaplan):
+            raise UsageError(
+                f"floor has no effect on the form {name!r}: kaplan alone is given one.", hint="--form kaplan"
+            )
+        form = form.above(floor)
     if isinstance(form, Accuracy):
         return replace(form, chance=chance)
     if chance:

@@ -1,8 +1,8 @@
-"""Kaplan's form: a power of a sum of powers, without a floor."""
+"""Kaplan's form: a power of a sum of powers, above a floor that is given and not fitted."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -22,12 +22,15 @@ _EXPONENT_BOUNDS = (0.01, 3.0)
 class Kaplan(Form):
     """Theta: log of the loss that each limit alone would leave at the design's mean, alpha_N, alpha_D.
 
-    log L = s log(exp((a - alpha_N n) / s) + exp((b - s d) / s)) with s = alpha_D: either term is a loss.
+    log (L - floor) = s log(exp((a - alpha_N n) / s) + exp((b - s d) / s)) with s = alpha_D: either term is a loss.
     """
+
+    floor: float = 0.0
+    """Loss that remains [nats/token]: rows of small models do not tell it, and a wrong one bends what is forecast."""
 
     @property
     def nonlinear(self) -> tuple[str, ...]:
-        """Both exponents; L^(1 / alpha_D) is linear in what remains."""
+        """Both exponents; (L - floor)^(1 / alpha_D) is linear in what remains."""
         return ("alpha_N", "alpha_D")
 
     def fitted_and_jacobian(self, theta_BK: Array, design: Design) -> tuple[Array, Array]:
@@ -38,18 +41,25 @@ class Kaplan(Form):
         inner = np.logaddexp(of_size, of_tokens)
         share = np.exp(of_size - inner)
         by_s = inner - share * of_size - (1 - share) * b / s
-        return s * inner, np.stack(np.broadcast_arrays(share, 1 - share, -share * n, by_s), axis=-1)
+        above = np.exp(s * inner)
+        columns = np.stack(np.broadcast_arrays(share, 1 - share, -share * n, by_s), axis=-1)
+        return np.log(self.floor + above), (above / (self.floor + above))[..., None] * columns
+
+    def above(self, floor: float) -> Kaplan:
+        """Return the form with that floor [nats/token], which its equation says."""
+        return replace(self, floor=floor, equation=self.equation.replace("= ", f"= {floor:g} + ", 1))
 
     def starts(self, design: Design, value_BR: Array, weights_BR: Array, *, num_starts: int = 1) -> Array:
-        """Return the best pairs of exponents, each with the non-negative least squares of L^(1 / alpha_D).
+        """Return the best pairs of exponents, each with the non-negative least squares of (L - floor)^(1 / alpha_D).
 
         They are ranked by the errors of log L: those of the power saturate where alpha_D is small.
         """
         found, errors = [], []
+        above_BR = value_BR - self.floor
         size = Feature((0,), np.exp(-np.multiply.outer(_RATIOS, design.logs["N"])))
         tokens = Feature((), np.exp(-design.logs["D"]))
         for s in _OUTER.tolist():
-            value = value_BR ** (1 / s)
+            value = above_BR ** (1 / s)
             terms, place = project(
                 (size, tokens), (len(_RATIOS),), value, weights_BR, num_starts=len(_RATIOS)
             )
@@ -65,7 +75,7 @@ class Kaplan(Form):
 
     def box(self, value_BR: Array) -> tuple[Array, Array]:
         """Bound each term by what could matter to its losses, and the exponents by what was ever seen."""
-        log_value = np.log(value_BR)
+        log_value = np.log(value_BR - self.floor)
         lowest, highest = log_value.min(axis=1)[:, None], log_value.max(axis=1)[:, None]
         each = np.ones((len(value_BR), 2))
         return (
@@ -84,22 +94,28 @@ class Kaplan(Form):
         N_c, D_c, alpha_N, alpha_D = (coefficients_BK[:, k, None] for k in range(4))
         n, d = np.log(np.atleast_1d(points["N"])), np.log(np.atleast_1d(points["D"]))
         inner = np.logaddexp(alpha_N / alpha_D * (np.log(N_c) - n), np.log(D_c) - d)
-        loss: Array = np.exp(alpha_D * inner)
+        loss: Array = self.floor + np.exp(alpha_D * inner)
         return loss
 
 
 KAPLAN = Kaplan(
     name="kaplan",
     equation="L(N, D) = ((N_c/N)^(alpha_N/alpha_D) + D_c/D)^alpha_D",
-    source="Kaplan et al. 2020, arXiv:2001.08361, equation 1.5",
+    source="Kaplan et al. 2020, arXiv:2001.08361, equation 1.5, where the floor is 0",
     inputs=("N", "D"),
     coefficients=(
         Coefficient(
-            "N_c", "level", "size at which the loss without a limit of tokens would be 1 nat [parameters]"
+            "N_c",
+            "level",
+            "size at which the loss without a limit of tokens would be 1 nat above the floor [parameters]",
         ),
-        Coefficient("D_c", "level", "tokens at which an unlimited model's loss would be 1 nat [tokens]"),
+        Coefficient(
+            "D_c",
+            "level",
+            "tokens at which an unlimited model's loss would be 1 nat above the floor [tokens]",
+        ),
         Coefficient("alpha_N", "exponent", "of size"),
         Coefficient("alpha_D", "exponent", "of tokens"),
     ),
 )
-"""No floor: the loss goes to 0 as both grow."""
+"""The loss goes to the floor as both grow: 0 unless it is given."""
