@@ -4,10 +4,10 @@
 
     python bench/ladders/forecast.py --target-flops 3e14 --widths 32,48,64,96,128 --target-widths 224,304
 
-A ladder of five widths, three horizons and two seeds is trained, `--form auto` fits its law, and both forecasts are written
-before their runs start: one of nearly twice the width and three times the tokens of the dearest run, one wider still on
-fewer tokens. 1e14 takes about an hour of two cores, 3e14 three. What was stopped goes on; the last line of
-stdout is one JSON document.
+A ladder of four widths, four horizons and three seeds is trained in steps of 512 tokens, Kaplan's form above a known floor is fitted to it,
+and both forecasts are written before their runs start: one of nearly twice the width and four times the tokens of the
+dearest run, one wider still on fewer tokens. 5e13 takes about half an hour of two cores. What was stopped goes on; the
+last line of stdout is one JSON document, with what `--form auto` said beside.
 """
 
 from __future__ import annotations
@@ -21,25 +21,37 @@ from typing import Any
 import novels
 
 from kleiber.models import resolve_spec
-from kleiber.runs import Predicted, Row, RunFolder
+from kleiber.runs import Predicted, Recipe, Row, RunFolder, find_runs
 from kleiber.scaling import Forecast, Law, fit, fit_auto, forecast, verify
 from kleiber.study.design import LadderDesign, rungs_of, target_recipe
 from kleiber.study.ladder import prepare_data, run_ladder
 
 FACTOR = 10.0
 """Compute of a target over that of the dearest run of the ladder, at least."""
-WIDTHS, TARGET_WIDTHS = (32, 48, 64, 80, 96), (160, 208)
-HORIZON_FRACS = (0.32, 0.56, 1.0)
+WIDTHS, TARGET_WIDTHS = (32, 48, 64, 80), (144, 176)
+HORIZON_FRACS = (0.25, 0.4, 0.63, 1.0)
+FLOOR_BITS_PER_BYTE = 0.58
+"""Of English text: about Chinchilla's 1.69 nats of a token of 4.2 bytes (Hoffmann et al. 2022, equation 10)."""
+_SMALL_STEPS = (
+    "train.batch_size=2",
+    "train.optimizer.lr=0.007",
+    "train.optimizer.matrix_lr=0.00285",
+    "train.schedule.warmup_steps=200",
+)
+"""A fourth of the tokens a step: at these horizons more of them cost 0.05 of loss."""
 SINGLE = ("chinchilla", "tied", "quadratic")
 """Forms whose forecasts are shown beside: not what is judged."""
 
 
 def main() -> None:
     parser = novels.parser(__doc__, "runs/bench/forecast")
-    parser.add_argument("--target-flops", type=float, default=1e14, help="compute of each target")
+    parser.add_argument("--target-flops", type=float, default=5e13, help="compute of each target")
     parser.add_argument("--widths", type=novels.numbers, default=WIDTHS)
     parser.add_argument("--target-widths", type=novels.numbers, default=TARGET_WIDTHS)
-    parser.add_argument("--seeds", type=int, default=2)
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument(
+        "--floor", type=float, default=FLOOR_BITS_PER_BYTE, help="loss that remains [bits/byte]"
+    )
     arguments = parser.parse_args()
     folder: Path = arguments.folder
     names = "abcdefgh"[: len(arguments.target_widths)]
@@ -54,8 +66,10 @@ def main() -> None:
         if flops < FACTOR * dearest:
             raise SystemExit(f"target {name} takes less than {FACTOR:g} times the dearest run.")
     rows = run_ladder(designs["a"], folder, on_event=novels.tell)
-    law = auto_in(folder / "law.json", rows)
-    print("\n".join(f"- {note}" for note in law.notes), flush=True)
+    floor = arguments.floor * math.log(2) * bytes_per_token(folder / "ladder")
+    law = novels.law_in(folder / "law.json", rows, form="kaplan", floor=floor)
+    print("\n".join([law.shape.equation, *(f"- {note}" for note in law.notes)]), flush=True)
+    auto = auto_in(folder / "auto.json", rows)
     foretold = {
         name: forecast_in(folder / f"forecast-{name}.json", law, design) for name, design in designs.items()
     }
@@ -66,7 +80,7 @@ def main() -> None:
     for name, design in designs.items():
         predicted = Predicted(forecast_hash=foretold[name].hash, at=foretold[name].created_at)
         run = novels.train_target(design, folder / f"target-{name}", predicted)
-        scored[name] = score(name, foretold[name], run, rows)
+        scored[name] = score(name, foretold[name], run, rows, auto)
     checks = [
         novels.judged(
             f"target {name}", "within 1%", f"{one['error_frac']:+.2%}", holds=abs(one["error_frac"]) <= 0.01
@@ -90,11 +104,17 @@ def design_of(arguments: argparse.Namespace, name: str) -> LadderDesign:
         target_width=width,
         target_steps=round(arguments.target_flops / _step_flops(arguments, width)),
         target_seed=1000 + k,
+        base_recipe=recipe_of(arguments),
     )
 
 
+def recipe_of(arguments: argparse.Namespace) -> Recipe:
+    """Return what all runs share."""
+    return novels.base(arguments).with_values([] if arguments.recipe else _SMALL_STEPS)
+
+
 def _step_flops(arguments: argparse.Namespace, width: int) -> float:
-    recipe = novels.base(arguments).with_values(
+    recipe = recipe_of(arguments).with_values(
         [f"model.{key}={value}" for key, value in novels.size(width).items()]
     )
     return float(resolve_spec(recipe).flops(recipe.train.batch_size).total)
@@ -112,6 +132,15 @@ def _flops(design: LadderDesign) -> list[float]:
 def _target_flops(design: LadderDesign) -> float:
     recipe = target_recipe(design)
     return float(resolve_spec(recipe).flops(recipe.train.batch_size).total * recipe.train.num_steps)
+
+
+def bytes_per_token(folder: Path) -> float:
+    """Return what a token of the evaluation set holds, from a run that measured it both ways."""
+    for run in find_runs([folder]):
+        result = run.read_record().result
+        if result and "bits_per_byte" in result.val_metrics:
+            return result.val_loss / math.log(2) / result.val_metrics["bits_per_byte"].value
+    raise SystemExit(f"{folder} holds no run that measured bits a byte.")
 
 
 def auto_in(path: Path, rows: Sequence[Row]) -> Law:
@@ -138,7 +167,7 @@ def forecast_in(path: Path, law: Law, design: LadderDesign) -> Forecast:
     return said
 
 
-def score(name: str, said: Forecast, run: RunFolder, rows: Sequence[Row]) -> dict[str, Any]:
+def score(name: str, said: Forecast, run: RunFolder, rows: Sequence[Row], auto: Law) -> dict[str, Any]:
     """Return what became of a forecast, the naive ones and single forms beside it."""
     record = run.read_record()
     ledger = {entry.method: entry for entry in verify(said, record)}
@@ -146,8 +175,8 @@ def score(name: str, said: Forecast, run: RunFolder, rows: Sequence[Row]) -> dic
     measured = law.measured
     size, tokens = record.num_params.total, record.result.num_tokens if record.result else math.nan
     singles = {}
-    for form in SINGLE:
-        one = fit(rows, form=form).predict(size, tokens)
+    for form in ("auto", *SINGLE):
+        one = (auto if form == "auto" else fit(rows, form=form)).predict(size, tokens)
         singles[form] = {"error_frac": one.loss / measured - 1, "interval_80": one.interval_80}
     found = {
         "num_params": size,
