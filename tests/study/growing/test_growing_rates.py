@@ -30,11 +30,18 @@ def test_a_rate_that_never_learns_and_one_that_always_does():
     assert factors == [4.0**k for k in range(7)]
 
 
+def test_a_usual_rate_that_only_guesses_has_no_edge():
+    # ln 10 is 2.3026; a loss of 2.3053 after 2.4 at the start has learnt nothing, and half of that means nothing.
+    assert bisect_rate(lambda _: 2.3053, 2.4, math.log(10))[0] == [1.0]
+    assert len(bisect_rate(lambda _: 2.2, 2.4, math.log(10))[0]) > 1
+
+
 def test_tuning_goes_downhill_and_stops_at_its_edge():
     assert tune(lambda factor: (math.log2(factor) + 1) ** 2)[1] == 0.5
-    assert tune(lambda factor: -factor)[1] == 4.0
+    assert tune(lambda factor: -factor)[1] == 64.0
+    assert tune(lambda factor: factor)[1] == 2.0**-8
     losses, best = tune(lambda factor: math.nan if factor > 1 else factor)
-    assert best == 0.0625
+    assert best == 2.0**-8
     assert losses[2.0] == math.inf
 
 

@@ -87,26 +87,47 @@ def test_spikes_stand_above_the_noise_before_them():
     assert count_spikes(losses[:32]) == (0, 0)
 
 
-def test_values_in_one_bracket_show_no_exact_slope():
+def test_values_with_errors_show_no_exact_slope():
     sizes = [1e3, 1e4, 1e5]
-    alike = fit_trend("depth", sizes, [2.0, 2.0, 2.0], [(1.0, 4.0)] * 3)
-    # log10 of 4 over 2 x 1.96 a value; x = -1, 0, 1 about the middle.
-    error = math.log10(4) / (2 * 1.959964) / math.sqrt(2)
+    alike = fit_trend("depth", sizes, [2.0, 2.0, 2.0], [0.2] * 3)
 
-    assert alike.standard_error == pytest.approx(error, rel=1e-6)
-    assert alike.slope.low < 0 < alike.slope.high
+    # x = -1, 0, 1 about the middle: the slope's error is that of a value over the root of two.
+    assert alike.standard_error == pytest.approx(0.2 / math.sqrt(2), rel=1e-6)
+    assert alike.slope.high == pytest.approx(12.706 * 0.2 / math.sqrt(2), rel=1e-4)
     assert fit_trend("depth", sizes, [2.0, 2.0, 2.0], [None] * 3).standard_error == 1e-9
 
 
-def test_an_interval_that_reaches_zero_stays_finite_in_logs():
-    trend = fit_trend("both", [1e3, 1e4, 1e5], [1.0, 1.0, 1.0], [(0.0, 3.0)] * 3)
-
-    assert trend.standard_error == pytest.approx(3 / (2 * 1.959964) / math.sqrt(2), rel=1e-6)
-
-
-def test_scatter_beyond_the_intervals_counts():
+def test_scatter_beyond_the_errors_counts():
     values = [1.0, 30.0, 2.0]
 
-    assert fit_trend("both", [1e3, 1e4, 1e5], values, [(v * 0.99, v * 1.01) for v in values]) == fit_trend(
+    assert fit_trend("both", [1e3, 1e4, 1e5], values, [0.004] * 3) == fit_trend(
         "both", [1e3, 1e4, 1e5], values
     )
+
+
+def test_a_line_that_bends_tells_the_slope_of_its_larger_half():
+    sizes = [10.0**k for k in range(7)]
+    # log10 of the values: slope -1 to the middle, -0.25 from there on; the larger half is the last four sizes.
+    bent = fit_trend("both", sizes, [10**-y for y in (0, 1, 2, 3, 3.25, 3.5, 3.75)])
+    straight = fit_trend("both", sizes, [10**-y for y in (0, 1.1, 1.9, 3, 4.1, 4.9, 6)])
+    loose = fit_trend("both", sizes, [10**-y for y in (0, 1, 2, 3, 3.25, 3.5, 3.75)], [2.0] * 7)
+
+    assert bent.upper_exponent.value == pytest.approx(-0.25)
+    assert straight.upper_exponent is None
+    assert loose.upper_exponent is None
+
+
+def test_few_sizes_and_wide_intervals_say_nothing():
+    # Seven sizes a tenth apart: t(5) x 2 x 0.5 / sqrt(28 x 0.01) in log10 is 4.9, that is far above a factor 30.
+    sizes = [10 ** (k / 10) for k in range(7)]
+
+    assert fit_trend("both", sizes, [1.0] * 7, [0.5] * 7).is_empty
+    assert not fit_trend("both", sizes, [1.0] * 7).is_empty
+    assert fit_trend("both", sizes[:4], [1.0] * 4).is_empty
+
+
+def test_a_kind_that_is_given_is_kept():
+    trend = fit_trend("width", [1e3, 1e4, 1e5], [0.1, 0.2, 0.3], kind="per_decade")
+
+    assert trend.kind == "per_decade"
+    assert trend.slope.value == pytest.approx(0.1)

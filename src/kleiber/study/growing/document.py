@@ -30,6 +30,10 @@ class Point(Document):
     high: float | None = None
     predicted: float | None = None
     """Said without having measured this size."""
+    standard_error: float | None = None
+    """Of log10 of the value where it is positive, else of the value; None where one number is all there is."""
+    has_trained: bool = True
+    """False of a size whose loss is not below that of guessing by a margin: it is drawn and not fitted."""
     is_bound: bool = False
     """Whether the value is only a bound, because the search ended there: it is drawn and not fitted."""
     num_runs: int = 1
@@ -58,10 +62,18 @@ class Curve(Document):
     """Of what was predicted, depth and width together."""
     prediction_error_frac: float | None = None
     """Median of |predicted / measured - 1| over all sizes."""
+    worst_error_frac: float | None = None
+    """The largest of them."""
+    num_without_value: int = 0
+    """Sizes that it was sought of in vain."""
+    why_without: str = ""
+    """Why, as a name: `did_not_train`, `not_told_from_zero` or `not_measured`."""
     floor: Floor | None = None
     baseline: float | None = None
     """What the best classical method reaches."""
     baseline_method: str | None = None
+    baseline_notes: tuple[str, ...] = ()
+    """What a reader should know of it, a sentence each."""
     num_runs: int
     """Behind it."""
 
@@ -103,6 +115,9 @@ class Study(Document):
     curves: tuple[Curve, ...]
     baseline: Baseline | None = None
     environment: Environment
+    """Of the runs."""
+    num_workers: int | None = None
+    """Runs side by side."""
     eval_hash: str
     created_at: str
     notes: tuple[str, ...] = ()

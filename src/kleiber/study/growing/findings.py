@@ -2,18 +2,26 @@
 
 from __future__ import annotations
 
+import math
 import statistics
 from collections.abc import Sequence
 
 from kleiber.errors import KleiberError
-from kleiber.runs import Baseline, Estimate, Row, environment, hash_of, now, row_of
+from kleiber.runs import Baseline, Estimate, Row, hash_of, now, row_of
 from kleiber.scaling import fit
+from kleiber.study.growing.classical import best_baseline, notes_of
 from kleiber.study.growing.design import LINES, Line, Member
 from kleiber.study.growing.document import Curve, Floor, Point, Quantity, Study, StudyMember
 from kleiber.study.growing.extent import StudyPlan
 from kleiber.study.growing.measured import Tuned
-from kleiber.study.growing.quantities import QUALITY, Found, best_baseline, points_of
-from kleiber.study.growing.trend import Trend, contrast, fit_trend
+from kleiber.study.growing.quantities import (
+    QUALITY,
+    WHY_WITHOUT,
+    Found,
+    num_sought,
+    points_of,
+)
+from kleiber.study.growing.trend import Kind, Trend, contrast, fit_trend, kind_of
 
 __all__ = ["curves_of", "study_of"]
 
@@ -36,8 +44,12 @@ def _curve(found: Found, quantity: Quantity, baseline: Baseline | None) -> Curve
     points = points_of(found, quantity)
     if len(points) < 3:
         return None
-    trends = {line: _trend(line, points) for line in LINES}
+    fitted = [point for point in points if point.has_trained and not point.is_bound]
+    # One kind of fit on all lines, or they could not be compared.
+    kind = kind_of([point.value for point in fitted] or [0.0])
+    trends = {line: _trend(line, fitted, kind) for line in LINES}
     best = best_baseline(baseline, quantity)
+    num_without = num_sought(found, quantity) - len(points)
     errors = [abs(point.predicted / point.value - 1) for point in points if point.predicted and point.value]
     return Curve(
         quantity=quantity,
@@ -46,23 +58,30 @@ def _curve(found: Found, quantity: Quantity, baseline: Baseline | None) -> Curve
         contrast=contrast(trends["depth"], trends["width"]),
         predicted=_predicted(points),
         prediction_error_frac=statistics.median(errors) if errors else None,
+        worst_error_frac=max(errors, default=None),
+        num_without_value=num_without,
+        why_without=WHY_WITHOUT.get(quantity, "not_measured") if num_without else "",
         floor=_floor(found) if quantity == "loss" else None,
         baseline=best[0] if best else None,
         baseline_method=best[1] if best else None,
+        baseline_notes=notes_of(baseline, best[1]) if best else (),
         num_runs=sum(point.num_runs for point in points),
     )
 
 
-def _trend(line: Line, points: Sequence[Point]) -> Trend | None:
-    on_it = {point.num_params: point for point in points if line in point.lines and not point.is_bound}
+def _trend(line: Line, points: Sequence[Point], kind: Kind) -> Trend | None:
+    on_it = {point.num_params: point for point in points if line in point.lines}
     values = [point.value for point in on_it.values()]
     if not any(values):  # nothing happened anywhere, such as no spike
         return None
-    return fit_trend(line, list(on_it), values, [_interval(point) for point in on_it.values()])
-
-
-def _interval(point: Point) -> tuple[float, float] | None:
-    return None if point.low is None or point.high is None else (point.low, point.high)
+    # The error of a positive value is that of its logarithm.
+    errors = [
+        point.standard_error
+        if kind == "power" or point.standard_error is None or point.value <= 0
+        else point.standard_error * point.value * math.log(10)
+        for point in on_it.values()
+    ]
+    return fit_trend(line, list(on_it), values, errors, kind=kind)
 
 
 def _predicted(points: Sequence[Point]) -> Trend | None:
@@ -79,9 +98,13 @@ def _floor(found: Found) -> Floor | None:
         for member in found.members
         if "both" in member.lines
         for _, record in found.runs[member.name]
-        if (row := row_of(record)) is not None
+        if (row := row_of(record)) is not None and found.has_trained(member)
     ]
     return _floor_of(rows)
+
+
+_ALPHAS = (0.0101, 2.999)
+"""Between which an end of an interval does not sit on the bounds of the fit, 0.01 and 3."""
 
 
 def _floor_of(rows: Sequence[Row]) -> Floor | None:
@@ -94,9 +117,16 @@ def _floor_of(rows: Sequence[Row]) -> Floor | None:
         low, high = law.intervals[name]["95"]
         return Estimate(value=law.coefficients[name], low=low, high=high)
 
-    return Floor(
-        E=estimate("E"), alpha=estimate("alpha"), A=law.coefficients["A"], is_determined=law.e_determined
+    floor, alpha = estimate("E"), estimate("alpha")
+    losses: dict[int, list[float]] = {}
+    for row in rows:
+        losses.setdefault(row.num_params.total, []).append(row.loss)
+    smallest = min(statistics.fmean(of_size) for of_size in losses.values())
+    is_inside = (
+        floor.low > 0 and floor.value < smallest and _ALPHAS[0] < alpha.low and alpha.high < _ALPHAS[1]
     )
+    is_determined = law.e_determined and is_inside
+    return Floor(E=floor, alpha=alpha, A=law.coefficients["A"], is_determined=is_determined)
 
 
 def study_of(found: Found, plan: StudyPlan, tuned: Tuned, baseline: Baseline | None) -> Study:
@@ -124,7 +154,8 @@ def study_of(found: Found, plan: StudyPlan, tuned: Tuned, baseline: Baseline | N
         members=tuple(_member(found, one) for one in found.members),
         curves=tuple(curves_of(found, baseline)),
         baseline=baseline,
-        environment=environment(1),
+        environment=records[-1].environment,
+        num_workers=design.num_workers,
         eval_hash=data.eval_hash,
         created_at=now(),
         notes=(*design.notes, *plan.says),

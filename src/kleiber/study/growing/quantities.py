@@ -10,17 +10,19 @@ from functools import cached_property
 from pathlib import Path
 
 from kleiber.cost import Calibration
-from kleiber.runs import Baseline, BaselineResult, Record, RunFolder, now
+from kleiber.runs import Record, RunFolder, now
 from kleiber.runs.bench_result import BenchCall, BenchResult
 from kleiber.study.growing.design import Member, StudyDesign, sized
 from kleiber.study.growing.document import Point, Quantity
+from kleiber.study.growing.file_overhead import file_overhead_bytes
+from kleiber.study.growing.guessing import guessing_loss, has_learnt
 from kleiber.study.growing.jobs import RUNS, runs_of
 from kleiber.study.growing.measured import Gradient, Overfit, RateFound, Stepped, read_measured
 from kleiber.study.growing.spikes import count_spikes
 from kleiber.study.growing.trend import sd_estimate, share_estimate
 from kleiber.study.plan import plan
 
-__all__ = ["BENCH_FILE", "QUALITY", "Found", "best_baseline", "points_of"]
+__all__ = ["BENCH_FILE", "QUALITY", "WHY_WITHOUT", "Found", "num_sought", "points_of"]
 
 BENCH_FILE = "bench.json"
 QUALITY: Mapping[str, tuple[Quantity, ...]] = {
@@ -29,7 +31,18 @@ QUALITY: Mapping[str, tuple[Quantity, ...]] = {
     "regression": ("mean_absolute_error", "loss"),
 }
 """What says how good a model is, by task; the loss of others."""
-_T_95 = 1.96
+WHY_WITHOUT: Mapping[Quantity, str] = {
+    "highest_rate": "did_not_train",
+    "noise_scale": "not_told_from_zero",
+}
+"""Why a size has no value, of quantities that may have none though all was measured."""
+_OF_TRAINED: frozenset[Quantity] = frozenset(
+    ("loss", "error_frac", "mean_absolute_error", "gap", "onset_epoch", "highest_rate", "spike_frac", "noise_scale", "seed_sd")
+)  # fmt: skip
+"""What a size that has learnt nothing says nothing of."""
+_OF_BOTH: frozenset[Quantity] = frozenset(("gap", "onset_epoch", "seed_sd"))
+"""What is sought along depth and width together alone."""
+_Z_95 = 1.959964
 
 
 @dataclass(frozen=True)
@@ -50,6 +63,11 @@ class Found:
             found[member.name] = [pair for pair in pairs if pair[1].result is not None]
         return found
 
+    def has_trained(self, member: Member) -> bool:
+        """Whether the mean loss of a size's runs is below that of guessing by a margin; True where no run has ended."""
+        losses = [loss for _, record in self.runs[member.name] if (loss := _val_loss(record)) is not None]
+        return not losses or has_learnt(statistics.fmean(losses), guessing_loss(self.design.base))
+
     @cached_property
     def num_diverged(self) -> dict[str, int]:
         """Failed runs of each size."""
@@ -68,6 +86,12 @@ class Found:
         return {name: one for name, one in found.items() if one}
 
     @cached_property
+    def gradients(self) -> dict[str, Gradient]:
+        """Measured gradients and bytes of each size."""
+        found = {one.name: read_measured(self.folder, Gradient, one.name) for one in self.members}
+        return {name: one for name, one in found.items() if one}
+
+    @cached_property
     def bench(self) -> BenchResult | None:
         """Latencies."""
         path = self.folder / BENCH_FILE
@@ -77,12 +101,22 @@ class Found:
 def points_of(found: Found, quantity: Quantity) -> list[Point]:
     """Return the points of a quantity, smallest size first; none where it was not measured."""
     of_member = _SOURCES[quantity]
-    points = (of_member(found, member) for member in found.members)
-    return [point for point in points if point is not None and math.isfinite(point.value)]
+    points = []
+    for member in found.members:
+        point = of_member(found, member)
+        if point is not None and math.isfinite(point.value):
+            has_trained = quantity not in _OF_TRAINED or found.has_trained(member)
+            points.append(point.model_copy(update={"has_trained": has_trained}))
+    return points
+
+
+def num_sought(found: Found, quantity: Quantity) -> int:
+    """Return of how many sizes a quantity is sought."""
+    return sum(quantity not in _OF_BOTH or "both" in member.lines for member in found.members)
 
 
 def _point(member: Member, value: float, low: float | None = None, high: float | None = None, *,
-           predicted: float | None = None, is_bound: bool = False, num_runs: int = 1) -> Point:  # fmt: skip
+           predicted: float | None = None, error: float | None = None, is_bound: bool = False, num_runs: int = 1) -> Point:  # fmt: skip
     return Point(
         member=member.name,
         num_params=member.num_params,
@@ -91,6 +125,7 @@ def _point(member: Member, value: float, low: float | None = None, high: float |
         low=low,
         high=high,
         predicted=predicted,
+        standard_error=error,
         is_bound=is_bound,
         num_runs=num_runs,
     )
@@ -106,10 +141,34 @@ def _over_runs(value_of: Callable[[Record], float | None]) -> Callable[[Found, M
         mean = statistics.fmean(values)
         if len(values) < 3:
             return _point(member, mean, num_runs=len(values))
-        half = _student(len(values) - 1) * statistics.stdev(values) / math.sqrt(len(values))
-        return _point(member, mean, mean - half, mean + half, num_runs=len(values))
+        times = _student(len(values) - 1)
+        if min(values) <= 0:
+            error = statistics.stdev(values) / math.sqrt(len(values))
+            # Standard errors go with log10 where the value has one.
+            of_log = error / mean / math.log(10) if mean > 0 else error
+            return _point(
+                member, mean, mean - times * error, mean + times * error, error=of_log, num_runs=len(values)
+            )
+        error = _log10_error(values)
+        ends = (mean * 10 ** (sign * times * error) for sign in (-1, 1))
+        return _point(member, mean, *ends, error=error, num_runs=len(values))
 
     return point
+
+
+def _log10_error(values: Sequence[float]) -> float:
+    """Return the standard error of the mean of log10 of positive values, of two or more."""
+    return statistics.stdev(math.log10(value) for value in values) / math.sqrt(len(values))
+
+
+def _log10_error_of(low: float, high: float) -> float | None:
+    """Return the standard error of log10 of what has a normal 95% interval in logs; None where it reaches 0."""
+    return math.log10(high / low) / (2 * _Z_95) if low > 0 else None
+
+
+def _log10_error_in(low: float, high: float) -> float | None:
+    """Return the standard deviation of log10 of what lies anywhere in a bracket."""
+    return math.log10(high / low) / math.sqrt(12) if low > 0 else None
 
 
 def _student(freedom: int) -> float:
@@ -143,6 +202,7 @@ def _step_time(found: Found, member: Member) -> Point | None:
         min(times),
         max(times),
         predicted=predicted[0] if predicted else None,
+        error=_log10_error(times) if len(times) > 1 else None,
         num_runs=len(times),
     )
 
@@ -176,22 +236,34 @@ def _planned(found: Found, member: Member) -> tuple[float, float] | None:
     return said.step_time_s, tensors + max(0.0, statistics.median(overheads) if overheads else 0.0)
 
 
-def _of_gradient(
-    value_of: Callable[[Gradient], float], predicted_of: Callable[[Gradient], float | None] = lambda _: None
-) -> Callable[[Found, Member], Point | None]:
+def _stored_bytes(found: Found, member: Member) -> Point | None:
+    """Return the bytes of the weights' file; foretold from the parameters and what other sizes' files hold beside theirs."""
+    one = found.gradients.get(member.name)
+    if one is None:
+        return None
+    others = [
+        (other.spec.depth, weighed.stored_bytes - weighed.planned_stored_bytes)
+        for other in found.members
+        if other.name != member.name and (weighed := found.gradients.get(other.name))
+    ]
+    predicted = one.planned_stored_bytes + file_overhead_bytes(member.spec.depth, others)
+    return _point(member, one.stored_bytes, predicted=predicted)
+
+
+def _of_gradient(value_of: Callable[[Gradient], float]) -> Callable[[Found, Member], Point | None]:
     def point(found: Found, member: Member) -> Point | None:
-        one = read_measured(found.folder, Gradient, member.name)
-        return None if one is None else _point(member, value_of(one), predicted=predicted_of(one))
+        one = found.gradients.get(member.name)
+        return None if one is None else _point(member, value_of(one))
 
     return point
 
 
 def _noise_scale(found: Found, member: Member) -> Point | None:
-    one = read_measured(found.folder, Gradient, member.name)
+    one = found.gradients.get(member.name)
     if one is None or one.noise_scale is None:
         return None
     scale = one.noise_scale
-    return _point(member, scale.value, scale.low, scale.high)
+    return _point(member, scale.value, scale.low, scale.high, error=_log10_error_of(scale.low, scale.high))
 
 
 def _latency(kind: str) -> Callable[[Found, Member], Point | None]:
@@ -199,7 +271,9 @@ def _latency(kind: str) -> Callable[[Found, Member], Point | None]:
         call = _call(found, member, kind)
         if call is None:
             return None
-        return _point(member, call.p50_s.value, call.p50_s.low, call.p50_s.high, predicted=call.predicted_s)
+        time_s = call.p50_s
+        error = _log10_error_of(time_s.low, time_s.high)
+        return _point(member, time_s.value, time_s.low, time_s.high, predicted=call.predicted_s, error=error)
 
     return point
 
@@ -225,24 +299,22 @@ def _onset(found: Found, member: Member) -> Point | None:
         return None
     place = min(range(len(one.epochs)), key=one.val_losses.__getitem__)
     last = len(one.epochs) - 1
-    return _point(
-        member,
-        one.epochs[place],
-        one.epochs[max(0, place - 1)],
-        one.epochs[min(last, place + 1)],
-        is_bound=place == last,
-    )
+    low, high = one.epochs[max(0, place - 1)], one.epochs[min(last, place + 1)]
+    error = _log10_error_in(low, high)
+    return _point(member, one.epochs[place], low, high, error=error, is_bound=place == last)
 
 
 def _highest_rate(found: Found, member: Member) -> Point | None:
     one = read_measured(found.folder, RateFound, member.name)
-    if one is None or one.stable is None:
+    if one is None or one.stable is None or one.losses[0] is None:
         return None
+    if not has_learnt(one.losses[0], guessing_loss(found.design.base)):
+        return None  # half of nothing is learnt at any rate
     low = one.matrix_lr * one.stable
     if one.unstable is None:
         return _point(member, low, is_bound=True)
     high = one.matrix_lr * one.unstable
-    return _point(member, math.sqrt(low * high), low, high)
+    return _point(member, math.sqrt(low * high), low, high, error=_log10_error_in(low, high))
 
 
 def _spikes(found: Found, member: Member) -> Point | None:
@@ -253,8 +325,11 @@ def _spikes(found: Found, member: Member) -> Point | None:
     num_steps = sum(steps for _, steps in counts)
     if not num_steps:
         return None
-    rate = share_estimate(sum(spikes for spikes, _ in counts), num_steps)
-    return _point(member, rate.value, rate.low, rate.high, num_runs=len(counts))
+    num_spikes = sum(spikes for spikes, _ in counts)
+    rate = share_estimate(num_spikes, num_steps)
+    # A count of k has the standard deviation sqrt(k), its logarithm 1 / sqrt(k).
+    error = 1 / math.sqrt(num_spikes) / math.log(10) if num_spikes else 1 / num_steps
+    return _point(member, rate.value, rate.low, rate.high, error=error, num_runs=len(counts))
 
 
 def _seed_sd(found: Found, member: Member) -> Point | None:
@@ -262,7 +337,9 @@ def _seed_sd(found: Found, member: Member) -> Point | None:
     if len(losses) < 3 or min(losses) <= 0:
         return None
     sd = sd_estimate([math.log(loss) for loss in losses])
-    return _point(member, sd.value, sd.low, sd.high, num_runs=len(losses))
+    # Of the logarithm of a standard deviation of n normal values, to first order.
+    error = 1 / math.sqrt(2 * (len(losses) - 1)) / math.log(10)
+    return _point(member, sd.value, sd.low, sd.high, error=error, num_runs=len(losses))
 
 
 _SOURCES: Mapping[Quantity, Callable[[Found, Member], Point | None]] = {
@@ -272,7 +349,7 @@ _SOURCES: Mapping[Quantity, Callable[[Found, Member], Point | None]] = {
     "train_flops": _over_runs(lambda record: record.train_flops),
     "step_time_s": _step_time,
     "peak_memory_bytes": _memory,
-    "stored_bytes": _of_gradient(lambda one: one.stored_bytes, lambda one: one.planned_stored_bytes),
+    "stored_bytes": _stored_bytes,
     "packed_bytes": _of_gradient(lambda one: one.packed_bytes),
     "gradient_bytes": _of_gradient(lambda one: one.gradient_bytes),
     "packed_gradient_bytes": _of_gradient(lambda one: one.packed_gradient_bytes),
@@ -285,18 +362,3 @@ _SOURCES: Mapping[Quantity, Callable[[Found, Member], Point | None]] = {
     "noise_scale": _noise_scale,
     "seed_sd": _seed_sd,
 }
-
-
-def best_baseline(baseline: Baseline | None, quantity: Quantity) -> tuple[float, str] | None:
-    """Return what the best classical method reaches of a measure of quality, and its name."""
-    turned: Mapping[Quantity, tuple[str, Callable[[float], float]]] = {
-        "loss": ("perplexity", math.log),
-        "error_frac": ("accuracy", lambda value: 1 - value),
-        "mean_absolute_error": ("mean_absolute_error", lambda value: value),
-    }
-    if baseline is None or quantity not in turned:
-        return None
-    name, turn = turned[quantity]
-    results: Sequence[BaselineResult] = [one for one in baseline.results if name in one.val_metrics]
-    reached = [(turn(one.val_metrics[name].value), one.method) for one in results]
-    return min(reached, default=None)

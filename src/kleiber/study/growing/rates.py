@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from kleiber.runs import Recipe
+from kleiber.study.growing.guessing import guessing_loss, has_learnt
 from kleiber.study.growing.measured import RateFound, Tuned, measured_path
 from kleiber.study.growing.opened import opened
 from kleiber.study.growing.short_run import ShortRun, warmed_up
@@ -24,13 +25,15 @@ _FINE = 2**0.5
 _MAX_FACTOR = 4.0**6
 _LEARNT_FRAC = 0.5
 """Of what the usual rate learns: less is called unstable."""
-_TUNED = (4.0, 0.0625)
-"""Largest and smallest factor that is tried."""
+_TUNED = (64.0, 2.0**-8)
+"""Largest and smallest factor that is tried; the search goes downhill, and ends long before where it can."""
 
 Report = Callable[[Progress], None]
 
 
-def bisect_rate(loss_at: Callable[[float], float], first_loss: float) -> tuple[list[float], list[float]]:
+def bisect_rate(
+    loss_at: Callable[[float], float], first_loss: float, guessing: float | None = None
+) -> tuple[list[float], list[float]]:
     """Return the factors that were tried and their losses, in order: up by fours until one fails, then bisected.
 
     A factor learns if it brings the loss down from `first_loss` by at least half of what factor 1 does.
@@ -38,13 +41,14 @@ def bisect_rate(loss_at: Callable[[float], float], first_loss: float) -> tuple[l
     Args:
         loss_at: Loss at the end of a short run at a factor of the usual rate; not finite where it diverged.
         first_loss: Before training.
+        guessing: Loss of guessing: a usual rate that does not come below it by a margin has no edge to seek.
 
     Example:
         >>> bisect_rate(lambda factor: 1.0 if factor < 10 else math.nan, 2.0)[0]
         [1.0, 4.0, 16.0, 8.0, 11.313708498984761]
     """
     factors, losses = [1.0], [loss_at(1.0)]
-    if not losses[0] < first_loss:
+    if not (losses[0] < first_loss and has_learnt(losses[0], guessing)):
         return factors, losses
     enough = first_loss - _LEARNT_FRAC * (first_loss - losses[0])
 
@@ -82,11 +86,11 @@ def find_rate(recipe: Recipe, member: str, num_steps: int, folder: Path, report:
 
     # The first loss of any rate is that of the model before its first step.
     first = _short(recipe, f"{member} start", 1, 1.0, report).losses[0]
-    factors, losses = bisect_rate(loss_at, first)
+    guessing = guessing_loss(recipe)
+    factors, losses = bisect_rate(loss_at, first, guessing)
     learnt = first - _LEARNT_FRAC * (first - losses[0])
-    stable = [
-        factor for factor, loss in zip(factors, losses, strict=True) if loss <= learnt and losses[0] < first
-    ]
+    is_usual = losses[0] < first and has_learnt(losses[0], guessing)
+    stable = [factor for factor, loss in zip(factors, losses, strict=True) if loss <= learnt and is_usual]
     failed = [factor for factor in factors if factor not in stable and factor > max(stable, default=0.0)]
     RateFound(
         member=member,

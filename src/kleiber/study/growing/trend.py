@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Literal
+from typing import Literal, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,14 +12,16 @@ from numpy.typing import NDArray
 from kleiber.runs import Document, Estimate
 from kleiber.study.growing.design import Line
 
-__all__ = ["Contrast", "Trend", "contrast", "fit_trend", "sd_estimate", "share_estimate"]
+__all__ = ["Contrast", "Kind", "Trend", "contrast", "fit_trend", "kind_of", "sd_estimate", "share_estimate"]
+
+Kind: TypeAlias = Literal["power", "per_decade"]
 
 _MIN_SIZES = 3
 _EXACT_SE = 1e-9
 """A counted quantity lies on its line: its interval is no wider than this."""
-_Z_95 = 1.959964
-_LEAST_PART = 1e-3
-"""Of its upper end, that the lower end of an interval is taken to be in logs."""
+_SIZES_THAT_SAY = 5
+_WIDEST_FACTOR = 30.0
+"""Between the ends of what ten times the parameters do: wider says nothing."""
 
 
 class Trend(Document):
@@ -29,7 +31,7 @@ class Trend(Document):
     """
 
     line: Line
-    kind: Literal["power", "per_decade"]
+    kind: Kind
     slope: Estimate
     """The exponent, or the change with ten times the parameters; with its 95% interval."""
     standard_error: float
@@ -40,6 +42,10 @@ class Trend(Document):
     num_sizes: int
     low_params: float
     high_params: float
+    upper_exponent: Estimate | None = None
+    """Slope over the larger half of the sizes where the line bends: where the interval of a quadratic term leaves zero out."""
+    is_empty: bool = False
+    """Whether nothing follows: of fewer than 5 sizes, or ten times the parameters do anything within a factor above 30."""
 
     @property
     def decades(self) -> float:
@@ -84,19 +90,22 @@ def fit_trend(
     line: Line,
     num_params: Sequence[float],
     values: Sequence[float],
-    intervals: Sequence[tuple[float, float] | None] = (),
+    errors: Sequence[float | None] = (),
+    *,
+    kind: Kind | None = None,
 ) -> Trend | None:
     """Return the line through one value of each size; None of fewer than three sizes.
 
-    A power law where all values are positive, else a straight line against log10 N. The interval is that of ordinary least
+    The interval is that of ordinary least
     squares with Student's t on n - 2 degrees of freedom: it counts every scatter about the line, that of seeds and of shapes. It is
-    never narrower than what the values' own intervals allow: rates found in one and the same bracket scatter by nothing.
+    never narrower than what the values' own standard errors allow: rates found in one and the same bracket scatter by nothing.
 
     Args:
         line: How the models grow.
         num_params: Distinct N.
         values: At each.
-        intervals: 95% of each value, or the bracket that it was found in; None where one number is all there is.
+        errors: Standard error of each, of log10 of it for a power law; None where one number is all there is.
+        kind: None is a power law where all values are positive, else a straight line against log10 N.
 
     Example:
         >>> fitted = fit_trend("both", [1e3, 1e4, 1e5], [2.0, 20.0, 200.0])
@@ -106,40 +115,64 @@ def fit_trend(
     n = len(values)
     if n < _MIN_SIZES or len(set(num_params)) < _MIN_SIZES:
         return None
-    is_power = min(values) > 0
+    kind = kind or kind_of(values)
     x = np.log10(np.array(num_params, dtype=np.float64))
     y = np.array(values, dtype=np.float64)
-    y = np.log10(y) if is_power else y
+    y = np.log10(y) if kind == "power" else y
     centred = x - x.mean()
     slope = float(centred @ y / (centred @ centred))
     level = float(y.mean() - slope * x.mean())
     residual = y - level - slope * x
     scatter = math.sqrt(float(residual @ residual) / (n - 2))
-    own = _standard_errors(intervals, is_power=is_power)
-    of_values = math.sqrt(float((centred[: len(own)] ** 2) @ own**2)) / float(centred @ centred)
+    own = np.array([error or 0.0 for error in errors] or [0.0] * n, dtype=np.float64)
+    of_values = math.sqrt(float(centred**2 @ own**2)) / float(centred @ centred)
     error = max(scatter / math.sqrt(float(centred @ centred)), of_values, _EXACT_SE)
     half = _t_95(n - 2) * error
+    estimate = Estimate(value=slope, low=slope - half, high=slope + half)
+    is_wide = kind == "power" and 2 * half > math.log10(_WIDEST_FACTOR)
+    upper = None
+    if n >= _SIZES_THAT_SAY and _bends(x, y, own):
+        larger = np.argsort(x)[-max(_MIN_SIZES, (n + 1) // 2) :]
+        part = fit_trend(
+            line,
+            [num_params[k] for k in larger],
+            [values[k] for k in larger],
+            own[larger].tolist(),
+            kind=kind,
+        )
+        upper = part.slope if part else None
     return Trend(
         line=line,
-        kind="power" if is_power else "per_decade",
-        slope=Estimate(value=slope, low=slope - half, high=slope + half),
+        kind=kind,
+        slope=estimate,
         standard_error=error,
         level=level,
         scatter=scatter,
         num_sizes=n,
         low_params=min(num_params),
         high_params=max(num_params),
+        upper_exponent=upper,
+        is_empty=n < _SIZES_THAT_SAY or is_wide,
     )
 
 
-def _standard_errors(
-    intervals: Sequence[tuple[float, float] | None], *, is_power: bool
-) -> NDArray[np.float64]:
-    """Return the standard errors of values with 95% intervals, in the unit of the fit; 0 where nothing is known."""
-    ends = np.array([one or (1.0, 1.0) for one in intervals], dtype=np.float64).reshape(-1, 2)
-    if is_power:  # an interval may reach 0 where its value does not
-        ends = np.log10(np.maximum(ends, ends.max(axis=1, keepdims=True) * _LEAST_PART))
-    return (ends[:, 1] - ends[:, 0]) / (2 * _Z_95)
+def kind_of(values: Sequence[float]) -> Kind:
+    """Return what one quantity is fitted by: a power law where all its values are positive."""
+    return "power" if min(values) > 0 else "per_decade"
+
+
+def _bends(x: NDArray[np.float64], y: NDArray[np.float64], own: NDArray[np.float64]) -> bool:
+    """Return whether the 95% interval of a quadratic term leaves zero out, by scatter and by the values' own errors."""
+    X = np.vander(x - x.mean(), 3)
+    inverse = np.linalg.pinv(X)
+    coefficients = inverse @ y
+    residual = y - X @ coefficients
+    freedom = len(y) - 3
+    scatter = math.sqrt(float(residual @ residual) / freedom)
+    error = max(
+        scatter * float(np.linalg.norm(inverse[0])), float(np.linalg.norm(inverse[0] * own)), _EXACT_SE
+    )
+    return bool(abs(coefficients[0]) > _t_95(freedom) * error)
 
 
 def contrast(depth: Trend | None, width: Trend | None) -> Contrast | None:
