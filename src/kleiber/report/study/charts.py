@@ -11,20 +11,20 @@ import altair as alt
 from kleiber.report.charts import chart_of, finish, log_axis
 from kleiber.report.study.figures import value_text
 from kleiber.report.words import Words
-from kleiber.study.growing.design import LINES
+from kleiber.study.growing.design import LINES, Line
 from kleiber.study.growing.document import Curve, Quantity, Study
 from kleiber.study.growing.trend import Trend
 from kleiber.units import format_count
 
-__all__ = ["BYTES", "bytes_chart", "curve_chart"]
+__all__ = ["BYTES", "bytes_chart", "curve_chart", "has_linear_axis"]
 
 BYTES: tuple[Quantity, ...] = ("stored_bytes", "packed_bytes", "gradient_bytes", "packed_gradient_bytes")
 """That one chart shows together."""
-_LINEAR: tuple[Quantity, ...] = ("loss", "gap", "spike_frac", "onset_epoch")
-"""Whose axis is not logarithmic: their values lie within a factor of a few, or may be zero."""
 _PERCENT: tuple[Quantity, ...] = ("error_frac", "spike_frac", "seed_sd")
 _NUM_DRAWN = 40
 """Points of a line, which is curved on a linear axis."""
+_BAR_ROOM = 3.0
+"""How many times beyond its values a logarithmic axis goes for the sake of a bar; a longer one is cut at the edge."""
 _HEIGHT = 280
 _UNITS: dict[Quantity, str] = {
     "train_flops": "FLOP",
@@ -39,17 +39,31 @@ _UNITS: dict[Quantity, str] = {
 _PERCENT_LABEL = "format(datum.value, '.3~%')"
 
 
+def has_linear_axis(curve: Curve) -> bool:
+    """Return whether the vertical axis is not logarithmic: some value is zero or less."""
+    return min(_values(curve)) <= 0
+
+
+def _values(curve: Curve) -> list[float]:
+    predicted = [point.predicted for point in curve.points if point.predicted]
+    baseline = [] if curve.baseline is None else [curve.baseline]
+    return [*(point.value for point in curve.points), *predicted, *baseline]
+
+
 def curve_chart(curve: Curve, study: Study, words: Words) -> dict[str, Any]:
     """Return the chart of one quantity."""
-    points = [row for line in LINES for row in _point_rows(curve, line, words)]
-    fits = [row for trend in curve.trends for row in _fit_rows(trend, words(f"line_{trend.line}"))]
+    points = list(_point_rows(curve, words))
+    fits = [
+        row
+        for trend in curve.trends
+        if trend.has_trend
+        for row in _fit_rows(trend, words(f"line_{trend.line}"))
+    ]
     predicted = [{"N": one.num_params, "value": one.predicted} for one in curve.points if one.predicted]
     data: dict[str, list[dict[str, Any]]] = {"fit": fits, "points": points, "predicted": predicted}
     title = words(f"axis_{curve.quantity}", unit=words(f"in_{study.unit}s"))
-    layers = list(_layers(curve, words, data))
-    values = [row[key] for row in points for key in ("value", "low", "high")]
-    values += [row["value"] for row in predicted] + ([curve.baseline] if curve.baseline is not None else [])
-    chart = alt.layer(*layers).encode(x=_x(points, words), y=_y(curve.quantity, values))
+    y = _y(curve.quantity, _values(curve), [row[end] for row in points for end in ("low", "high")])
+    chart = alt.layer(*_layers(curve, words, data)).encode(x=_x(points, words), y=y)
     return finish(chart, data=data, title=title, height=_HEIGHT, description=title)
 
 
@@ -69,10 +83,14 @@ def bytes_chart(curves: Sequence[Curve], words: Words) -> dict[str, Any]:
             for point in on_it
         ]
         fits += [row for trend in curve.trends if trend.line == "both" for row in _fit_rows(trend, name)]
-    predicted = [{"N": one.num_params, "value": one.predicted} for one in curves[0].points if one.predicted]
+    predicted = [
+        {"N": one.num_params, "value": one.predicted}
+        for one in curves[0].points
+        if one.predicted and "both" in one.lines
+    ]
     names = [words(f"short_{curve.quantity}") for curve in curves]
     data = {"fit": fits, "points": points, "predicted": predicted}
-    colour = _colour(names)
+    colour = _colour(names, names)
     layers = [
         chart_of("fit").mark_line(style="curve", clip=True, opacity=0.7).encode(color=colour),
         chart_of("points").mark_circle(style="rung").encode(color=colour, tooltip=_tooltip(words)),
@@ -84,14 +102,22 @@ def bytes_chart(curves: Sequence[Curve], words: Words) -> dict[str, Any]:
     return finish(chart, data=data, title=title, height=_HEIGHT, description=title)
 
 
-def _point_rows(curve: Curve, line: str, words: Words) -> Iterator[dict[str, Any]]:
+def _lines_of(curve: Curve) -> list[Line]:
+    """Return the lines that were measured: one size of a line, which stands on another as well, is none."""
+    return [line for line in LINES if sum(line in point.lines for point in curve.points) > 1]
+
+
+def _point_rows(curve: Curve, words: Words) -> Iterator[dict[str, Any]]:
+    """Yield each size once, under the first of its lines."""
+    lines = _lines_of(curve)
+    # On a logarithmic axis a bar that reaches zero goes on below the edge.
+    least = -math.inf if has_linear_axis(curve) else min(_values(curve)) / (2 * _BAR_ROOM)
     for point in curve.points:
-        if line not in point.lines or (curve.trend("both") is None and line != point.lines[0]):
-            continue
+        line = next((one for one in lines if one in point.lines), point.lines[0])
         yield {
             "N": point.num_params,
             "value": point.value,
-            "low": point.value if point.low is None else point.low,
+            "low": max(least, point.value if point.low is None else point.low),
             "high": point.value if point.high is None else point.high,
             "line": words(f"line_{line}"),
             "is_bound": point.is_bound,
@@ -108,12 +134,9 @@ def _fit_rows(trend: Trend, name: str) -> Iterator[dict[str, Any]]:
 
 
 def _layers(curve: Curve, words: Words, data: dict[str, list[dict[str, Any]]]) -> Iterator[alt.Chart]:
-    names = [
-        words(f"line_{line}")
-        for line in LINES
-        if any(row["line"] == words(f"line_{line}") for row in data["points"])
-    ]
-    colour = _colour(names)
+    names = [words(f"line_{line}") for line in LINES]
+    drawn = {row["line"] for row in data["points"]}
+    colour = _colour(names, [name for name in names if name in drawn])
     if curve.baseline is not None:
         data["baseline"] = [{"value": curve.baseline, "note": _baseline_note(curve, curve.baseline, words)}]
         rule = chart_of("baseline")
@@ -147,8 +170,9 @@ def _baseline_note(curve: Curve, baseline: float, words: Words) -> str:
     return words("key_baseline", value=value_text(curve.quantity, baseline))
 
 
-def _colour(names: Sequence[str]) -> alt.Color:
-    legend = alt.Legend(title=None) if len(names) > 1 else None
+def _colour(names: Sequence[str], shown: Sequence[str]) -> alt.Color:
+    """Return colours that are the same on every chart of these names; the legend holds those that are shown."""
+    legend = alt.Legend(title=None, values=list(shown)) if len(shown) > 1 else None
     return alt.Color("line:N", scale=alt.Scale(domain=list(names)), legend=legend)
 
 
@@ -165,16 +189,16 @@ def _x(points: Sequence[dict[str, Any]], words: Words) -> alt.X:
     return log_axis("N", words("params_axis"), min(sizes) / 1.25, max(sizes) * 1.25)
 
 
-def _y(quantity: Quantity, values: Sequence[float]) -> alt.Y:
+def _y(quantity: Quantity, values: Sequence[float], bars: Sequence[float] = ()) -> alt.Y:
+    """Return the vertical axis: logarithmic unless a value is zero or less; a bar that goes lower is cut at the edge."""
     label = _label(quantity)
     low, high = min(values), max(values)
-    if quantity in _LINEAR or low <= 0:
+    if low <= 0:
+        low, high = min([low, *bars]), max([high, *bars])
         room = 0.06 * ((high - low) or 1)
-        floor = min(low, 0.0) if low <= 0 else low - room
-        axis = alt.Axis(title=None, labelExpr=label)
-        return alt.Y(
-            "value:Q", axis=axis, scale=alt.Scale(domain=[floor, high + room], zero=False, nice=False)
-        )
+        scale = alt.Scale(domain=[low - room * (low < 0), high + room], zero=False, nice=False)
+        return alt.Y("value:Q", axis=alt.Axis(title=None, labelExpr=label), scale=scale)
+    low, high = max(low / _BAR_ROOM, min([low, *bars])), min(high * _BAR_ROOM, max([high, *bars]))
     domain = [low / 1.15, high * 1.15]
     axis = alt.Axis(title=None, values=_ticks(*domain), labelExpr=label)
     return alt.Y("value:Q", axis=axis, scale=alt.Scale(type="log", domain=domain, nice=False))

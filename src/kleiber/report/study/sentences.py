@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from kleiber.report.study.charts import has_linear_axis
 from kleiber.report.study.figures import factor_texts, slope_text, tenfold_text, value_text
 from kleiber.report.words import Words
 from kleiber.study.growing.document import Curve
@@ -48,6 +49,7 @@ def more_of(curve: Curve, words: Words, *, num_epochs: float = 1.0) -> list[str]
     """
     return [
         *_exponent(curve, words),
+        *([words("says_linear")] if has_linear_axis(curve) else []),
         *_floor(curve, words),
         *_apart(curve, words),
         *_beside(curve, words, num_epochs),
