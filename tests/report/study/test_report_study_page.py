@@ -45,7 +45,7 @@ def test_what_it_says_follows_from_the_numbers(study):
     words = read_study_words("en")
     finding = {curve.quantity: finding_of(curve, words) for curve in study.curves}
     assert re.fullmatch(
-        r"With ten times the parameters the held-out loss falls to 0\.8\d+ of what it was \(95% 0\.8\d+ to 0\.8\d+\)\.",
+        r"With ten times the parameters the held-out loss falls to 0\.8\d+ of what it was \(95% interval 0\.8\d+ to 0\.8\d+\)\.",
         finding["loss"],
     )
     assert finding["train_flops"].startswith(
@@ -54,7 +54,10 @@ def test_what_it_says_follows_from_the_numbers(study):
     assert finding["highest_rate"].startswith(
         "These 5 sizes show no trend of the highest stable learning rate"
     )
-    assert finding["spike_frac"] == "It never happened; at each size it is at most 0.40% of the steps (95%)."
+    assert (
+        finding["spike_frac"]
+        == "It never happened; at each size it is at most 0.40% of the steps (upper end of the 95% interval)."
+    )
     assert "changes by +0.4000" in finding["gap"]
     loss = " ".join(more_of(study.curve("loss"), words))
     assert "2.1 + 9/N^0.11" in loss

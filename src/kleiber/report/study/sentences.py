@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from kleiber.report.study.charts import has_linear_axis
+from kleiber.report.study.comparisons import apart, beside
 from kleiber.report.study.figures import factor_texts, slope_text, tenfold_text, value_text
 from kleiber.report.words import Words
 from kleiber.study.growing.document import Curve
 from kleiber.study.growing.trend import Trend
-from kleiber.units import format_count
 
 __all__ = ["finding_of", "more_of", "tenfold_figure"]
 
@@ -51,14 +51,14 @@ def more_of(curve: Curve, words: Words, *, num_epochs: float = 1.0) -> list[str]
         *_exponent(curve, words),
         *([words("says_linear")] if has_linear_axis(curve) else []),
         *_floor(curve, words),
-        *_apart(curve, words),
-        *_beside(curve, words, num_epochs),
+        *apart(curve, words),
+        *beside(curve, words, num_epochs),
     ]
 
 
 def _exponent(curve: Curve, words: Words) -> Iterator[str]:
     trend = curve.trend("both")
-    if trend is not None and trend.kind == "power":
+    if trend is not None and trend.kind == "power" and trend.has_trend:
         yield words(
             "says_exponent",
             **_slopes(trend),
@@ -91,45 +91,16 @@ def _floor(curve: Curve, words: Words) -> Iterator[str]:
     )
 
 
-def _apart(curve: Curve, words: Words) -> Iterator[str]:
-    depth, width, contrast = curve.trend("depth"), curve.trend("width"), curve.contrast
-    if contrast is None or depth is None or width is None or depth.kind != "power":
-        return
-    key = "says_differs" if contrast.differs else "says_alike"
-    yield words(key, depth=slope_text(depth.slope.value), width=slope_text(width.slope.value))
-
-
-def _beside(curve: Curve, words: Words, num_epochs: float) -> Iterator[str]:
-    if curve.prediction_error_frac is not None:
-        yield words("says_predicted", error=f"{curve.prediction_error_frac:.1%}")
-    if curve.baseline is not None:
-        yield _against_baseline(curve, curve.baseline, words)
-        if num_epochs < 1:
-            yield words("says_read", share=f"{num_epochs:.1%}")
-    if num_bounds := sum(point.is_bound for point in curve.points):
-        yield words("says_bound", count=num_bounds, why=words(f"why_{curve.quantity}"))
-
-
-def _against_baseline(curve: Curve, baseline: float, words: Words) -> str:
-    said = {"method": curve.baseline_method, "value": value_text(curve.quantity, baseline)}
-    together = [point for point in curve.points if "both" in point.lines]
-    # The size from which on every larger one is better too.
-    better = None
-    for point in reversed(together):
-        if point.value >= baseline:
-            break
-        better = point
-    if better is None:
-        return words("says_none_below", **said)
-    if better is together[0]:
-        return words("says_all_below", **said)
-    return words("says_below_baseline", params=format_count(better.num_params), **said)
-
-
 def tenfold_figure(curve: Curve, words: Words) -> tuple[str, str] | None:
-    """Return what ten times the parameters make of a quantity, with its interval; None without a power law."""
+    """Return what ten times the parameters make of a quantity, with its interval; no factor where there is no trend.
+
+    Returns:
+        None without a power law.
+    """
     trend = curve.trend("both")
     if trend is None or trend.kind != "power":
         return None
     value, low, high = factor_texts(trend.tenfold())
-    return f"× {value}", f"{'' if trend.has_trend else words('no_trend')}95% {low} – {high}"
+    if not trend.has_trend:
+        return words("none"), words("no_trend", low=low, high=high)
+    return f"× {value}", words("interval", low=low, high=high)

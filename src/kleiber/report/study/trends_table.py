@@ -6,6 +6,7 @@ from kleiber.report.study.figures import slope_text, tenfold_text
 from kleiber.report.study.words import read_study_words
 from kleiber.report.words import Words
 from kleiber.study.growing.document import Study
+from kleiber.study.growing.trend import Trend
 
 __all__ = ["trend_rows"]
 
@@ -30,11 +31,18 @@ def trend_rows(study: Study, words: Words | None = None) -> tuple[list[str], lis
                 [
                     words(f"name_{curve.quantity}"),
                     words(f"line_{trend.line}"),
-                    f"× {value}" if is_power else value,
-                    slope_text(trend.slope.value) if is_power else "+",
+                    _tenfold(trend, value, words),
+                    slope_text(trend.slope.value) if is_power else words("none"),
                     f"{bounds[0]} – {bounds[1]}",
                     str(trend.num_sizes),
                     f"{trend.decades:.1f}",
                 ]
             )
     return head, rows
+
+
+def _tenfold(trend: Trend, value: str, words: Words) -> str:
+    """Return the factor or the change; nothing where the interval holds no change."""
+    if not trend.has_trend:
+        return words("none")
+    return f"× {value}" if trend.kind == "power" else value
