@@ -59,3 +59,16 @@ def test_single_runs_are_called_that(study):
     )
     assert "are single runs" in said(curve.model_copy(update={"points": points}))
     assert "are single runs" not in said(study.curve("train_flops"))
+
+
+def test_a_share_changes_by_percentage_points_and_has_no_exponent(study):
+    spikes = study.curve("gap").model_copy(update={"quantity": "spike_frac"})
+    change = Estimate(value=0.0032, low=0.0012, high=0.0052)
+    trend = spikes.trend("both").model_copy(update={"slope": change})
+    spikes = spikes.model_copy(update={"trends": (trend,)})
+    assert finding_of(spikes, EN) == (
+        "With ten times the parameters the rate of loss spikes changes by +0.32 percentage points"
+        " (95% interval +0.12 to +0.52 percentage points)."
+    )
+    _, rows = trend_rows(study.model_copy(update={"curves": (spikes,)}))
+    assert rows[0][2:4] == ["+0.32 percentage points", "–"]

@@ -9,7 +9,7 @@ from typing import Any
 import altair as alt
 
 from kleiber.report.charts import chart_of, finish, log_axis
-from kleiber.report.study.figures import value_text
+from kleiber.report.study.figures import PERCENT, value_text
 from kleiber.report.words import Words
 from kleiber.study.growing.design import LINES, Line
 from kleiber.study.growing.document import Curve, Quantity, Study
@@ -20,7 +20,6 @@ __all__ = ["BYTES", "bytes_chart", "curve_chart", "has_linear_axis"]
 
 BYTES: tuple[Quantity, ...] = ("stored_bytes", "packed_bytes", "gradient_bytes", "packed_gradient_bytes")
 """That one chart shows together."""
-_PERCENT: tuple[Quantity, ...] = ("error_frac", "spike_frac", "seed_sd")
 _NUM_DRAWN = 40
 """Points of a line, which is curved on a linear axis."""
 _BAR_ROOM = 3.0
@@ -206,7 +205,7 @@ def _y(quantity: Quantity, values: Sequence[float], bars: Sequence[float] = ()) 
 
 def _label(quantity: Quantity) -> str:
     """Return the Vega expression that prints a value on the axis."""
-    if quantity in _PERCENT:
+    if quantity in PERCENT:
         return _PERCENT_LABEL
     if quantity not in _UNITS:
         return "format(datum.value, '.3~g')"

@@ -4,12 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
+from kleiber.report.words import Words
 from kleiber.runs import Estimate
 from kleiber.study.growing.document import Quantity
 from kleiber.study.growing.trend import Trend
 from kleiber.units import format_bytes, format_count, format_flops, format_loss, format_seconds
 
-__all__ = ["factor_text", "factor_texts", "signed_text", "slope_text", "tenfold_text", "value_text"]
+__all__ = [
+    "PERCENT",
+    "factor_text",
+    "factor_texts",
+    "signed_text",
+    "slope_text",
+    "tenfold_text",
+    "value_text",
+]
 
 _FORMATS: Mapping[Quantity, Callable[[float], str]] = {
     "loss": format_loss,
@@ -32,6 +41,8 @@ _FORMATS: Mapping[Quantity, Callable[[float], str]] = {
     "seed_sd": lambda value: f"{value:.2%}",
 }
 
+PERCENT: tuple[Quantity, ...] = ("error_frac", "spike_frac", "seed_sd")
+"""Written as shares of a hundred."""
 _EXACT_FRAC = 1e-4
 """A narrower interval is that of what is counted."""
 
@@ -88,22 +99,28 @@ def factor_texts(found: Estimate) -> tuple[str, str, str]:
     return value, low, high
 
 
-def signed_text(quantity: Quantity, change: float) -> str:
-    """Return a change with its sign.
+def signed_text(quantity: Quantity, change: float, words: Words) -> str:
+    """Return a change with its sign; that of a share in percentage points.
 
     Example:
-        >>> signed_text("gap", 0.25), signed_text("gap", -0.5)
-        ('+0.2500', '-0.5000')
+        >>> from kleiber.report.study.words import read_study_words
+        >>> signed_text("gap", -0.5, read_study_words("en")), signed_text("spike_frac", 0.0032, read_study_words("en"))
+        ('-0.5000', '+0.32 percentage points')
     """
-    return f"{'-' if change < 0 else '+'}{value_text(quantity, abs(change))}"
+    sign = "-" if change < 0 else "+"
+    if quantity in PERCENT:
+        return words("points", points=f"{sign}{100 * abs(change):.2f}")
+    return f"{sign}{value_text(quantity, abs(change))}"
 
 
-def tenfold_text(quantity: Quantity, trend: Trend) -> tuple[str, str, str]:
+def tenfold_text(quantity: Quantity, trend: Trend, words: Words) -> tuple[str, str, str]:
     """Return what ten times the parameters do, and the bounds of its interval."""
     found: Estimate = trend.tenfold()
     values = (found.value, found.low, found.high)
     if trend.kind == "per_decade":
-        value, low, high = (signed_text(quantity, one) for one in values)
+        value, low, high = (signed_text(quantity, one, words) for one in values)
+        if quantity in PERCENT:  # the unit once, behind the range
+            low = f"{100 * found.low:+.2f}"
     else:
         value, low, high = factor_texts(found)
     return value, low, high

@@ -11,8 +11,8 @@ import jinja2
 from markupsafe import Markup, escape
 
 from kleiber.report.offline import TEMPLATES, bundle, content_policy, read_asset, style_sheet
+from kleiber.report.study.about import counts_of, grows_of, how_of, lead_of, name_of, sizes_of, units_of
 from kleiber.report.study.charts import BYTES, bytes_chart, curve_chart
-from kleiber.report.study.figures import factor_text
 from kleiber.report.study.sentences import finding_of, more_of, tenfold_figure
 from kleiber.report.study.trends_table import trend_rows
 from kleiber.report.study.words import read_study_words
@@ -22,7 +22,6 @@ from kleiber.runs.files import write_text
 from kleiber.study.growing.document import Curve, Quantity, Study
 from kleiber.study.growing.overfit import EPOCHS
 from kleiber.study.growing.spikes import SPIKE_DEVIATIONS, SPIKE_WINDOW
-from kleiber.units import format_count
 
 __all__ = ["write_study_page"]
 
@@ -76,15 +75,17 @@ def write_study_page(study: Study, output: Path, *, lang: Language = "en") -> Pa
         t=words,
         raised=_raised,
         name=f"{study.family} · {study.source}",
-        title=words("title", family=study.family),
-        lead=_lead(study, words),
+        title=words("title", family=name_of(study, words)),
+        lead=lead_of(study, words),
         figures=_figures(study, words),
+        warnings=[words("how_rate_edge")] if study.is_rate_at_edge else [],
         parts=parts,
         charts=charts,
         themes={"light": _config(LIGHT), "dark": _config(DARK)},
         exponents={"head": head, "rows": rows},
-        sizes=_sizes(study, words),
-        how=_how(study, words),
+        sizes=sizes_of(study, words),
+        counts=counts_of(study, words),
+        how=how_of(study, words),
         written_at=f"{study.created_at[:16].replace('T', ' ')} UTC",
         version=metadata.version("kleiber"),
         style=Markup(style_sheet()),  # noqa: S704 - our own files, as are the scripts
@@ -113,7 +114,9 @@ def _part(name: str, study: Study, words: Words, charts: dict[str, dict[str, Any
 
 def _shown(curve: Curve, study: Study, words: Words) -> dict[str, Any]:
     about = {
-        "units": _units(study, study.plan.repeated_batches * study.num_units // study.plan.num_steps, words),
+        "units": units_of(
+            study, study.plan.repeated_batches * study.num_units // study.plan.num_steps, words
+        ),
         "epochs": EPOCHS[-1],
         "steps": study.plan.short_steps,
         "deviations": f"{SPIKE_DEVIATIONS:g}",
@@ -121,10 +124,14 @@ def _shown(curve: Curve, study: Study, words: Words) -> dict[str, Any]:
         "seeds": max((point.num_runs for point in curve.points), default=0),
     }
     quantity = curve.quantity
+    what = [
+        words(f"what_{quantity}", **about),
+        *([grows_of(study, words)] if quantity == "train_flops" else []),
+    ]
     return {
         "name": quantity,
         "finding": finding_of(curve, words),
-        "what": words(f"what_{quantity}", **about),
+        "what": words("between").join(what),
         "more": more_of(curve, words, num_epochs=study.num_epochs),
         "how": words(f"measured_{quantity}", **about),
         "count": words("how_points", sizes=len(curve.points), runs=curve.num_runs),
@@ -137,25 +144,6 @@ def _raised(text: str) -> Markup:
     return Markup(_POWER.sub(r"<sup>\1</sup>", str(escape(text))))  # noqa: S704 - escaped just now
 
 
-def _units(study: Study, count: int, words: Words) -> str:
-    return words(f"unit_{study.unit}", count=format_count(count))
-
-
-def _lead(study: Study, words: Words) -> str:
-    counts = [member.num_params for member in study.members]
-    trend = next((trend for curve in study.curves if (trend := curve.trend("both"))), None)
-    return words(
-        "lead",
-        sizes=len(study.members),
-        family=study.family,
-        low=format_count(min(counts)),
-        high=format_count(max(counts)),
-        decades=f"{trend.decades:.1f}" if trend else "0",
-        units=_units(study, study.num_units, words),
-        source=study.source.rpartition("/")[2],
-    )
-
-
 def _figures(study: Study, words: Words) -> list[dict[str, str]]:
     """Return what ten times the parameters do to what a reader asks of first."""
     found = []
@@ -164,43 +152,6 @@ def _figures(study: Study, words: Words) -> list[dict[str, str]]:
         if curve is not None and (figure := tenfold_figure(curve, words)):
             found.append({"name": words(f"name_{quantity}"), "value": figure[0], "note": figure[1]})
     return found[:_MAX_HEADLINES]
-
-
-def _sizes(study: Study, words: Words) -> dict[str, list[Any]]:
-    head = [words(f"col_{name}") for name in ("size", "depth", "width", "params", "line")]
-    rows = [
-        [
-            one.name.rpartition("-n")[0],
-            str(one.depth),
-            str(one.width),
-            f"{one.num_params:,}",
-            ", ".join(words(f"line_{line}") for line in one.lines),
-        ]
-        for one in study.members
-    ]
-    return {"head": head, "rows": rows}
-
-
-def _how(study: Study, words: Words) -> list[str]:
-    environment, num_diverged = study.environment, sum(one.num_diverged for one in study.members)
-    return [
-        words(
-            "how_runs",
-            steps=study.plan.num_steps,
-            units=_units(study, study.num_units, words),
-            epochs=f"{study.num_epochs:.2g}",
-        ),
-        words("how_rates", factor=factor_text(study.rate_factor)),
-        *([words("how_rate_edge")] if study.is_rate_at_edge else []),
-        *([words("how_diverged", count=num_diverged)] if num_diverged else []),
-        words(
-            "how_environment",
-            version=environment.kleiber,
-            torch=environment.torch,
-            platform=environment.platform,
-            cores=environment.num_cores,
-        ),
-    ]
 
 
 def _config(palette: Palette) -> dict[str, Any]:

@@ -28,7 +28,7 @@ def finding_of(curve: Curve, words: Words) -> str:
             low=value_text(quantity, min(values)),
             high=value_text(quantity, max(values)),
         )
-    value, low, high = tenfold_text(quantity, trend)
+    value, low, high = tenfold_text(quantity, trend, words)
     bounds = {"low": low, "high": high, "sizes": trend.num_sizes, "name": name}
     if trend.kind == "per_decade":
         if trend.has_trend:

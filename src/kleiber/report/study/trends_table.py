@@ -24,7 +24,7 @@ def trend_rows(study: Study, words: Words | None = None) -> tuple[list[str], lis
     rows = []
     for curve in study.curves:
         for trend in curve.trends:
-            value, low, high = tenfold_text(curve.quantity, trend)
+            value, low, high = tenfold_text(curve.quantity, trend, words)
             is_power = trend.kind == "power"
             bounds = (slope_text(trend.slope.low), slope_text(trend.slope.high)) if is_power else (low, high)
             rows.append(
