@@ -13,8 +13,10 @@ from markupsafe import Markup, escape
 from kleiber.report.offline import TEMPLATES, bundle, content_policy, read_asset, style_sheet
 from kleiber.report.study.about import counts_of, grows_of, how_of, lead_of, name_of, sizes_of, units_of
 from kleiber.report.study.charts import BYTES, bytes_chart, curve_chart
+from kleiber.report.study.cues import cue_of
 from kleiber.report.study.sentences import finding_of, more_of, tenfold_figure
 from kleiber.report.study.trends_table import trend_rows
+from kleiber.report.study.values_table import values_table
 from kleiber.report.study.words import read_study_words
 from kleiber.report.theme import DARK, LIGHT, Palette, chart_config
 from kleiber.report.words import Language, Words
@@ -42,6 +44,11 @@ _HEADLINES: tuple[Quantity, ...] = (
 )  # fmt: skip
 """Whose tenfold stands on the first screen."""
 _MAX_HEADLINES = 6
+_TERMS = (
+    "power_law", "decade", "interval", "held_out", "nat", "seed", "flop", "resident", "deflate", "epoch", "bracket", "robust",
+    "poisson", "noise", "jackknife",
+)  # fmt: skip
+"""Of the glossary, in the order in which the page uses them."""
 _POWER = re.compile(r"\^(-?[0-9.]*[0-9]|-?[a-zα])")
 
 
@@ -85,6 +92,7 @@ def write_study_page(study: Study, output: Path, *, lang: Language = "en") -> Pa
         exponents={"head": head, "rows": rows},
         sizes=sizes_of(study, words),
         counts=counts_of(study, words),
+        terms=[(words(f"term_{name}"), words(f"means_{name}")) for name in _TERMS],
         how=how_of(study, words),
         written_at=f"{study.created_at[:16].replace('T', ' ')} UTC",
         version=metadata.version("kleiber"),
@@ -106,10 +114,12 @@ def _part(name: str, study: Study, words: Words, charts: dict[str, dict[str, Any
         charts["stored_bytes"] = bytes_chart(curves, words)
         first = _shown(curves[0], study, words)
         said = [finding_of(curve, words) for curve in curves[1:]]
-        return {"name": name, "curves": [first | {"more": [*first["more"], *said]}]}
+        shown = [first | {"more": [*first["more"], *said]}]
+        return {"name": name, "curves": shown, "values": values_table(curves, study, words)}
     for curve in curves:
         charts[curve.quantity] = curve_chart(curve, study, words)
-    return {"name": name, "curves": [_shown(curve, study, words) for curve in curves]}
+    shown = [_shown(curve, study, words) for curve in curves]
+    return {"name": name, "curves": shown, "values": values_table(curves, study, words)}
 
 
 def _shown(curve: Curve, study: Study, words: Words) -> dict[str, Any]:
@@ -131,6 +141,7 @@ def _shown(curve: Curve, study: Study, words: Words) -> dict[str, Any]:
     return {
         "name": quantity,
         "finding": finding_of(curve, words),
+        "cue": cue_of(curve, words),
         "what": words("between").join(what),
         "more": more_of(curve, words, num_epochs=study.num_epochs),
         "how": words(f"measured_{quantity}", **about),
@@ -144,13 +155,14 @@ def _raised(text: str) -> Markup:
     return Markup(_POWER.sub(r"<sup>\1</sup>", str(escape(text))))  # noqa: S704 - escaped just now
 
 
-def _figures(study: Study, words: Words) -> list[dict[str, str]]:
+def _figures(study: Study, words: Words) -> list[dict[str, Any]]:
     """Return what ten times the parameters do to what a reader asks of first."""
     found = []
     for quantity in _HEADLINES:
         curve = study.curve(quantity)
         if curve is not None and (figure := tenfold_figure(curve, words)):
-            found.append({"name": words(f"name_{quantity}"), "value": figure[0], "note": figure[1]})
+            said = {"name": words(f"name_{quantity}"), "value": figure[0], "note": figure[1]}
+            found.append(said | {"cue": cue_of(curve, words)})
     return found[:_MAX_HEADLINES]
 
 
