@@ -207,8 +207,11 @@ def _print_plan(out: Output, planned: Planned) -> None:
 def _print(out: Output, found: Study) -> None:
     """Print the exponents."""
     from kleiber.report.study import trend_rows
+    from kleiber.report.study.words import read_study_words
 
     head, rows = trend_rows(found)
     out.table(head, rows, words=(0, 1))
+    if found.is_rate_at_edge:
+        out.say(f"- {read_study_words('en')('how_rate_edge')}")
     for note in found.notes:
         out.say(f"- {note}")

@@ -72,3 +72,10 @@ def test_a_share_changes_by_percentage_points_and_has_no_exponent(study):
     )
     _, rows = trend_rows(study.model_copy(update={"curves": (spikes,)}))
     assert rows[0][2:4] == ["+0.32 percentage points", "–"]
+
+
+def test_memory_that_hardly_grows_is_called_mostly_constant(study):
+    memory = study.curve("peak_memory_bytes")
+    assert "no power law" not in said(memory)  # N^0.4
+    assert "no power law" in said(with_slopes(memory, both=(0.056, 0.042, 0.070)))
+    assert "no power law" not in said(with_slopes(study.curve("decode_s"), both=(0.056, 0.042, 0.070)))

@@ -60,7 +60,7 @@ def test_what_it_says_follows_from_the_numbers(study):
     )
     assert "changes by +0.4000" in finding["gap"]
     loss = " ".join(more_of(study.curve("loss"), words))
-    assert "2.1 + 9/N^0.11" in loss
+    assert "2.1 + 9.00/N^0.11" in loss
     assert "5-gram" in loss
     step = " ".join(more_of(study.curve("step_time_s"), words))
     assert "Depth and width are not the same here" in step

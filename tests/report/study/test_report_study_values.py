@@ -30,6 +30,7 @@ def test_every_value_stands_in_a_table_with_its_interval_and_prediction(study, t
         point.model_copy(update={"member": member.name})
         for point, member in zip(curve.points, study.members, strict=True)
     )
+    whole = curve.model_copy(update={"points": named})
     curve = curve.model_copy(
         update={"points": (named[0].model_copy(update={"is_bound": True}), *named[1:-1])}
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from kleiber.report.study.figures import slope_text, value_text
+from kleiber.report.study.methods import method_text
 from kleiber.report.words import Words
 from kleiber.study.growing.document import Curve
 from kleiber.units import format_count
@@ -51,7 +52,10 @@ def beside(curve: Curve, words: Words, num_epochs: float) -> Iterator[str]:
 
 
 def _against_baseline(curve: Curve, baseline: float, words: Words) -> str:
-    said = {"method": curve.baseline_method, "value": value_text(curve.quantity, baseline)}
+    said = {
+        "method": method_text(curve.baseline_method or "", words),
+        "value": value_text(curve.quantity, baseline),
+    }
     together = [point for point in curve.points if "both" in point.lines]
     # The size from which on every larger one is better too.
     better = None

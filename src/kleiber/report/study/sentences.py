@@ -6,12 +6,15 @@ from collections.abc import Iterator
 
 from kleiber.report.study.charts import has_linear_axis
 from kleiber.report.study.comparisons import apart, beside
-from kleiber.report.study.figures import factor_texts, slope_text, tenfold_text, value_text
+from kleiber.report.study.figures import factor_text, factor_texts, slope_text, tenfold_text, value_text
 from kleiber.report.words import Words
 from kleiber.study.growing.document import Curve
 from kleiber.study.growing.trend import Trend
 
 __all__ = ["finding_of", "more_of", "tenfold_figure"]
+
+_SLOW_SLOPE = 0.3
+"""Below it ten times the parameters do not even double the memory."""
 
 
 def finding_of(curve: Curve, words: Words) -> str:
@@ -49,6 +52,7 @@ def more_of(curve: Curve, words: Words, *, num_epochs: float = 1.0) -> list[str]
     """
     return [
         *_exponent(curve, words),
+        *([words("says_mostly_constant")] if _is_mostly_constant(curve) else []),
         *([words("says_linear")] if has_linear_axis(curve) else []),
         *_floor(curve, words),
         *apart(curve, words),
@@ -67,6 +71,17 @@ def _exponent(curve: Curve, words: Words) -> Iterator[str]:
         )
 
 
+def _is_mostly_constant(curve: Curve) -> bool:
+    """Return whether memory grows so slowly that most of it does not come from the model."""
+    trend = curve.trend("both")
+    return (
+        curve.quantity == "peak_memory_bytes"
+        and trend is not None
+        and trend.kind == "power"
+        and trend.slope.value < _SLOW_SLOPE
+    )
+
+
 def _slopes(trend: Trend) -> dict[str, str]:
     slope = trend.slope
     return {"slope": slope_text(slope.value), "low": slope_text(slope.low), "high": slope_text(slope.high)}
@@ -82,7 +97,7 @@ def _floor(curve: Curve, words: Words) -> Iterator[str]:
     yield words(
         "says_floor",
         floor=f"{floor.E.value:.3g}",
-        level=f"{floor.A:.3g}",
+        level=factor_text(floor.A, 3),
         alpha=slope_text(floor.alpha.value),
         floor_low=f"{floor.E.low:.3g}",
         floor_high=f"{floor.E.high:.3g}",

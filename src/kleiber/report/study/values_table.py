@@ -45,5 +45,5 @@ def _measured(curve: Curve, point: Point, words: Words) -> str:
     said = value_text(curve.quantity, point.value)
     if point.low is not None and point.high is not None and point.low < point.high:
         low, high = (value_text(curve.quantity, end) for end in (point.low, point.high))
-        said = words("with_interval", value=said, low=low, high=high)
+        said = words("with_interval", value=said, low=low, high=high) if low != high else said
     return words("bound_only", value=said) if point.is_bound else said
