@@ -19,7 +19,8 @@ Kind: TypeAlias = Literal["power", "per_decade"]
 _MIN_SIZES = 3
 _EXACT_SE = 1e-9
 """A counted quantity lies on its line: its interval is no wider than this."""
-_SIZES_THAT_SAY = 5
+_SIZES_THAT_BEND = 5
+"""A parabola through fewer says nothing of a bend."""
 _WIDEST_FACTOR = 30.0
 """Between the ends of what ten times the parameters do: wider says nothing."""
 
@@ -45,7 +46,7 @@ class Trend(Document):
     upper_exponent: Estimate | None = None
     """Slope over the larger half of the sizes where the line bends: where the interval of a quadratic term leaves zero out."""
     is_empty: bool = False
-    """Whether nothing follows: of fewer than 5 sizes, or ten times the parameters do anything within a factor above 30."""
+    """Whether nothing follows: ten times the parameters do anything within a factor above 30."""
 
     @property
     def decades(self) -> float:
@@ -131,7 +132,7 @@ def fit_trend(
     estimate = Estimate(value=slope, low=slope - half, high=slope + half)
     is_wide = kind == "power" and 2 * half > math.log10(_WIDEST_FACTOR)
     upper = None
-    if n >= _SIZES_THAT_SAY and _bends(x, y, own):
+    if n >= _SIZES_THAT_BEND and _bends(x, y, own):
         larger = np.argsort(x)[-max(_MIN_SIZES, (n + 1) // 2) :]
         part = fit_trend(
             line,
@@ -152,7 +153,7 @@ def fit_trend(
         low_params=min(num_params),
         high_params=max(num_params),
         upper_exponent=upper,
-        is_empty=n < _SIZES_THAT_SAY or is_wide,
+        is_empty=is_wide,
     )
 
 
