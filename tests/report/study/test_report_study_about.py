@@ -26,8 +26,8 @@ def test_every_family_that_has_a_dial_has_its_words(study, lang):
 
 def test_the_lead_says_which_sizes_the_headlines_are_of(study):
     lead = lead_of(study, EN)
-    assert lead.startswith("11 sizes of a gpt from 18.0 K to 714 K parameters (1.6 decades)")
-    assert "use the 5 sizes that grow in depth and width together; the other 6 change one" in lead
+    assert lead.startswith("15 sizes of a gpt from 18.0 K to 714 K parameters (1.6 decades)")
+    assert "use the 5 sizes that grow in depth and width together; the other 10 change one" in lead
     both = tuple(one for one in study.members if one.lines == ("both",))
     assert "headlines" not in lead_of(study.model_copy(update={"members": both}), EN)
 

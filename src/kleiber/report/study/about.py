@@ -11,7 +11,7 @@ from kleiber.report.words import Words
 from kleiber.study.growing.document import Study
 from kleiber.units import format_count
 
-__all__ = ["counts_of", "grows_of", "how_of", "lead_of", "name_of", "sizes_of", "units_of"]
+__all__ = ["counts_of", "grows_of", "how_of", "lead_of", "name_of", "sizes_of", "units_of", "workers_of"]
 
 _COUNTED: Mapping[str, str] = {"gpt": "blocks", "encoder": "blocks", "vit": "blocks"}
 """Families that share a sentence on what depth and width count; each other one has its own."""
@@ -58,6 +58,13 @@ def counts_of(study: Study, words: Words) -> str:
 def grows_of(study: Study, words: Words) -> str:
     """Return how arithmetic goes with parameters in the family."""
     return words("grows_kernels" if study.family in _KERNELS else "grows_matrices")
+
+
+def workers_of(study: Study, words: Words) -> str:
+    """Return how many runs went side by side."""
+    if study.num_workers == 1:
+        return words("workers_one")
+    return words("workers_known", count=study.num_workers) if study.num_workers else words("workers_unknown")
 
 
 def sizes_of(study: Study, words: Words) -> dict[str, list[Any]]:

@@ -55,7 +55,7 @@ def curve_chart(curve: Curve, study: Study, words: Words) -> dict[str, Any]:
     fits = [
         row
         for trend in curve.trends
-        if trend.has_trend
+        if trend.has_trend and not trend.is_empty
         for row in _fit_rows(trend, words(f"line_{trend.line}"))
     ]
     predicted = [{"N": one.num_params, "value": one.predicted} for one in curve.points if one.predicted]
@@ -120,6 +120,7 @@ def _point_rows(curve: Curve, words: Words) -> Iterator[dict[str, Any]]:
             "high": point.value if point.high is None else point.high,
             "line": words(f"line_{line}"),
             "is_bound": point.is_bound,
+            "has_trained": point.has_trained,
             "said": value_text(curve.quantity, point.value),
             "name": format_count(point.num_params),
         }
@@ -151,16 +152,17 @@ def _layers(curve: Curve, words: Words, data: dict[str, list[dict[str, Any]]]) -
     )
     yield (
         chart_of("points")
-        .transform_filter("!datum.is_bound")
+        .transform_filter("!datum.is_bound && datum.has_trained")
         .mark_circle(style="rung")
         .encode(color=colour, tooltip=_tooltip(words))
     )
-    yield (
-        chart_of("points")
-        .transform_filter("datum.is_bound")
-        .mark_point(filled=False, strokeWidth=1.6, size=60)
-        .encode(color=colour, tooltip=_tooltip(words))
-    )
+    for kept, shape in (("datum.is_bound && datum.has_trained", "circle"), ("!datum.has_trained", "square")):
+        yield (
+            chart_of("points")
+            .transform_filter(kept)
+            .mark_point(filled=False, strokeWidth=1.6, size=60, shape=shape)
+            .encode(color=colour, tooltip=_tooltip(words))
+        )
     if data["predicted"]:
         yield chart_of("predicted").mark_point(style="predicted", filled=False)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from kleiber.report.study.figures import slope_text, value_text
-from kleiber.report.study.methods import method_text
+from kleiber.report.study.methods import method_text, note_text
 from kleiber.report.words import Words
 from kleiber.study.growing.document import Curve
 from kleiber.units import format_count
@@ -18,10 +18,15 @@ def apart(curve: Curve, words: Words) -> Iterator[str]:
     depth, width, contrast = curve.trend("depth"), curve.trend("width"), curve.contrast
     if contrast is None or depth is None or width is None or depth.kind != "power":
         return
+    is_empty = depth.is_empty or width.is_empty
     slopes = {"depth": slope_text(depth.slope.value), "width": slope_text(width.slope.value)}
-    if contrast.differs:
+    if contrast.differs and is_empty:
+        found = contrast.difference
+        ends = {"difference": found.value, "low": found.low, "high": found.high}
+        yield words("says_differs_by", **{name: slope_text(end) for name, end in ends.items()})
+    elif contrast.differs:
         yield words("says_differs", **slopes)
-    elif depth.has_trend and width.has_trend:
+    elif depth.has_trend and width.has_trend and not is_empty:
         yield words("says_alike", **slopes)
     else:
         yield words("says_uncompared")
@@ -40,15 +45,25 @@ def _is_single(curve: Curve) -> bool:
 
 
 def beside(curve: Curve, words: Words, num_epochs: float) -> Iterator[str]:
-    """Yield how far off predictions are, what a classical method reaches, and how many values are only bounds."""
+    """Yield how far off predictions are, what a classical method reaches, and which values are bounds or missing."""
     if curve.prediction_error_frac is not None:
-        yield words("says_predicted", error=f"{curve.prediction_error_frac:.1%}")
+        error = f"{curve.prediction_error_frac:.1%}"
+        if curve.worst_error_frac is None:
+            yield words("says_predicted", error=error)
+        else:
+            yield words("says_predicted_worst", error=error, worst=f"{curve.worst_error_frac:.0%}")
     if curve.baseline is not None:
         yield _against_baseline(curve, curve.baseline, words)
+        yield from (note_text(note, words) for note in curve.baseline_notes)
         if num_epochs < 1:
             yield words("says_read", share=f"{num_epochs:.1%}")
     if num_bounds := sum(point.is_bound for point in curve.points):
         yield words("says_bound", count=num_bounds, why=words(f"why_{curve.quantity}"))
+    if num_untrained := sum(not point.has_trained for point in curve.points):
+        yield words("says_untrained", count=num_untrained)
+    if curve.num_without_value:
+        why = words(f"without_{curve.why_without or 'not_measured'}")
+        yield words("says_without", count=curve.num_without_value, why=why)
 
 
 def _against_baseline(curve: Curve, baseline: float, words: Words) -> str:
@@ -63,8 +78,20 @@ def _against_baseline(curve: Curve, baseline: float, words: Words) -> str:
         if point.value >= baseline:
             break
         better = point
+    others = [point for point in curve.points if "both" not in point.lines and point.value < baseline]
+    first = min(others, key=lambda point: point.num_params, default=None)
     if better is None:
-        return words("says_none_below", **said)
-    if better is together[0]:
+        if first is None:
+            return words("says_none_below", **said)
+        return words("says_other_below", params=format_count(first.num_params), **said)
+    if better is together[0] and all(point.value < baseline for point in curve.points):
         return words("says_all_below", **said)
+    if first is not None and first.num_params < better.num_params:
+        return words(
+            "says_below_earlier",
+            first=format_count(first.num_params),
+            line=words(f"line_{first.lines[0]}"),
+            params=format_count(better.num_params),
+            **said,
+        )
     return words("says_below_baseline", params=format_count(better.num_params), **said)

@@ -16,7 +16,7 @@ _NEITHER: tuple[Quantity, ...] = ("noise_scale",)
 def cue_of(curve: Curve, words: Words) -> dict[str, str] | None:
     """Return the cue's class, `good` or `bad`, and its words; None without a trend, or where neither way is better."""
     trend = curve.trend("both")
-    if trend is None or not trend.has_trend or curve.quantity in _NEITHER:
+    if trend is None or trend.is_empty or not trend.has_trend or curve.quantity in _NEITHER:
         return None
     is_good = (trend.slope.value > 0) == (curve.quantity in _HIGHER_IS_BETTER)
     kind: Literal["good", "bad"] = "good" if is_good else "bad"

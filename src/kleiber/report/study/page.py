@@ -11,7 +11,16 @@ import jinja2
 from markupsafe import Markup, escape
 
 from kleiber.report.offline import TEMPLATES, bundle, content_policy, read_asset, style_sheet
-from kleiber.report.study.about import counts_of, grows_of, how_of, lead_of, name_of, sizes_of, units_of
+from kleiber.report.study.about import (
+    counts_of,
+    grows_of,
+    how_of,
+    lead_of,
+    name_of,
+    sizes_of,
+    units_of,
+    workers_of,
+)
 from kleiber.report.study.charts import BYTES, bytes_chart, curve_chart
 from kleiber.report.study.cues import cue_of
 from kleiber.report.study.sentences import finding_of, more_of, tenfold_figure
@@ -131,6 +140,7 @@ def _shown(curve: Curve, study: Study, words: Words) -> dict[str, Any]:
         "steps": study.plan.short_steps,
         "deviations": f"{SPIKE_DEVIATIONS:g}",
         "window": SPIKE_WINDOW,
+        "workers": workers_of(study, words),
         "seeds": max((point.num_runs for point in curve.points), default=0),
     }
     quantity = curve.quantity

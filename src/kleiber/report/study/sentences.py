@@ -8,6 +8,7 @@ from kleiber.report.study.charts import has_linear_axis
 from kleiber.report.study.comparisons import apart, beside
 from kleiber.report.study.figures import factor_text, factor_texts, slope_text, tenfold_text, value_text
 from kleiber.report.words import Words
+from kleiber.runs import Estimate
 from kleiber.study.growing.document import Curve
 from kleiber.study.growing.trend import Trend
 
@@ -31,15 +32,21 @@ def finding_of(curve: Curve, words: Words) -> str:
             low=value_text(quantity, min(values)),
             high=value_text(quantity, max(values)),
         )
-    value, low, high = tenfold_text(quantity, trend, words)
-    bounds = {"low": low, "high": high, "sizes": trend.num_sizes, "name": name}
+    if trend.is_empty:
+        return words("says_empty", name=name, sizes=trend.num_sizes)
+    return _tenfold(curve, trend, words)
+
+
+def _tenfold(curve: Curve, trend: Trend, words: Words) -> str:
+    value, low, high = tenfold_text(curve.quantity, trend, words)
+    said = {"low": low, "high": high, "sizes": trend.num_sizes, "name": words(f"name_{curve.quantity}")}
     if trend.kind == "per_decade":
         if trend.has_trend:
-            return words("says_adds", change=value, **bounds)
-        return words("says_no_change", **bounds)
+            return words("says_adds", change=value, **said)
+        return words("says_no_change", **said)
     if not trend.has_trend:
-        return words("says_no_trend", **bounds)
-    return words("says_rises" if trend.slope.value > 0 else "says_falls", factor=value, **bounds)
+        return words("says_no_trend", **said)
+    return words("says_rises" if trend.slope.value > 0 else "says_falls", factor=value, **said)
 
 
 def more_of(curve: Curve, words: Words, *, num_epochs: float = 1.0) -> list[str]:
@@ -62,13 +69,17 @@ def more_of(curve: Curve, words: Words, *, num_epochs: float = 1.0) -> list[str]
 
 def _exponent(curve: Curve, words: Words) -> Iterator[str]:
     trend = curve.trend("both")
-    if trend is not None and trend.kind == "power" and trend.has_trend:
+    if trend is None or trend.kind != "power" or trend.is_empty:
+        return
+    if trend.has_trend:
         yield words(
             "says_exponent",
-            **_slopes(trend),
+            **_slopes(trend.slope),
             sizes=trend.num_sizes,
             decades=f"{trend.decades:.1f}",
         )
+    if trend.upper_exponent is not None:
+        yield words("says_bends", **_slopes(trend.upper_exponent))
 
 
 def _is_mostly_constant(curve: Curve) -> bool:
@@ -82,8 +93,7 @@ def _is_mostly_constant(curve: Curve) -> bool:
     )
 
 
-def _slopes(trend: Trend) -> dict[str, str]:
-    slope = trend.slope
+def _slopes(slope: Estimate) -> dict[str, str]:
     return {"slope": slope_text(slope.value), "low": slope_text(slope.low), "high": slope_text(slope.high)}
 
 
@@ -115,7 +125,10 @@ def tenfold_figure(curve: Curve, words: Words) -> tuple[str, str] | None:
     trend = curve.trend("both")
     if trend is None or trend.kind != "power":
         return None
+    if trend.is_empty:
+        return words("none"), words("cannot_say")
     value, low, high = factor_texts(trend.tenfold())
     if not trend.has_trend:
         return words("none"), words("no_trend", low=low, high=high)
-    return f"× {value}", words("interval", low=low, high=high)
+    key = "interval" if trend.upper_exponent is None else "interval_bent"
+    return f"× {value}", words(key, low=low, high=high)

@@ -32,7 +32,7 @@ def trend_rows(study: Study, words: Words | None = None) -> tuple[list[str], lis
                     words(f"name_{curve.quantity}"),
                     words(f"line_{trend.line}"),
                     _tenfold(trend, value, words),
-                    slope_text(trend.slope.value) if is_power else words("none"),
+                    slope_text(trend.slope.value) if is_power and not trend.is_empty else words("none"),
                     f"{bounds[0]} – {bounds[1]}",
                     str(trend.num_sizes),
                     f"{trend.decades:.1f}",
@@ -42,7 +42,7 @@ def trend_rows(study: Study, words: Words | None = None) -> tuple[list[str], lis
 
 
 def _tenfold(trend: Trend, value: str, words: Words) -> str:
-    """Return the factor or the change; nothing where the interval holds no change."""
-    if not trend.has_trend:
+    """Return the factor or the change; nothing where the interval holds no change, or where nothing follows from the sizes."""
+    if trend.is_empty or not trend.has_trend:
         return words("none")
     return f"× {value}" if trend.kind == "power" else value

@@ -46,4 +46,6 @@ def _measured(curve: Curve, point: Point, words: Words) -> str:
     if point.low is not None and point.high is not None and point.low < point.high:
         low, high = (value_text(curve.quantity, end) for end in (point.low, point.high))
         said = words("with_interval", value=said, low=low, high=high) if low != high else said
+    if not point.has_trained:
+        return words("did_not_train", value=said)
     return words("bound_only", value=said) if point.is_bound else said
