@@ -2,6 +2,8 @@ import re
 
 import pytest
 
+from kleiber.cli.output import Output
+from kleiber.cli.study import _print
 from kleiber.models import BROUGHT, FAMILIES
 from kleiber.report.study import write_study_page
 from kleiber.report.study.about import counts_of, grows_of, lead_of, name_of
@@ -44,3 +46,11 @@ def test_a_search_that_ended_at_its_edge_is_said_before_the_first_chart(study, t
     text = body_of(write_study_page(at_edge, tmp_path / "edge.html"))
     assert text.count(warning) == 1
     assert text.index("</dl>") < text.index(warning) < text.index('id="chart-')
+
+
+def test_the_terminal_says_too_that_the_search_ended_at_its_edge(study, capsys):
+    for is_at_edge in (False, True):
+        _print(Output(False), study.model_copy(update={"is_rate_at_edge": is_at_edge}))
+        said = " ".join("".join(capsys.readouterr()).split())
+        assert ("The search of the learning rate ended at its edge" in said) is is_at_edge
+        assert "grows by" in said

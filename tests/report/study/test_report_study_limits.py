@@ -83,6 +83,15 @@ def test_lines_of_few_sizes_differ_by_an_interval_and_not_by_their_exponents(stu
     assert "by depth alone and N^" in said(full)
     assert "by depth alone and N^" not in said(empty)
     assert "less that by width alone is 0.4" in said(empty)
+    scattered = tuple(
+        one.model_copy(
+            update={"is_empty": True, "slope": Estimate(value=one.slope.value, low=-3.4, high=2.6)}
+        )
+        for one in curve.trends
+    )
+    scattered = said(curve.model_copy(update={"trends": scattered}))
+    assert "to compare" in scattered
+    assert "less that" not in scattered
 
 
 def test_the_worst_prediction_stands_beside_the_median(study):

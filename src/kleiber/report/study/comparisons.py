@@ -20,13 +20,14 @@ def apart(curve: Curve, words: Words) -> Iterator[str]:
         return
     is_empty = depth.is_empty or width.is_empty
     slopes = {"depth": slope_text(depth.slope.value), "width": slope_text(width.slope.value)}
-    if contrast.differs and is_empty:
+    has_trends = depth.has_trend and width.has_trend
+    if contrast.differs and is_empty and has_trends:
         found = contrast.difference
         ends = {"difference": found.value, "low": found.low, "high": found.high}
         yield words("says_differs_by", **{name: slope_text(end) for name, end in ends.items()})
-    elif contrast.differs:
+    elif contrast.differs and not is_empty:
         yield words("says_differs", **slopes)
-    elif depth.has_trend and width.has_trend and not is_empty:
+    elif has_trends and not is_empty:
         yield words("says_alike", **slopes)
     else:
         yield words("says_uncompared")

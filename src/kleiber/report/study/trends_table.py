@@ -33,7 +33,7 @@ def trend_rows(study: Study, words: Words | None = None) -> tuple[list[str], lis
                     words(f"line_{trend.line}"),
                     _tenfold(trend, value, words),
                     slope_text(trend.slope.value) if is_power and not trend.is_empty else words("none"),
-                    f"{bounds[0]} – {bounds[1]}",
+                    words("range", low=bounds[0], high=bounds[1]),
                     str(trend.num_sizes),
                     f"{trend.decades:.1f}",
                 ]
