@@ -108,7 +108,7 @@ def tune(loss_at: Callable[[float], float]) -> tuple[dict[float, float], float]:
 
     Example:
         >>> tune(lambda factor: abs(math.log2(factor) - 2))
-        ({1.0: 2.0, 2.0: 1.0, 4.0: 0.0}, 4.0)
+        ({1.0: 2.0, 2.0: 1.0, 4.0: 0.0, 8.0: 1.0}, 4.0)
     """
     losses: dict[float, float] = {}
 
