@@ -146,8 +146,10 @@ def train_target(design: LadderDesign, folder: Path, predicted: Predicted) -> Ru
 
 
 def law_in(path: Path, rows: Sequence[Any], **options: Any) -> Law:
-    """Return the law at `path` when it is of these rows, or fit it and write it there."""
-    if path.is_file() and (known := Law.read(path)).rows == tuple(rows):
+    """Return the law at `path` when it is of these rows and options, or fit it and write it there."""
+    known = Law.read(path) if path.is_file() else None
+    same = {"rows": tuple(rows), **options}
+    if known is not None and all(getattr(known, name) == value for name, value in same.items()):
         return known
     law = fit(list(rows), **options)
     law.write(path)

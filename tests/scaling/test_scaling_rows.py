@@ -237,6 +237,10 @@ def test_a_vocabulary_tells_a_loss_that_cannot_be(table):
 
 def test_a_run_that_is_worse_than_guessing_diverged_and_is_no_row(tmp_path, write_run):
     write_run(tmp_path / "ladder" / "a", val_loss=7.5)  # of 1,024 tokens: ln 1024 = 6.931
+    with pytest.raises(
+        DataError, match=r"No finished run with a cool-down in .*ladder \(1 diverged, such as a\)\."
+    ):
+        read_rows([tmp_path / "ladder"])
     write_run(tmp_path / "ladder" / "b")
     assert [row.run for row in read_rows([tmp_path / "ladder"])] == ["b"]
     reason = "It ended at a loss of 7.5, above ln 1024 = 6.931, that of guessing."

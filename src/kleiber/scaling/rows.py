@@ -9,6 +9,7 @@ from pathlib import Path
 from kleiber.errors import DataError, UsageError, nearest
 from kleiber.runs import ParamCount, Row
 from kleiber.scaling.entries import Entry, entries_of_runs
+from kleiber.scaling.excluded import read_excluded
 from kleiber.scaling.table import TABLES, Columns, Line, read_table
 from kleiber.scaling.units import TableUnit, check_possible, check_unit_name
 from kleiber.scaling.where import Condition
@@ -105,8 +106,10 @@ def read_entries(
             folders.append(path)
     found += entries_of_runs(folders, on_notice or (lambda _: None), is_accuracy=loss_unit == "accuracy")
     if not found:
+        diverged = read_excluded(folders)
+        also = f" ({len(diverged)} diverged, such as {diverged[0].run})" if diverged else ""
         raise DataError(
-            f"No finished run with a cool-down in {', '.join(str(path) for path in paths) or 'no path'}.",
+            f"No finished run with a cool-down in {', '.join(str(path) for path in paths) or 'no path'}{also}.",
             hint="kleiber ladder run ladder.yaml",
         )
     if where is None:
