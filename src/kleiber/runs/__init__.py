@@ -6,7 +6,7 @@ from kleiber.runs.counts import CONVENTIONS, Convention, ParamCount
 from kleiber.runs.data_shape import DataShape, InputKind
 from kleiber.runs.document import Document, canonical_json, hash_of
 from kleiber.runs.folder import METRIC_KEYS, RunFolder, find_runs
-from kleiber.runs.guessing import is_above_guessing
+from kleiber.runs.guessing import guessing_loss, has_learnt, is_above_guessing
 from kleiber.runs.ledger import LedgerEntry, read_ledger, write_ledger
 from kleiber.runs.machine import free_memory_bytes, num_cores, processor_name
 from kleiber.runs.recipe import (
@@ -81,6 +81,8 @@ __all__ = [
     "environment",
     "find_runs",
     "free_memory_bytes",
+    "guessing_loss",
+    "has_learnt",
     "hash_of",
     "is_above_guessing",
     "now",

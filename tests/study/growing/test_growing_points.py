@@ -4,11 +4,11 @@ import math
 
 import pytest
 
-from kleiber.runs import DataShape, ParamCount, Recipe, Row, TaskRecipe
-from kleiber.study.growing import findings, quantities
+from kleiber.runs import DataShape, ParamCount, Recipe, Row, TaskRecipe, guessing_loss, has_learnt
+from kleiber.study.growing import findings
 from kleiber.study.growing.document import Point
 from kleiber.study.growing.file_overhead import file_overhead_bytes
-from kleiber.study.growing.guessing import guessing_loss, has_learnt
+from kleiber.study.growing.uncertainty import log10_error, log10_error_in, log10_error_of
 
 
 def test_guessing_among_ten_classes():
@@ -25,10 +25,10 @@ def test_guessing_among_ten_classes():
 
 def test_errors_of_positive_values_are_those_of_their_logarithms():
     # log10 is 0, 1, 2: the standard deviation is 1.
-    assert quantities._log10_error([1.0, 10.0, 100.0]) == pytest.approx(1 / math.sqrt(3))
-    assert quantities._log10_error_of(0.1, 10.0) == pytest.approx(2 / (2 * 1.959964))
-    assert quantities._log10_error_in(1.0, 10.0) == pytest.approx(1 / math.sqrt(12))
-    assert quantities._log10_error_in(0.0, 10.0) is None
+    assert log10_error([1.0, 10.0, 100.0]) == pytest.approx(1 / math.sqrt(3))
+    assert log10_error_of(0.1, 10.0) == pytest.approx(2 / (2 * 1.959964))
+    assert log10_error_in(1.0, 10.0) == pytest.approx(1 / math.sqrt(12))
+    assert log10_error_in(0.0, 10.0) is None
 
 
 def test_a_line_of_positive_values_takes_the_kind_of_its_quantity():

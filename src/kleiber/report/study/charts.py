@@ -130,7 +130,7 @@ def _fit_rows(trend: Trend, name: str) -> Iterator[dict[str, Any]]:
     low, high = math.log(trend.low_params), math.log(trend.high_params)
     for k in range(_NUM_DRAWN + 1):
         size = math.exp(low + (high - low) * k / _NUM_DRAWN)
-        yield {"N": size, "value": trend.at(size), "line": name}
+        yield {"N": size, "value": trend.drawn_at(size), "line": name}
 
 
 def _layers(curve: Curve, words: Words, data: dict[str, list[dict[str, Any]]]) -> Iterator[alt.Chart]:

@@ -13,14 +13,9 @@ from kleiber.study.growing.classical import best_baseline, notes_of
 from kleiber.study.growing.design import LINES, Line, Member
 from kleiber.study.growing.document import Curve, Floor, Point, Quantity, Study, StudyMember
 from kleiber.study.growing.extent import StudyPlan
+from kleiber.study.growing.found import Found
 from kleiber.study.growing.measured import Tuned
-from kleiber.study.growing.quantities import (
-    QUALITY,
-    WHY_WITHOUT,
-    Found,
-    num_sought,
-    points_of,
-)
+from kleiber.study.growing.quantities import QUALITY, WHY_WITHOUT, num_sought, points_of
 from kleiber.study.growing.trend import Kind, Trend, contrast, fit_trend, kind_of
 
 __all__ = ["curves_of", "study_of"]

@@ -4,27 +4,23 @@ from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from functools import cached_property
-from pathlib import Path
+from collections.abc import Callable, Mapping
 
-from kleiber.cost import Calibration
-from kleiber.runs import Record, RunFolder, now
-from kleiber.runs.bench_result import BenchCall, BenchResult
-from kleiber.study.growing.design import Member, StudyDesign, sized
+from kleiber.runs import Record, guessing_loss, has_learnt
+from kleiber.runs.bench_result import BenchCall
+from kleiber.study.growing.design import Member
 from kleiber.study.growing.document import Point, Quantity
 from kleiber.study.growing.file_overhead import file_overhead_bytes
-from kleiber.study.growing.guessing import guessing_loss, has_learnt
-from kleiber.study.growing.jobs import RUNS, runs_of
-from kleiber.study.growing.measured import Gradient, Overfit, RateFound, Stepped, read_measured
+from kleiber.study.growing.foretold import foretold_step
+from kleiber.study.growing.found import Found
+from kleiber.study.growing.jobs import runs_of
+from kleiber.study.growing.measured import Gradient, Overfit, RateFound, read_measured
 from kleiber.study.growing.spikes import count_spikes
 from kleiber.study.growing.trend import sd_estimate, share_estimate
-from kleiber.study.plan import plan
+from kleiber.study.growing.uncertainty import log10_error, log10_error_in, log10_error_of, student
 
-__all__ = ["BENCH_FILE", "QUALITY", "WHY_WITHOUT", "Found", "num_sought", "points_of"]
+__all__ = ["QUALITY", "WHY_WITHOUT", "num_sought", "points_of"]
 
-BENCH_FILE = "bench.json"
 QUALITY: Mapping[str, tuple[Quantity, ...]] = {
     "lm": ("loss",),
     "classification": ("error_frac", "loss"),
@@ -42,60 +38,6 @@ _OF_TRAINED: frozenset[Quantity] = frozenset(
 """What a size that has learnt nothing says nothing of."""
 _OF_BOTH: frozenset[Quantity] = frozenset(("gap", "onset_epoch", "seed_sd"))
 """What is sought along depth and width together alone."""
-_Z_95 = 1.959964
-
-
-@dataclass(frozen=True)
-class Found:
-    """A study's folder, read."""
-
-    design: StudyDesign
-    members: tuple[Member, ...]
-    folder: Path
-
-    @cached_property
-    def runs(self) -> dict[str, list[tuple[RunFolder, Record]]]:
-        """Finished runs of each size."""
-        found: dict[str, list[tuple[RunFolder, Record]]] = {}
-        for member in self.members:
-            folders = [RunFolder(self.folder / RUNS / name) for name, _ in runs_of(self.design, member)]
-            pairs = [(one, one.read_record()) for one in folders if one.exists()]
-            found[member.name] = [pair for pair in pairs if pair[1].result is not None]
-        return found
-
-    def has_trained(self, member: Member) -> bool:
-        """Whether the mean loss of a size's runs is below that of guessing by a margin; True where no run has ended."""
-        losses = [loss for _, record in self.runs[member.name] if (loss := _val_loss(record)) is not None]
-        return not losses or has_learnt(statistics.fmean(losses), guessing_loss(self.design.base))
-
-    @cached_property
-    def num_diverged(self) -> dict[str, int]:
-        """Failed runs of each size."""
-        return {
-            member.name: sum(
-                one.exists() and one.read_record().status == "failed"
-                for one in (RunFolder(self.folder / RUNS / name) for name, _ in runs_of(self.design, member))
-            )
-            for member in self.members
-        }
-
-    @cached_property
-    def steps(self) -> dict[str, Stepped]:
-        """Measured steps of each size."""
-        found = {one.name: read_measured(self.folder, Stepped, one.name) for one in self.members}
-        return {name: one for name, one in found.items() if one}
-
-    @cached_property
-    def gradients(self) -> dict[str, Gradient]:
-        """Measured gradients and bytes of each size."""
-        found = {one.name: read_measured(self.folder, Gradient, one.name) for one in self.members}
-        return {name: one for name, one in found.items() if one}
-
-    @cached_property
-    def bench(self) -> BenchResult | None:
-        """Latencies."""
-        path = self.folder / BENCH_FILE
-        return BenchResult.read(path) if path.is_file() else None
 
 
 def points_of(found: Found, quantity: Quantity) -> list[Point]:
@@ -141,7 +83,7 @@ def _over_runs(value_of: Callable[[Record], float | None]) -> Callable[[Found, M
         mean = statistics.fmean(values)
         if len(values) < 3:
             return _point(member, mean, num_runs=len(values))
-        times = _student(len(values) - 1)
+        times = student(len(values) - 1)
         if min(values) <= 0:
             error = statistics.stdev(values) / math.sqrt(len(values))
             # Standard errors go with log10 where the value has one.
@@ -149,36 +91,11 @@ def _over_runs(value_of: Callable[[Record], float | None]) -> Callable[[Found, M
             return _point(
                 member, mean, mean - times * error, mean + times * error, error=of_log, num_runs=len(values)
             )
-        error = _log10_error(values)
+        error = log10_error(values)
         ends = (mean * 10 ** (sign * times * error) for sign in (-1, 1))
         return _point(member, mean, *ends, error=error, num_runs=len(values))
 
     return point
-
-
-def _log10_error(values: Sequence[float]) -> float:
-    """Return the standard error of the mean of log10 of positive values, of two or more."""
-    return statistics.stdev(math.log10(value) for value in values) / math.sqrt(len(values))
-
-
-def _log10_error_of(low: float, high: float) -> float | None:
-    """Return the standard error of log10 of what has a normal 95% interval in logs; None where it reaches 0."""
-    return math.log10(high / low) / (2 * _Z_95) if low > 0 else None
-
-
-def _log10_error_in(low: float, high: float) -> float | None:
-    """Return the standard deviation of log10 of what lies anywhere in a bracket."""
-    return math.log10(high / low) / math.sqrt(12) if low > 0 else None
-
-
-def _student(freedom: int) -> float:
-    from scipy.stats import t  # noqa: PLC0415 - SciPy is not for every command
-
-    return float(t.ppf(0.975, freedom))
-
-
-def _val_loss(record: Record) -> float | None:
-    return record.result.val_loss if record.result else None
 
 
 def _metric(name: str, turn: Callable[[float], float]) -> Callable[[Record], float | None]:
@@ -194,7 +111,7 @@ def _step_time(found: Found, member: Member) -> Point | None:
     times = [record.result.step_time_s for _, record in found.runs[member.name] if record.result]
     if measured is None or not times:
         return None
-    predicted = _planned(found, member)
+    predicted = foretold_step(found, member)
     value = statistics.median(times)
     return _point(
         member,
@@ -202,7 +119,7 @@ def _step_time(found: Found, member: Member) -> Point | None:
         min(times),
         max(times),
         predicted=predicted[0] if predicted else None,
-        error=_log10_error(times) if len(times) > 1 else None,
+        error=log10_error(times) if len(times) > 1 else None,
         num_runs=len(times),
     )
 
@@ -211,29 +128,8 @@ def _memory(found: Found, member: Member) -> Point | None:
     measured = found.steps.get(member.name)
     if measured is None or measured.probe.peak_memory_bytes is None:
         return None
-    predicted = _planned(found, member)
+    predicted = foretold_step(found, member)
     return _point(member, measured.probe.peak_memory_bytes, predicted=predicted[1] if predicted else None)
-
-
-def _planned(found: Found, member: Member) -> tuple[float, float] | None:
-    """Return a step's time [s] and peak [bytes] as foretold from the steps of the other sizes."""
-    others = [one.probe for name, one in found.steps.items() if name != member.name]
-    if len(others) < 2:
-        return None
-    peak = statistics.median(one.peak_flops_per_s for one in found.steps.values())
-    calibration = Calibration(measured_at=now(), peak_flops_per_s={1: peak}, probes=tuple(others))
-    recipe = sized(found.design.base, member.model)
-    # One step: a validation would be counted, which the measured steps have not.
-    recipe = recipe.model_copy(update={"train": recipe.train.model_copy(update={"num_steps": 1})})
-    said = plan(recipe, calibration=calibration, num_processes=found.design.num_workers)
-    probe = found.steps[member.name].probe
-    overheads = [
-        one.peak_memory_bytes - one.planned_peak_bytes
-        for one in others
-        if one.peak_memory_bytes is not None and one.planned_peak_bytes is not None
-    ]
-    tensors = probe.planned_peak_bytes or said.memory_bytes.peak
-    return said.step_time_s, tensors + max(0.0, statistics.median(overheads) if overheads else 0.0)
 
 
 def _stored_bytes(found: Found, member: Member) -> Point | None:
@@ -263,7 +159,7 @@ def _noise_scale(found: Found, member: Member) -> Point | None:
     if one is None or one.noise_scale is None:
         return None
     scale = one.noise_scale
-    return _point(member, scale.value, scale.low, scale.high, error=_log10_error_of(scale.low, scale.high))
+    return _point(member, scale.value, scale.low, scale.high, error=log10_error_of(scale.low, scale.high))
 
 
 def _latency(kind: str) -> Callable[[Found, Member], Point | None]:
@@ -272,7 +168,7 @@ def _latency(kind: str) -> Callable[[Found, Member], Point | None]:
         if call is None:
             return None
         time_s = call.p50_s
-        error = _log10_error_of(time_s.low, time_s.high)
+        error = log10_error_of(time_s.low, time_s.high)
         return _point(member, time_s.value, time_s.low, time_s.high, predicted=call.predicted_s, error=error)
 
     return point
@@ -300,7 +196,7 @@ def _onset(found: Found, member: Member) -> Point | None:
     place = min(range(len(one.epochs)), key=one.val_losses.__getitem__)
     last = len(one.epochs) - 1
     low, high = one.epochs[max(0, place - 1)], one.epochs[min(last, place + 1)]
-    error = _log10_error_in(low, high)
+    error = log10_error_in(low, high)
     return _point(member, one.epochs[place], low, high, error=error, is_bound=place == last)
 
 
@@ -314,7 +210,7 @@ def _highest_rate(found: Found, member: Member) -> Point | None:
     if one.unstable is None:
         return _point(member, low, is_bound=True)
     high = one.matrix_lr * one.unstable
-    return _point(member, math.sqrt(low * high), low, high, error=_log10_error_in(low, high))
+    return _point(member, math.sqrt(low * high), low, high, error=log10_error_in(low, high))
 
 
 def _spikes(found: Found, member: Member) -> Point | None:
@@ -333,7 +229,7 @@ def _spikes(found: Found, member: Member) -> Point | None:
 
 
 def _seed_sd(found: Found, member: Member) -> Point | None:
-    losses = [loss for _, record in found.runs[member.name] if (loss := _val_loss(record)) is not None]
+    losses = found.val_losses(member)
     if len(losses) < 3 or min(losses) <= 0:
         return None
     sd = sd_estimate([math.log(loss) for loss in losses])
@@ -343,7 +239,7 @@ def _seed_sd(found: Found, member: Member) -> Point | None:
 
 
 _SOURCES: Mapping[Quantity, Callable[[Found, Member], Point | None]] = {
-    "loss": _over_runs(_val_loss),
+    "loss": _over_runs(lambda record: record.result.val_loss if record.result else None),
     "error_frac": _over_runs(_metric("accuracy", lambda value: 1 - value)),
     "mean_absolute_error": _over_runs(_metric("mean_absolute_error", lambda value: value)),
     "train_flops": _over_runs(lambda record: record.train_flops),

@@ -8,8 +8,7 @@ import statistics
 from collections.abc import Callable
 from pathlib import Path
 
-from kleiber.runs import Recipe
-from kleiber.study.growing.guessing import guessing_loss, has_learnt
+from kleiber.runs import Recipe, guessing_loss, has_learnt
 from kleiber.study.growing.measured import RateFound, Tuned, measured_path
 from kleiber.study.growing.opened import opened
 from kleiber.study.growing.short_run import ShortRun, warmed_up

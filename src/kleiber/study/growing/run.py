@@ -21,6 +21,7 @@ from kleiber.study.growing.design import DESIGN_FILE, Member, StudyDesign, membe
 from kleiber.study.growing.document import Study
 from kleiber.study.growing.extent import PLAN_FILE, StudyPlan, plan_study
 from kleiber.study.growing.findings import study_of
+from kleiber.study.growing.found import BENCH_FILE, Found
 from kleiber.study.growing.jobs import (
     RUNS,
     Settled,
@@ -31,7 +32,6 @@ from kleiber.study.growing.jobs import (
     training_jobs,
 )
 from kleiber.study.growing.measured import Stepped, Tuned, measured_path, read_measured
-from kleiber.study.growing.quantities import BENCH_FILE, Found
 from kleiber.study.growing.rates import tune_rates
 
 __all__ = ["STUDY_FILE", "Planned", "StudyEvent", "forget_study", "run_study"]

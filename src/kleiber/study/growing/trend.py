@@ -45,6 +45,8 @@ class Trend(Document):
     high_params: float
     upper_exponent: Estimate | None = None
     """Slope over the larger half of the sizes where the line bends: where the interval of a quadratic term leaves zero out."""
+    parabola: tuple[float, float, float] | None = None
+    """Where the line bends: a, b and c of a x^2 + b x + c, x = log10 N, in place of level + slope x."""
     is_empty: bool = False
     """Whether nothing follows: ten times the parameters do anything within a factor above 30."""
 
@@ -59,9 +61,19 @@ class Trend(Document):
         return self.slope.low > 0 or self.slope.high < 0
 
     def at(self, num_params: float) -> float:
-        """Return the line's value at N."""
-        straight = self.level + self.slope.value * math.log10(num_params)
-        return 10**straight if self.kind == "power" else straight
+        """Return the straight line's value at N."""
+        return self._value(self.level + self.slope.value * math.log10(num_params))
+
+    def drawn_at(self, num_params: float) -> float:
+        """Return the value at N of the line, or of the parabola where it bends."""
+        if self.parabola is None:
+            return self.at(num_params)
+        a, b, c = self.parabola
+        x = math.log10(num_params)
+        return self._value(a * x**2 + b * x + c)
+
+    def _value(self, fitted: float) -> float:
+        return 10**fitted if self.kind == "power" else fitted
 
     def tenfold(self) -> Estimate:
         """Return what ten times the parameters do: the factor of a power law, the change of a line, with its 95% interval."""
@@ -131,8 +143,8 @@ def fit_trend(
     half = _t_95(n - 2) * error
     estimate = Estimate(value=slope, low=slope - half, high=slope + half)
     is_wide = kind == "power" and 2 * half > math.log10(_WIDEST_FACTOR)
-    upper = None
-    if n >= _SIZES_THAT_BEND and _bends(x, y, own):
+    upper, parabola = None, _bend(x, y, own) if n >= _SIZES_THAT_BEND else None
+    if parabola is not None:
         larger = np.argsort(x)[-max(_MIN_SIZES, (n + 1) // 2) :]
         part = fit_trend(
             line,
@@ -153,6 +165,7 @@ def fit_trend(
         low_params=min(num_params),
         high_params=max(num_params),
         upper_exponent=upper,
+        parabola=parabola,
         is_empty=is_wide,
     )
 
@@ -162,8 +175,10 @@ def kind_of(values: Sequence[float]) -> Kind:
     return "power" if min(values) > 0 else "per_decade"
 
 
-def _bends(x: NDArray[np.float64], y: NDArray[np.float64], own: NDArray[np.float64]) -> bool:
-    """Return whether the 95% interval of a quadratic term leaves zero out, by scatter and by the values' own errors."""
+def _bend(
+    x: NDArray[np.float64], y: NDArray[np.float64], own: NDArray[np.float64]
+) -> tuple[float, float, float] | None:
+    """Return the parabola a x^2 + b x + c where the 95% interval of a, by scatter and by the values' own errors, leaves zero out."""
     X = np.vander(x - x.mean(), 3)
     inverse = np.linalg.pinv(X)
     coefficients = inverse @ y
@@ -173,7 +188,10 @@ def _bends(x: NDArray[np.float64], y: NDArray[np.float64], own: NDArray[np.float
     error = max(
         scatter * float(np.linalg.norm(inverse[0])), float(np.linalg.norm(inverse[0] * own)), _EXACT_SE
     )
-    return bool(abs(coefficients[0]) > _t_95(freedom) * error)
+    if abs(coefficients[0]) <= _t_95(freedom) * error:
+        return None
+    a, b, c = np.poly1d(coefficients)(np.poly1d([1.0, -x.mean()])).coeffs
+    return float(a), float(b), float(c)
 
 
 def contrast(depth: Trend | None, width: Trend | None) -> Contrast | None:
