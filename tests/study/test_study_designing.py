@@ -11,7 +11,7 @@ from kleiber.scaling.forms import FORMS, Design
 from kleiber.scaling.noise import Noise
 from kleiber.study.design import branch_step, rungs_of, target_recipe
 from kleiber.study.designing.asked import asked_ladder
-from kleiber.study.designing.beliefs import Belief, Beliefs, beliefs_of, published_laws
+from kleiber.study.designing.beliefs import Belief, Beliefs, _added_and_coupled, beliefs_of, published_laws
 from kleiber.study.designing.candidates import grid_of
 from kleiber.study.designing.designed import design_ladder, probe_ladder
 from kleiber.study.designing.even import even_grids
@@ -25,10 +25,20 @@ SETS = ["base.train.batch_size=8", "base.data.context=256", "base.data.vocab_siz
 TARGET = "gpt:depth=3,width=160,head_dim=16@12e6"
 
 
-def _line(xs, at, sigma=0.01, horizons=1):
+def _line(xs, at, sigma=0.01, *, horizons=1, residuals=None, target_residual=0.0):
     """Beliefs of a straight line in x with independent errors, nothing known beforehand."""
     gradient = np.array([[[[1.0, x]] * horizons for x in xs]])
-    belief = Belief("line", gradient, np.array([[1.0, at]]), np.eye(2) * 1e-12, np.zeros(1))
+    belief = Belief(
+        form="line",
+        gradient_VSHK=gradient,
+        target_VK=np.array([[1.0, at]]),
+        residual_VSH=np.zeros((1, len(xs), horizons))
+        if residuals is None
+        else np.array([residuals])[..., None],
+        target_residual_V=np.array([target_residual]),
+        precision_KK=np.eye(2) * 1e-12,
+        target_log_loss_V=np.zeros(1),
+    )
     return Beliefs((belief,), Noise(trunk_frac=0.0, run_frac=sigma, misfit_frac=0.0, num_repeats=0), "a line")
 
 
@@ -81,6 +91,47 @@ def test_the_search_finds_the_optimal_extrapolation_of_a_line():
     guard = Guard(num_sizes=2, num_horizons=1, num_repeats=0, span=1.0)
     found = Search(_grid(4), information, 900.0, guard).best()
     assert [len(trunks) for trunks in found] == [3, 0, 0, 6]
+
+
+def test_what_no_line_says_pulls_the_forecast_away():
+    """The parabola x^2, fitted by a line at x = 0, 1 and 3, is foretold at 6 by that line."""
+    xs, at = [0.0, 1.0, 2.0, 3.0], 6.0
+    parabola = np.array(xs) ** 2
+    information = Information(_line(xs, at, residuals=parabola, target_residual=at**2))
+    state = ((ONE,), (ONE,), (), (ONE,))
+    line = np.polyfit([0.0, 1.0, 3.0], [0.0, 1.0, 9.0], 1)
+    bias = np.polyval(line, at) - at**2
+    variance = 0.01**2 * (1 / 3 + (at - 4 / 3) ** 2 / (14 / 3))
+    assert information.half_width_frac(state) == pytest.approx(
+        NORMAL_80 * np.sqrt(variance + bias**2 + 0.01**2), rel=1e-6
+    )
+
+
+def test_a_design_for_a_wrong_form_trains_near_the_target():
+    """With a parabola that a line does not say, the runs far from the target only pull it away."""
+    xs = [0.0, 1.0, 2.0, 3.0]
+    guard = Guard(num_sizes=2, num_horizons=1, num_repeats=0, span=1.0)
+    found = Search(
+        _grid(4),
+        Information(_line(xs, 6.0, residuals=[0.0, 0.1, 0.4, 0.9], target_residual=3.6)),
+        900.0,
+        guard,
+    ).best()
+    assert not found[0]
+    assert found[3]
+
+
+def test_coupled_laws_have_the_value_and_slopes_of_those_that_add():
+    points = {"N": np.array([1e4, 1e5, 1e6, 1e5 * 1.001]), "D": np.array([1e7, 1e6, 1e5, 1e6])}
+    middle = {name: np.exp(np.log(values).mean()) for name, values in points.items()}
+    around = {name: middle[name] * np.array([1, 1, 1]) for name in points}
+    around["N"] = around["N"] * np.array([1, 1.001, 1])
+    around["D"] = around["D"] * np.array([1, 1, 1.001])
+    added, coupled = _added_and_coupled(around, (0.3, 0.4), (0.4, 0.3))
+    assert coupled == pytest.approx(added, abs=2e-7)
+    # Elsewhere they part.
+    added, coupled = _added_and_coupled(points, (0.3, 0.4), (0.4, 0.3))
+    assert max(abs(coupled - added)) > 0.05
 
 
 def test_dear_rungs_are_trained_less():
@@ -191,7 +242,10 @@ def test_gradients_are_those_of_the_form(asked):
         "D": np.exp(np.append(log_tokens, np.log(12e6))),
     }
     losses = published_laws(points)
-    assert belief.target_log_loss_V == pytest.approx(np.log(losses[:, -1]), abs=1e-3)
+    added = slice(0, None, 2)  # every other law is coupled, and no coefficients of this form say it
+    assert belief.target_log_loss_V[added] == pytest.approx(np.log(losses[added, -1]), abs=1e-3)
+    assert belief.target_log_loss_V + belief.target_residual_V == pytest.approx(np.log(losses[:, -1]))
+    assert np.abs(belief.target_residual_V[1::2]).min() > 0.01
     form, design = FORMS["chinchilla"], Design.of(points)
     theta, _ = estimate(form, design, np.log(losses[0]))
     moved = theta + 1e-5 * np.eye(5)

@@ -37,6 +37,7 @@ _NUM_LAWS = 8
 _USUAL_REPEATS = 4
 _FLOOR_SHARE, _SPREAD = 0.35, 0.25
 """Part of the loss that the floor is in the middle of the grid, and how far exponents and shares are varied."""
+_LEAST_SLOPE = 1e-3
 _WEAK_DEVIATION = 2.0
 """Of every parameter before any row: a factor of e^2 on a term, an exponent of 2. It keeps designs of few rows finite."""
 
@@ -48,6 +49,9 @@ class Belief:
     form: str
     gradient_VSHK: Array
     target_VK: Array
+    residual_VSH: Array
+    """Log losses that are believed less those of the form where it comes nearest to them: what no coefficients of it say."""
+    target_residual_V: Array
     precision_KK: Array
     """What is known without a row."""
     target_log_loss_V: Array
@@ -114,7 +118,11 @@ def published_laws(points: dict[str, Array]) -> Array:
 
     How far terms of size and of tokens stand from each other there is what the published law says of its best runs: there
     alpha A/N^alpha = beta B/D^beta. The level of a loss has no effect on gradients of its logarithm: vocabularies need
-    no correction.
+    no correction. In half of the laws the terms add; in the others, which have the same slopes there, they are coupled, so that
+    larger models gain more from more tokens.
+
+    Source:
+        Hoffmann et al. 2022, arXiv:2203.15556, equation 2, and Kaplan et al. 2020, arXiv:2001.08361, equation 1.5, above a floor.
     """
     known = PUBLISHED_LAWS["besiroglu"].coefficients
     found = []
@@ -123,28 +131,67 @@ def published_laws(points: dict[str, Array]) -> Array:
         a, b, floor = (1 + _SPREAD * (1 if k >> bit & 1 else -1) for bit in range(3))
         alpha, beta, share = known.alpha * a, known.beta * b, _FLOOR_SHARE * floor
         size_share = (1 - share) * beta / (alpha + beta)
-        sizes, tokens = (values / np.exp(np.log(values).mean()) for values in (points["N"], points["D"]))
-        found.append(share + size_share * sizes**-alpha + (1 - share - size_share) * tokens**-beta)
+        found += _added_and_coupled(points, (alpha, beta), (size_share, 1 - share - size_share))
     return np.stack(found)
 
 
 def sampled_laws(law: Law, points: dict[str, Array]) -> Array:
-    """Return the losses [V, P] of a law's refits, spread over what it says of the last point."""
+    """Return the losses [V, P] of a law's refits, spread over what it says of the last point; each once more with coupled terms.
+
+    A few rows hardly tell a sum of terms from coupled ones, whatever form was fitted to them. Coupling is that of exponents
+    alike which have the refit's slopes above a usual floor.
+    """
     values_BP = law.shape.value(law.refits, points)
     order = np.argsort(values_BP[:, -1])
     places = np.round(np.linspace(0.05, 0.95, _NUM_LAWS) * (len(order) - 1)).astype(int)
-    return np.asarray(values_BP[order[places]])
+    found = []
+    for losses in values_BP[order[places]]:
+        of_size, of_tokens = _slopes(points, losses)
+        exponent = (of_size + of_tokens) / (1 - _FLOOR_SHARE)
+        shares = of_size / exponent, of_tokens / exponent
+        added, coupled = _added_and_coupled(points, (exponent, exponent), shares)
+        found += [losses, losses * coupled / added]
+    return np.stack(found)
+
+
+def _slopes(points: dict[str, Array], losses_P: Array) -> tuple[float, float]:
+    """Return how fast log losses fall with log N and with log D over all points, each at least by little."""
+    predictors = np.stack([np.log(points["N"]), np.log(points["D"]), np.ones(len(losses_P))], axis=1)
+    slopes = -np.linalg.lstsq(predictors, np.log(losses_P), rcond=None)[0]
+    return max(_LEAST_SLOPE, float(slopes[0])), max(_LEAST_SLOPE, float(slopes[1]))
+
+
+def _added_and_coupled(
+    points: dict[str, Array], exponents: tuple[float, float], shares: tuple[float, float]
+) -> list[Array]:
+    """Return two laws [P] of value 1 and the same slopes in the middle of the points: terms that add, and terms that are coupled.
+
+    Args:
+        points: N and D.
+        exponents: Of N and D.
+        shares: Of the terms of N and of D there; the rest is the floor.
+    """
+    sizes, tokens = (points[name] / np.exp(np.log(points[name]).mean()) for name in ("N", "D"))
+    alpha, beta = exponents
+    size_share, token_share = shares
+    above = size_share + token_share
+    added = size_share * sizes**-alpha + token_share * tokens**-beta
+    coupled = above * ((size_share * sizes ** (-alpha / beta) + token_share / tokens) / above) ** beta
+    return [1 - above + added, 1 - above + coupled]
 
 
 def _belief(form: Form, points: dict[str, Array], losses_VP: Array, shape: Sequence[int]) -> Belief:
     design = Design.of({name: points[name] for name in form.inputs})
     found = [_gradients(form, design, np.log(losses)) for losses in losses_VP]
     fitted_VP, gradient_VPK = (np.stack(part) for part in zip(*found, strict=True))
+    residual_VP = np.log(losses_VP) - fitted_VP
     num_params = gradient_VPK.shape[-1]
     return Belief(
         form=form.name,
         gradient_VSHK=gradient_VPK[:, :-1].reshape(len(losses_VP), *shape, num_params),
         target_VK=gradient_VPK[:, -1],
+        residual_VSH=residual_VP[:, :-1].reshape(len(losses_VP), *shape),
+        target_residual_V=residual_VP[:, -1],
         precision_KK=np.eye(num_params) / _WEAK_DEVIATION**2,
         target_log_loss_V=fitted_VP[:, -1],
     )

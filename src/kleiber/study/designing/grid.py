@@ -6,7 +6,7 @@ A state is what a designer changes: for each size its trunks, each the set of ho
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import TypeAlias
 
@@ -67,6 +67,10 @@ class Grid:
     """Of one run from its start [FLOP]."""
     tokens_per_param: float | None = None
     """Of the target."""
+    _trunk_costs: dict[tuple[int, frozenset[int]], float] = field(
+        default_factory=dict, repr=False, compare=False
+    )
+    """Known ones: a search asks for them hundreds of thousands of times."""
 
     def trunk_steps(self, trunk: frozenset[int]) -> int:
         """Return the steps of a trunk and its cool-downs: branches share the trunk."""
@@ -75,8 +79,11 @@ class Grid:
 
     def trunk_cost(self, i: int, trunk: frozenset[int]) -> float:
         """Return what a trunk of size `i` costs with its branches."""
-        size = self.sizes[i]
-        return self.trunk_steps(trunk) * size.step_cost + (len(trunk) + 1) * size.run_cost
+        if (i, trunk) not in self._trunk_costs:
+            size = self.sizes[i]
+            steps = self.trunk_steps(trunk) * size.step_cost
+            self._trunk_costs[i, trunk] = steps + (len(trunk) + 1) * size.run_cost
+        return self._trunk_costs[i, trunk]
 
     def cost(self, state: State) -> float:
         """Return what a state costs: the costs of all trunks over the workers, at least that of the dearest trunk."""

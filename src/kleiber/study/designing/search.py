@@ -1,10 +1,10 @@
-"""The search for a ladder: the best small start, rung by rung what narrows the interval most for its cost, then exchanges."""
+"""The search for a ladder: from a few small starts, rung by rung what narrows the interval most for its cost, then exchanges."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import combinations, pairwise
+from itertools import combinations, islice, pairwise
 
 from kleiber.study.designing.grid import Grid, Guard, State
 from kleiber.study.designing.information import Information
@@ -16,8 +16,12 @@ _MOST_TRUNKS = 8
 _LEAST_GAIN = 1e-5
 """A relative gain in width that is none."""
 _MOST_EXCHANGES = 60
-_START_FRAC = 0.7
-"""Of the budget, that a start may take."""
+_START_FRACS = (0.3, 0.5, 0.7, 1.0)
+"""Of the budget, that starts may take."""
+_NUM_STARTS = 2
+"""Of each."""
+_NUM_EXCHANGED = 3
+"""Of the ladders that the starts grow to, how many are searched for exchanges."""
 
 
 @dataclass(frozen=True)
@@ -34,22 +38,25 @@ class Search:
 
         What is fixed in the information counts for the guard, and costs nothing here.
         """
-        start = self._start()
-        if start is None:
-            return None
-        return self._exchanged(self._filled(start))
+        filled = sorted(map(self._filled, self._best_starts()), key=self.information.half_width_frac)
+        return min(
+            map(self._exchanged, filled[:_NUM_EXCHANGED]), key=self.information.half_width_frac, default=None
+        )
 
-    def _start(self) -> State | None:
-        """Return the best of the small ladders: sizes and horizons evenly spread, two sizes repeated."""
+    def _best_starts(self) -> list[State]:
+        """Return the best of the small ladders of each part of the budget: sizes and horizons evenly spread, two sizes repeated.
+
+        What follows from the best start alone is often not the best: a rung where the fitted form is wrong pulls the forecast away.
+        """
         nothing: State = ((),) * len(self.grid.sizes)
         if self._holds(nothing):
-            return nothing
-        found = list(self.starts())
-        for limit in (_START_FRAC * self.budget, self.budget):
-            affordable = [state for state in found if self.grid.cost(state) <= limit]
-            if affordable:
-                return min(affordable, key=self.information.half_width_frac)
-        return None
+            return [nothing]
+        found = sorted(self.starts(), key=self.information.half_width_frac)
+        best: list[State] = []
+        for part in _START_FRACS:
+            affordable = (state for state in found if self.grid.cost(state) <= part * self.budget)
+            best += [state for state in islice(affordable, _NUM_STARTS) if state not in best]
+        return best
 
     def _holds(self, state: State) -> bool:
         return self.grid.holds(self.information.whole(state), self.guard)
