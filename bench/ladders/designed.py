@@ -12,9 +12,9 @@ from __future__ import annotations
 
 import argparse
 import statistics
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import novels
 
@@ -30,12 +30,9 @@ from kleiber.study.designing.information import Information
 from kleiber.study.designing.search import Search
 from kleiber.study.ladder import ladder_rows, prepare_data, run_ladder
 
+Fit: TypeAlias = Callable[[Sequence[Row]], Law]
 FACTOR = 10.0
 WAYS = ("designed", "even")
-LAWS: dict[str, Callable[[Sequence[Row]], Law]] = {
-    "chinchilla": fit,
-    "auto": lambda rows: fit_auto(rows, for_factor=FACTOR),
-}
 SEEDS_A_DRAW = 20
 
 
@@ -80,8 +77,11 @@ def main() -> None:
     run_ladder(pool, folder / "pool", on_event=novels.tell)
     by_name = {row.run: row for row in ladder_rows(pool, folder / "pool")}
     measured = targets(asked, folder, arguments.workers)
+    laws = laws_above(novels.floor_of(folder / "pool"))
     found = [
-        one_draw(draw, way, drawn(grid, state, by_name, draw), (size, tokens), statistics.fmean(measured))
+        one_draw(
+            laws, draw, way, drawn(grid, state, by_name, draw), (size, tokens), statistics.fmean(measured)
+        )
         for draw in range(arguments.draws)
         for way, state in states.items()
     ]
@@ -170,12 +170,26 @@ def targets(asked: LadderDesign, folder: Path, num_workers: int) -> list[float]:
     return [row.loss for run in trained.values() if (row := row_of(run.read_record())) is not None]
 
 
+def laws_above(floor: float) -> dict[str, Fit]:
+    """Return what is fitted to each draw, by name."""
+    return {
+        "chinchilla": fit,
+        "auto": lambda rows: fit_auto(rows, for_factor=FACTOR),
+        "kaplan above a floor": lambda rows: fit(rows, form="kaplan", floor=floor),
+    }
+
+
 def one_draw(
-    draw: int, way: str, rows: Sequence[Row], target: tuple[int, int], measured: float
+    laws: Mapping[str, Fit],
+    draw: int,
+    way: str,
+    rows: Sequence[Row],
+    target: tuple[int, int],
+    measured: float,
 ) -> dict[str, Any]:
     """Return width and error of each law of one draw."""
     found: dict[str, Any] = {"draw": draw, "way": way, "num_rows": len(rows)}
-    for name, law_of in LAWS.items():
+    for name, law_of in laws.items():
         said = law_of(rows).predict(*target)
         found[name] = {
             "half_width_frac": _half_width_frac(said),
@@ -183,7 +197,7 @@ def one_draw(
             "is_inside": said.interval_80[0] <= measured <= said.interval_80[1],
         }
     shown = ", ".join(
-        f"{name} ±{found[name]['half_width_frac']:.2%} {found[name]['error_frac']:+.2%}" for name in LAWS
+        f"{name} ±{found[name]['half_width_frac']:.2%} {found[name]['error_frac']:+.2%}" for name in laws
     )
     print(f"draw {draw}, {way}, {len(rows)} rows: {shown}", flush=True)
     return found
@@ -205,7 +219,7 @@ def summarized(found: Sequence[dict[str, Any]]) -> dict[str, Any]:
             }
             for way in WAYS
         }
-        for law in LAWS
+        for law in found[0].keys() - {"draw", "way", "num_rows"}
     }  # fmt: skip
 
 

@@ -21,7 +21,7 @@ from typing import Any
 import novels
 
 from kleiber.models import resolve_spec
-from kleiber.runs import Predicted, Recipe, Row, RunFolder, find_runs
+from kleiber.runs import Predicted, Recipe, Row, RunFolder
 from kleiber.scaling import Forecast, Law, fit, fit_auto, forecast, verify
 from kleiber.study.design import LadderDesign, rungs_of, target_recipe
 from kleiber.study.ladder import prepare_data, run_ladder
@@ -30,8 +30,6 @@ FACTOR = 10.0
 """Compute of a target over that of the dearest run of the ladder, at least."""
 WIDTHS, TARGET_WIDTHS = (32, 48, 64, 80), (144, 176)
 HORIZON_FRACS = (0.25, 0.4, 0.63, 1.0)
-FLOOR_BITS_PER_BYTE = 0.58
-"""Of English text: about Chinchilla's 1.69 nats of a token of 4.2 bytes (Hoffmann et al. 2022, equation 10)."""
 _SMALL_STEPS = (
     "train.batch_size=2",
     "train.optimizer.lr=0.007",
@@ -50,7 +48,7 @@ def main() -> None:
     parser.add_argument("--target-widths", type=novels.numbers, default=TARGET_WIDTHS)
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument(
-        "--floor", type=float, default=FLOOR_BITS_PER_BYTE, help="loss that remains [bits/byte]"
+        "--floor", type=float, default=novels.FLOOR_BITS_PER_BYTE, help="loss that remains [bits/byte]"
     )
     arguments = parser.parse_args()
     folder: Path = arguments.folder
@@ -66,7 +64,7 @@ def main() -> None:
         if flops < FACTOR * dearest:
             raise SystemExit(f"target {name} takes less than {FACTOR:g} times the dearest run.")
     rows = run_ladder(designs["a"], folder, on_event=novels.tell)
-    floor = arguments.floor * math.log(2) * bytes_per_token(folder / "ladder")
+    floor = novels.floor_of(folder / "ladder", arguments.floor)
     law = novels.law_in(folder / "law.json", rows, form="kaplan", floor=floor)
     print("\n".join([law.shape.equation, *(f"- {note}" for note in law.notes)]), flush=True)
     auto = auto_in(folder / "auto.json", rows)
@@ -132,15 +130,6 @@ def _flops(design: LadderDesign) -> list[float]:
 def _target_flops(design: LadderDesign) -> float:
     recipe = target_recipe(design)
     return float(resolve_spec(recipe).flops(recipe.train.batch_size).total * recipe.train.num_steps)
-
-
-def bytes_per_token(folder: Path) -> float:
-    """Return what a token of the evaluation set holds, from a run that measured it both ways."""
-    for run in find_runs([folder]):
-        result = run.read_record().result
-        if result and "bits_per_byte" in result.val_metrics:
-            return result.val_loss / math.log(2) / result.val_metrics["bits_per_byte"].value
-    raise SystemExit(f"{folder} holds no run that measured bits a byte.")
 
 
 def auto_in(path: Path, rows: Sequence[Row]) -> Law:

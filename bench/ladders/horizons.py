@@ -4,7 +4,7 @@
 
 The ladder trains a trunk and three branches for each of four widths and two seeds. Beside it each of the 24 runs is trained
 from its start, with a seed of its own, as without branches; and one of them with its branch's seed, which must
-come to the very loss of the branch. Half an hour of two cores; a run that was stopped goes on; the last
+come to the very loss of the branch. The law is Kaplan's above a known floor. Half an hour of two cores; a run that was stopped goes on; the last
 line of stdout is one JSON document.
 """
 
@@ -48,9 +48,10 @@ def main() -> None:
     runs = novels.train_side_by_side(whole, folder / "whole", arguments.workers)
     whole_rows = [row for run in runs.values() if (row := row_of(run.read_record())) is not None]
     same = same_seed(design, folder)
+    form: dict[str, Any] = {"form": "kaplan", "floor": novels.floor_of(folder / "whole")}
     laws = {
-        "branches": novels.law_in(folder / "branches.json", branch_rows),
-        "whole": novels.law_in(folder / "whole.json", whole_rows),
+        "branches": novels.law_in(folder / "branches.json", branch_rows, **form),
+        "whole": novels.law_in(folder / "whole.json", whole_rows, **form),
     }
     found = {
         **compare(laws["branches"], laws["whole"], design),

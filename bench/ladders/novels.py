@@ -15,13 +15,15 @@ from typing import Any
 
 from kleiber.fleet import Done, Job, JobEvent, LocalExecutor
 from kleiber.models import resolve_spec
-from kleiber.runs import Predicted, Recipe, RunFolder, read_recipe
+from kleiber.runs import Predicted, Recipe, RunFolder, find_runs, read_recipe
 from kleiber.scaling import Law, fit
 from kleiber.study.design import LadderDesign, target_recipe
 from kleiber.train import Progress, train
 
 TEXT = "data/text/novels.train.txt.xz"
 DEPTH, HEAD_DIM = 3, 16
+FLOOR_BITS_PER_BYTE = 0.58
+"""Of English text: about Chinchilla's 1.69 nats of a token of 4.2 bytes (Hoffmann et al. 2022, equation 10)."""
 
 
 def parser(description: str | None, folder: str) -> argparse.ArgumentParser:
@@ -143,6 +145,15 @@ def train_target(design: LadderDesign, folder: Path, predicted: Predicted) -> Ru
     return train_side_by_side({folder.name: (target_recipe(design), predicted)}, folder.parent, 1)[
         folder.name
     ]
+
+
+def floor_of(folder: Path, bits_per_byte: float = FLOOR_BITS_PER_BYTE) -> float:
+    """Return what remains of the loss [nats/token]; a run in the folder tells how many bytes a token of the evaluation set holds."""
+    for run in find_runs([folder]):
+        result = run.read_record().result
+        if result and "bits_per_byte" in result.val_metrics:
+            return bits_per_byte * result.val_loss / result.val_metrics["bits_per_byte"].value
+    raise SystemExit(f"{folder} holds no run that measured bits a byte.")
 
 
 def law_in(path: Path, rows: Sequence[Any], **options: Any) -> Law:
