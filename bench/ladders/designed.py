@@ -80,7 +80,12 @@ def main() -> None:
     laws = laws_above(novels.floor_of(folder / "pool"))
     found = [
         one_draw(
-            laws, draw, way, drawn(grid, state, by_name, draw), (size, tokens), statistics.fmean(measured)
+            laws,
+            drawn(grid, state, by_name, draw),
+            (size, tokens),
+            statistics.fmean(measured),
+            draw=draw,
+            way=way,
         )
         for draw in range(arguments.draws)
         for way, state in states.items()
@@ -148,7 +153,7 @@ def _seed(draw: int, k: int) -> int:
 def drawn(grid: Grid, state: State, by_name: dict[str, Row], draw: int) -> list[Row]:
     """Return the rows of one draw of a state."""
     names = {(row.num_params.total, row.seed, row.num_tokens): name for name, row in by_name.items()}
-    keys = [
+    keys: list[tuple[float, int | None, float]] = [
         (grid.sizes[i].num_params, _seed(draw, k), grid.horizons[h] * grid.tokens_per_step)
         for i, trunks in enumerate(state)
         for k, trunk in enumerate(trunks)
@@ -180,15 +185,10 @@ def laws_above(floor: float) -> dict[str, Fit]:
 
 
 def one_draw(
-    laws: Mapping[str, Fit],
-    draw: int,
-    way: str,
-    rows: Sequence[Row],
-    target: tuple[int, int],
-    measured: float,
+    laws: Mapping[str, Fit], rows: Sequence[Row], target: tuple[int, int], measured: float, **about: Any
 ) -> dict[str, Any]:
     """Return width and error of each law of one draw."""
-    found: dict[str, Any] = {"draw": draw, "way": way, "num_rows": len(rows)}
+    found: dict[str, Any] = {**about, "num_rows": len(rows)}
     for name, law_of in laws.items():
         said = law_of(rows).predict(*target)
         found[name] = {
@@ -199,7 +199,7 @@ def one_draw(
     shown = ", ".join(
         f"{name} ±{found[name]['half_width_frac']:.2%} {found[name]['error_frac']:+.2%}" for name in laws
     )
-    print(f"draw {draw}, {way}, {len(rows)} rows: {shown}", flush=True)
+    print(f"draw {about['draw']}, {about['way']}, {len(rows)} rows: {shown}", flush=True)
     return found
 
 
@@ -219,7 +219,7 @@ def summarized(found: Sequence[dict[str, Any]]) -> dict[str, Any]:
             }
             for way in WAYS
         }
-        for law in found[0].keys() - {"draw", "way", "num_rows"}
+        for law in (key for key, value in found[0].items() if isinstance(value, dict))
     }  # fmt: skip
 
 
