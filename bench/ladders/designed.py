@@ -152,8 +152,10 @@ def _seed(draw: int, k: int) -> int:
 
 def drawn(grid: Grid, state: State, by_name: dict[str, Row], draw: int) -> list[Row]:
     """Return the rows of one draw of a state."""
-    names = {(row.num_params.total, row.seed, row.num_tokens): name for name, row in by_name.items()}
-    keys: list[tuple[float, int | None, float]] = [
+    names: dict[tuple[float, int | None, float], str] = {
+        (row.num_params.total, row.seed, row.num_tokens): name for name, row in by_name.items()
+    }
+    keys = [
         (grid.sizes[i].num_params, _seed(draw, k), grid.horizons[h] * grid.tokens_per_step)
         for i, trunks in enumerate(state)
         for k, trunk in enumerate(trunks)
