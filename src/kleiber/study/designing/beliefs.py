@@ -85,12 +85,12 @@ def beliefs_of(grid: Grid, target: tuple[float, float], law: Law | None = None) 
         noise = UNKNOWN_NOISE
         says = (
             "Nothing is known of these runs yet: the design rests on exponents as published (Besiroglu et al. 2024, arXiv:2404.10102), "
-            f"varied by {_SPREAD:.0%}, and on an assumed scatter of {noise.seed_frac:.2%} between seeds."
+            f"varied by {_SPREAD:.0%}, in laws whose terms add and in laws whose terms are coupled, and on an assumed scatter of {noise.seed_frac:.2%} between seeds."
         )
     else:
         losses_VP, noise = sampled_laws(law, points), shrunk(law.noise)
         says = (
-            f"The design rests on a law of form {law.form} of {law.num_rows} rows, its refits, and its scatter of "
+            f"The design rests on a law of form {law.form} of {law.num_rows} rows, its refits, each as fitted and with coupled terms, and its scatter of "
             f"{noise.seed_frac:.2%} between seeds."
         )
     forms = tuple(_belief(FORMS[name], points, losses_VP, log_size.shape) for name in DESIGN_FORMS)
