@@ -20,7 +20,7 @@ import novels
 
 from kleiber.models import resolve_spec
 from kleiber.runs import Recipe, Row, row_of
-from kleiber.scaling import Law, Prediction, fit, fit_auto
+from kleiber.scaling import Law, fit, fit_auto
 from kleiber.study.design import LadderDesign, RungDesign, target_recipe
 from kleiber.study.designing.beliefs import beliefs_of
 from kleiber.study.designing.candidates import grid_of
@@ -189,14 +189,18 @@ def laws_above(floor: float) -> dict[str, Fit]:
 def one_draw(
     laws: Mapping[str, Fit], rows: Sequence[Row], target: tuple[int, int], measured: float, **about: Any
 ) -> dict[str, Any]:
-    """Return width and error of each law of one draw."""
+    """Return width, error and interval score of each law of one draw."""
     found: dict[str, Any] = {**about, "num_rows": len(rows)}
     for name, law_of in laws.items():
         said = law_of(rows).predict(*target)
+        low, high = said.interval_80
         found[name] = {
-            "half_width_frac": _half_width_frac(said),
+            "half_width_frac": (high - low) / 2 / said.loss,
             "error_frac": said.loss / measured - 1,
-            "is_inside": said.interval_80[0] <= measured <= said.interval_80[1],
+            "is_inside": low <= measured <= high,
+            # Gneiting and Raftery 2007, equation 43, of an 80% interval.
+            "score_frac": (high - low + 10 * (max(0.0, low - measured) + max(0.0, measured - high)))
+            / measured,
         }
     shown = ", ".join(
         f"{name} ±{found[name]['half_width_frac']:.2%} {found[name]['error_frac']:+.2%}" for name in laws
@@ -205,17 +209,14 @@ def one_draw(
     return found
 
 
-def _half_width_frac(said: Prediction) -> float:
-    return (said.interval_80[1] - said.interval_80[0]) / 2 / said.loss
-
-
 def summarized(found: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """Return the mean width and mean absolute error of each law and way."""
+    """Return mean width, mean absolute error and mean interval score of each law and way."""
     return {
         law: {
             way: {
                 "mean_half_width_frac": statistics.fmean(one[law]["half_width_frac"] for one in found if one["way"] == way),
                 "mean_abs_error_frac": statistics.fmean(abs(one[law]["error_frac"]) for one in found if one["way"] == way),
+                "mean_score_frac": statistics.fmean(one[law]["score_frac"] for one in found if one["way"] == way),
                 "num_inside": sum(one[law]["is_inside"] for one in found if one["way"] == way),
                 "num_draws": sum(one["way"] == way for one in found),
             }
@@ -229,7 +230,11 @@ def checks(summary: dict[str, Any]) -> list[dict[str, Any]]:
     """Print and return what was asked beside what was found."""
     found = []
     for law, by_way in summary.items():
-        for key, what in (("mean_half_width_frac", "width"), ("mean_abs_error_frac", "error")):
+        for key, what in (
+            ("mean_half_width_frac", "width"),
+            ("mean_abs_error_frac", "error"),
+            ("mean_score_frac", "interval score"),
+        ):
             designed, even = (by_way[way][key] for way in WAYS)
             found.append(
                 novels.judged(

@@ -18,7 +18,7 @@ from kleiber.units import format_bytes, format_count, format_flops, format_loss,
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from kleiber.fleet import JobEvent
+    from kleiber.fleet import Executor, JobEvent
     from kleiber.runs import Convention, Row
     from kleiber.study.adaptive import Decision
     from kleiber.study.design import LadderDesign
@@ -72,6 +72,13 @@ def run(
     adaptive: Annotated[
         bool, typer.Option("--adaptive", help="Plan the rest of a designed ladder anew as its rungs finish.")
     ] = False,
+    ray: Annotated[
+        str | None,
+        typer.Option(
+            metavar="ADDRESS",
+            help="Train on a Ray cluster that shares this folder: auto for the one of this machine, HOST:PORT, or local to start one.",
+        ),
+    ] = None,
     fresh: Annotated[bool, typer.Option("--fresh", help="Forget the ladder that stands there.")] = False,
     json_: Json = False,
 ) -> None:
@@ -86,6 +93,7 @@ def run(
     With --json: folder, rows (a list of run, trunk, num_params, num_tokens, loss), excluded (a list of run, reason), target
     (recipe, num_params, num_tokens).
     """
+    from kleiber.fleet import RayExecutor
     from kleiber.study.design import read_design
     from kleiber.study.ladder import current_ladder, ladder_excluded, run_ladder
 
@@ -94,10 +102,11 @@ def run(
     asked, planned = _prepare(asked, folder, out, fresh=fresh)
     with out.progress() as bar:
         on_event = RunBars(bar).on_event
+        executor = RayExecutor(asked.num_workers, ray) if ray else None
         if adaptive:
-            rows = _run_adaptive(asked, folder, out, on_event)
+            rows = _run_adaptive(asked, folder, out, on_event, executor)
         else:
-            rows = run_ladder(asked, folder, on_event=on_event)
+            rows = run_ladder(asked, folder, executor=executor, on_event=on_event)
     out.table(
         ["run", "N", "tokens", "loss"],
         (
@@ -121,7 +130,11 @@ def run(
 
 
 def _run_adaptive(
-    asked: LadderDesign, folder: Path, out: Output, on_event: Callable[[JobEvent], None]
+    asked: LadderDesign,
+    folder: Path,
+    out: Output,
+    on_event: Callable[[JobEvent], None],
+    executor: Executor | None,
 ) -> list[Row]:
     from kleiber.cost import load_calibration
     from kleiber.study.adaptive import run_adaptive
@@ -135,7 +148,14 @@ def _run_adaptive(
             f"±{decision.half_width_frac:.2%}."
         )
 
-    return run_adaptive(asked, folder, calibration=load_calibration(), on_event=on_event, on_decision=tell)
+    return run_adaptive(
+        asked,
+        folder,
+        calibration=load_calibration(),
+        executor=executor,
+        on_event=on_event,
+        on_decision=tell,
+    )
 
 
 def _prepare(

@@ -13,21 +13,15 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
-from typing import Any, TypeAlias
+from typing import Any
 
-from kleiber.errors import Interrupted, KleiberError
+from kleiber.errors import KleiberError
 from kleiber.fleet.gate import InterruptGate, interrupt_gate
-from kleiber.fleet.job import Done, Job, JobEvent, Progressed
+from kleiber.fleet.job import Job, JobEvent, Progressed
+from kleiber.fleet.outcome import Answer, Stopped, answer_of, ending, outcome_of
 from kleiber.runs.files import RESUME_HINT
 
 __all__ = ["LocalExecutor"]
-
-
-class _Stopped(Interrupted):
-    """A job was interrupted where it does not write a checkpoint."""
-
-
-_Answer: TypeAlias = JobEvent | KleiberError
 
 
 @dataclass
@@ -73,16 +67,16 @@ class LocalExecutor:
                             else:
                                 yield answer
                 except KeyboardInterrupt:
-                    failures.append(_ending(self._interrupt()))
+                    failures.append(ending(self._interrupt()))
         except KeyboardInterrupt:  # it came when no job was left that could be told
-            failures.append(_ending([]))
+            failures.append(ending([]))
         if failures:
             raise failures[0]
 
     def _busy(self) -> dict[Any, _Worker]:
         return {worker.pipe: worker for worker in self._workers if worker.job}
 
-    def _answers(self, queue: list[Job], gate: InterruptGate) -> Iterator[_Answer]:
+    def _answers(self, queue: list[Job], gate: InterruptGate) -> Iterator[Answer]:
         """Wait for messages; hand each and give a worker that is free its next job."""
         busy = self._busy()
         with gate.open():
@@ -113,16 +107,16 @@ class LocalExecutor:
                     worker.process.kill()
             self._workers.clear()
 
-    def _interrupt(self) -> list[_Answer]:
+    def _interrupt(self) -> list[Answer]:
         """Tell the workers to stop; return their last answers, when each has written its checkpoint."""
         for worker in self._busy().values():
             if worker.process.pid and worker.process.is_alive():
                 os.kill(worker.process.pid, signal.SIGINT)
                 worker.is_told = True
-        answers = []
+        answers: list[Answer] = []
         while busy := self._busy():
             answers += [_receive(busy[pipe]) for pipe in wait(list(busy))]
-        return [answer for answer in answers if not isinstance(answer, Progressed)]
+        return answers
 
 
 def _feed(worker: _Worker, queue: list[Job]) -> None:
@@ -132,7 +126,7 @@ def _feed(worker: _Worker, queue: list[Job]) -> None:
             worker.pipe.send(worker.job)
 
 
-def _receive(worker: _Worker) -> _Answer:
+def _receive(worker: _Worker) -> Answer:
     """Return what a worker says of its job, which it no longer has unless that was progress."""
     job = worker.job
     if job is None:
@@ -146,24 +140,14 @@ def _receive(worker: _Worker) -> _Answer:
     if kind == "progress":
         return Progressed(job.name, value)
     worker.job = None
-    return Done(job.name, value) if kind == "done" else value
+    return answer_of(job, (kind, value))
 
 
 def _death(job: Job, worker: _Worker) -> KleiberError:
     code = worker.process.exitcode or 0
     if worker.is_told and (code >= 0 or code == -signal.SIGINT):  # the signal came before the job had begun
-        return _Stopped(f"{job.name} was stopped.")
+        return Stopped(f"{job.name} was stopped.")
     return KleiberError(f"the process of {job.name} died with exit code {code}.", hint=RESUME_HINT)
-
-
-def _ending(answers: list[_Answer]) -> KleiberError:
-    """Return what to raise after an interrupt that was answered so."""
-    for answer in answers:
-        if isinstance(answer, KleiberError) and not isinstance(answer, Interrupted):
-            return answer
-    is_safe = all(isinstance(answer, Interrupted) and not isinstance(answer, _Stopped) for answer in answers)
-    wrote = "; every run wrote a checkpoint" if answers and is_safe else ""
-    return Interrupted(f"stopped{wrote}.", hint=RESUME_HINT)
 
 
 def _work(pipe: Connection, parent: int) -> None:
@@ -172,18 +156,7 @@ def _work(pipe: Connection, parent: int) -> None:
     threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
     with contextlib.suppress(EOFError, KeyboardInterrupt, BrokenPipeError):
         while True:
-            pipe.send(_outcome(pipe.recv(), pipe))
-
-
-def _outcome(job: Job, pipe: Connection) -> tuple[str, Any]:
-    try:
-        return "done", job.call(functools.partial(_report, pipe))
-    except KleiberError as error:
-        return "failed", error
-    except KeyboardInterrupt:
-        return "failed", _Stopped(f"{job.name} was stopped.")
-    except Exception as error:  # noqa: BLE001 - the other side decides; a traceback here would be lost
-        return "failed", KleiberError(f"{job.name} failed: {type(error).__name__}: {error}.")
+            pipe.send(outcome_of(pipe.recv(), functools.partial(_report, pipe)))
 
 
 def _report(pipe: Connection, value: Any) -> None:
