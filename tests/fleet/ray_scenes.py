@@ -22,6 +22,18 @@ def once(mark, report):
     return "went on"
 
 
+def lose_inbox(folder, report):
+    """Kill the actor that takes reports, as if its machine went away."""
+    report("before")
+    titles = {int(path.parent.name): path.read_bytes() for path in Path("/proc").glob("[0-9]*/cmdline")}
+    inboxes = [pid for pid, title in titles.items() if title.startswith(b"ray::_Inbox")]
+    assert inboxes
+    for pid in inboxes:
+        os.kill(pid, signal.SIGKILL)
+    report("after")
+    return folder
+
+
 def told(jobs):
     """Return the events and the error of jobs."""
     events = []
@@ -48,6 +60,7 @@ def main(folder):
         "error": told([Job("bad", fail), Job("good", functools.partial(square, 2))]),
         "crash": told([Job("job", crash)]),
         "once": told([Job("job", functools.partial(once, Path(folder) / "mark"))]),
+        "lost_inbox": told([Job("job", functools.partial(lose_inbox, folder))]),
         "is_left": ray.is_initialized(),
     }
     fleet_ray._NUM_RETRIES = 0

@@ -118,6 +118,14 @@ except KleiberError as error:
 
 @pytest.mark.slow
 @needs_ray
+def test_a_lost_inbox_loses_no_result(scenes):
+    events, error = scenes["lost_inbox"]
+    assert error is None
+    assert events[-1][:2] == ["done", "job"]
+
+
+@pytest.mark.slow
+@needs_ray
 def test_an_interrupt_reaches_the_tasks_and_waits_for_their_checkpoints(tmp_path):
     (tmp_path / "script.py").write_text(textwrap.dedent(_SCRIPT))
     cache = str(tmp_path / "cache")

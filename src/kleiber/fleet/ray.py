@@ -64,7 +64,7 @@ class RayExecutor:
                             running[_sent(ray, job, inbox)] = job
                         with gate.open():
                             ready, _ = ray.wait(list(running), timeout=_PATIENCE_S)
-                        yield from ray.get(inbox.taken.remote())
+                        yield from _reported(ray, inbox)
                         for task in ready:
                             answer = _answer(ray, task, running.pop(task))
                             if isinstance(answer, KleiberError):
@@ -74,6 +74,9 @@ class RayExecutor:
                                 yield answer
                 except KeyboardInterrupt:
                     failures.append(ending(_cancelled(ray, running)))
+                except ray.exceptions.RayError as error:
+                    said = f"the Ray cluster was lost: {_first_line(error)}"
+                    failures.append(KleiberError(said, hint=RESUME_HINT))
         except KeyboardInterrupt:  # it came when no job was left that could be told
             failures.append(ending([]))
         if failures:
@@ -159,6 +162,15 @@ def _sent(ray: Any, job: Job, inbox: Any) -> Any:
     return task.options(name=job.name).remote(job, inbox, Path.cwd())
 
 
+def _reported(ray: Any, inbox: Any) -> list[Progressed]:
+    """Return what jobs have reported since the last time; nothing where the inbox's machine went away: results come without it."""
+    try:
+        found: list[Progressed] = ray.get(inbox.taken.remote())
+    except ray.exceptions.RayActorError:
+        return []
+    return found
+
+
 def _do(job: Job, inbox: Any, folder: Path) -> Outcome:
     """Do a job in a worker of the cluster, in the folder of the process that sent it."""
     ray = _ray()
@@ -175,7 +187,8 @@ def _do(job: Job, inbox: Any, folder: Path) -> Outcome:
         return "failed", KleiberError(said)
     outcome = outcome_of(job, report)
     if last is not None:
-        ray.get(last)  # what it reported is there before its result
+        with contextlib.suppress(ray.exceptions.RayActorError):
+            ray.get(last)  # what it reported is there before its result
     return outcome
 
 
