@@ -114,15 +114,21 @@ def test_a_line_that_bends_tells_the_slope_of_its_larger_half():
 
     assert bent.upper_exponent.value == pytest.approx(-0.25)
     assert straight.upper_exponent is None
-    assert straight.drawn_at(50.0) == straight.at(50.0)
-    # The least squares parabola in t = log10 N - 3, by sums over t = -3 to 3 of y, t y and t^2 y.
-    y = [0, -1, -2, -3, -3.25, -3.5, -3.75]
-    sums = [sum(t**k * one for t, one in zip(range(-3, 4), y, strict=True)) for k in range(3)]
-    quadratic = (sums[2] - 4 * sums[0]) / 84  # Gram's polynomial t^2 - 4, whose square sums to 84
-    assert bent.parabola[0] == pytest.approx(quadratic)
-    assert bent.drawn_at(1e3) == pytest.approx(10 ** (sums[0] / 7 - 4 * quadratic))
-    assert bent.drawn_at(1e6) == pytest.approx(10 ** (sums[0] / 7 + 3 * sums[1] / 28 + 5 * quadratic))
+    # 10^-3 at 10^3, and from there on a quarter of a decade less a decade.
+    assert bent.upper.at(1e3) == pytest.approx(1e-3)
+    assert bent.upper.at(1e5) == pytest.approx(10**-3.5)
+    assert (bent.upper.low_params, bent.upper.high_params) == (1e3, 1e6)
+    assert bent.upper.tenfold().value == pytest.approx(10**-0.25)
+    assert straight.upper is None
     assert loose.upper_exponent is None
+
+
+def test_a_larger_half_without_a_trend_is_no_line():
+    sizes = [10.0**k for k in range(8)]
+    flat = fit_trend("both", sizes, [10**-y for y in (0, 1, 2, 3, 3.3, 3.1, 3.2, 3.25)])
+
+    assert flat.upper_exponent.low < 0 < flat.upper_exponent.high
+    assert flat.upper is None
 
 
 def test_wide_intervals_say_nothing():

@@ -42,6 +42,7 @@ def lead_of(study: Study, words: Words) -> str:
             high=format_count(max(counts)),
             decades=f"{math.log10(max(counts) / min(counts)):.1f}",
             units=units_of(study, study.num_units, words),
+            epochs=f"{study.num_epochs:.2g}",
             source=study.source.rpartition("/")[2],
         )
     ]

@@ -25,6 +25,7 @@ _NUM_DRAWN = 40
 _BAR_ROOM = 3.0
 """How many times beyond its values a logarithmic axis goes for the sake of a bar; a longer one is cut at the edge."""
 _HEIGHT = 280
+_WHOLE, _DASHED = "whole", "dashed"
 _UNITS: dict[Quantity, str] = {
     "train_flops": "FLOP",
     "step_time_s": "s",
@@ -91,7 +92,9 @@ def bytes_chart(curves: Sequence[Curve], words: Words) -> dict[str, Any]:
     data = {"fit": fits, "points": points, "predicted": predicted}
     colour = _colour(names, names)
     layers = [
-        chart_of("fit").mark_line(style="curve", clip=True, opacity=0.7).encode(color=colour),
+        chart_of("fit")
+        .mark_line(style="curve", clip=True, opacity=0.7)
+        .encode(color=colour, strokeDash=_dash()),
         chart_of("points").mark_circle(style="rung").encode(color=colour, tooltip=_tooltip(words)),
         chart_of("predicted").mark_point(style="predicted", filled=False),
     ]
@@ -127,10 +130,19 @@ def _point_rows(curve: Curve, words: Words) -> Iterator[dict[str, Any]]:
 
 
 def _fit_rows(trend: Trend, name: str) -> Iterator[dict[str, Any]]:
+    """Yield a line; of one that bends, that of all sizes dashed and that of the larger half whole."""
+    if trend.upper is not None:
+        yield from _piece_rows(trend, name, _DASHED)
+        yield from _piece_rows(trend.upper, name, _WHOLE)
+    else:
+        yield from _piece_rows(trend, name, _WHOLE)
+
+
+def _piece_rows(trend: Trend, name: str, piece: str) -> Iterator[dict[str, Any]]:
     low, high = math.log(trend.low_params), math.log(trend.high_params)
     for k in range(_NUM_DRAWN + 1):
         size = math.exp(low + (high - low) * k / _NUM_DRAWN)
-        yield {"N": size, "value": trend.drawn_at(size), "line": name}
+        yield {"N": size, "value": trend.at(size), "line": name, "piece": piece}
 
 
 def _layers(curve: Curve, words: Words, data: dict[str, list[dict[str, Any]]]) -> Iterator[alt.Chart]:
@@ -144,7 +156,11 @@ def _layers(curve: Curve, words: Words, data: dict[str, list[dict[str, Any]]]) -
         data["baseline"][0] |= {"N": min(span) / 1.25, "last": max(span) * 1.25}
         yield rule.mark_rule(style="baseline").encode(x2="last:Q")
         yield rule.mark_text(style="baseline-note", align="left", dx=6, dy=-7).encode(text="note:N")
-    yield chart_of("fit").mark_line(style="curve", clip=True, opacity=0.7).encode(color=colour)
+    yield (
+        chart_of("fit")
+        .mark_line(style="curve", clip=True, opacity=0.7)
+        .encode(color=colour, strokeDash=_dash())
+    )
     yield (
         chart_of("points")
         .mark_rule(strokeWidth=1.2, opacity=0.5, clip=True)
@@ -173,7 +189,7 @@ def _baseline_note(curve: Curve, baseline: float, words: Words) -> str:
 
 def _colour(names: Sequence[str], shown: Sequence[str]) -> alt.Color:
     """Return colours that are the same on every chart of these names; the legend holds those that are shown."""
-    legend = alt.Legend(title=None, values=list(shown)) if len(shown) > 1 else None
+    legend = alt.Legend(title=None, values=list(shown), columns=2) if len(shown) > 1 else None
     return alt.Color("line:N", scale=alt.Scale(domain=list(names)), legend=legend)
 
 
@@ -183,6 +199,11 @@ def _tooltip(words: Words) -> list[alt.Tooltip]:
         alt.Tooltip("said:N", title=words("col_quantity")),
         alt.Tooltip("line:N", title=words("col_line")),
     ]
+
+
+def _dash() -> alt.StrokeDash:
+    scale = alt.Scale(domain=[_WHOLE, _DASHED], range=[[1, 0], [5, 4]])
+    return alt.StrokeDash("piece:N", scale=scale, legend=None)
 
 
 def _x(points: Sequence[dict[str, Any]], words: Words) -> alt.X:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from kleiber.report.study.figures import slope_text, value_text
 from kleiber.report.study.methods import method_text, note_text
 from kleiber.report.words import Words
-from kleiber.study.growing.document import Curve
+from kleiber.study.growing.design import Line
+from kleiber.study.growing.document import Curve, Point
 from kleiber.units import format_count
 
 __all__ = ["apart", "beside"]
@@ -67,20 +68,28 @@ def beside(curve: Curve, words: Words, num_epochs: float) -> Iterator[str]:
         yield words("says_without", count=curve.num_without_value, why=why)
 
 
+def _better_from(points: Sequence[Point], baseline: float) -> Point | None:
+    """Return the size of a line from which on every larger one is better too."""
+    better = None
+    for point in reversed(points):
+        if point.value >= baseline:
+            break
+        better = point
+    return better
+
+
 def _against_baseline(curve: Curve, baseline: float, words: Words) -> str:
     said = {
         "method": method_text(curve.baseline_method or "", words),
         "value": value_text(curve.quantity, baseline),
     }
     together = [point for point in curve.points if "both" in point.lines]
-    # The size from which on every larger one is better too.
-    better = None
-    for point in reversed(together):
-        if point.value >= baseline:
-            break
-        better = point
-    others = [point for point in curve.points if "both" not in point.lines and point.value < baseline]
-    first = min(others, key=lambda point: point.num_params, default=None)
+    better = _better_from(together, baseline)
+    ways: tuple[Line, ...] = ("depth", "width")
+    others = [
+        _better_from([point for point in curve.points if line in point.lines], baseline) for line in ways
+    ]
+    first = min((point for point in others if point), key=lambda point: point.num_params, default=None)
     if better is None:
         if first is None:
             return words("says_none_below", **said)
@@ -91,7 +100,7 @@ def _against_baseline(curve: Curve, baseline: float, words: Words) -> str:
         return words(
             "says_below_earlier",
             first=format_count(first.num_params),
-            line=words(f"line_{first.lines[0]}"),
+            line=words(f"line_{next(line for line in ways if line in first.lines)}"),
             params=format_count(better.num_params),
             **said,
         )

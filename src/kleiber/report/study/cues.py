@@ -10,7 +10,7 @@ from kleiber.study.growing.document import Curve, Quantity
 __all__ = ["cue_of"]
 
 _HIGHER_IS_BETTER: tuple[Quantity, ...] = ("onset_epoch", "highest_rate")
-_NEITHER: tuple[Quantity, ...] = ("noise_scale",)
+_NEITHER: tuple[Quantity, ...] = ("noise_scale", "spike_frac")
 
 
 def cue_of(curve: Curve, words: Words) -> dict[str, str] | None:

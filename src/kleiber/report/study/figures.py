@@ -38,7 +38,7 @@ _FORMATS: Mapping[Quantity, Callable[[float], str]] = {
     "highest_rate": lambda value: f"{value:.2g}",
     "spike_frac": lambda value: f"{value:.2%}",
     "noise_scale": format_count,
-    "seed_sd": lambda value: f"{value:.2%}",
+    "seed_sd": lambda value: f"{100 * value:.3g}%",
 }
 
 PERCENT: tuple[Quantity, ...] = ("error_frac", "spike_frac", "seed_sd")

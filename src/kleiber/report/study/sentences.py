@@ -37,7 +37,13 @@ def finding_of(curve: Curve, words: Words) -> str:
     return _tenfold(curve, trend, words)
 
 
-def _tenfold(curve: Curve, trend: Trend, words: Words) -> str:
+def _tenfold(curve: Curve, whole: Trend, words: Words) -> str:
+    trend = whole.upper or whole
+    said = _change(curve, trend, words)
+    return words("between").join([said, words("says_upper")]) if trend is not whole else said
+
+
+def _change(curve: Curve, trend: Trend, words: Words) -> str:
     value, low, high = tenfold_text(curve.quantity, trend, words)
     said = {"low": low, "high": high, "sizes": trend.num_sizes, "name": words(f"name_{curve.quantity}")}
     if trend.kind == "per_decade":
@@ -127,8 +133,8 @@ def tenfold_figure(curve: Curve, words: Words) -> tuple[str, str] | None:
         return None
     if trend.is_empty:
         return words("none"), words("cannot_say")
-    value, low, high = factor_texts(trend.tenfold())
+    value, low, high = factor_texts((trend.upper or trend).tenfold())
     if not trend.has_trend:
         return words("none"), words("no_trend", low=low, high=high)
-    key = "interval" if trend.upper_exponent is None else "interval_bent"
+    key = "interval_upper" if trend.upper else "interval" if trend.upper_exponent is None else "interval_bent"
     return f"× {value}", words(key, low=low, high=high)

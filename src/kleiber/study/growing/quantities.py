@@ -195,9 +195,11 @@ def _onset(found: Found, member: Member) -> Point | None:
         return None
     place = min(range(len(one.epochs)), key=one.val_losses.__getitem__)
     last = len(one.epochs) - 1
-    low, high = one.epochs[max(0, place - 1)], one.epochs[min(last, place + 1)]
+    if place == last:
+        return _point(member, one.epochs[place], is_bound=True)
+    low, high = one.epochs[max(0, place - 1)], one.epochs[place + 1]
     error = log10_error_in(low, high)
-    return _point(member, one.epochs[place], low, high, error=error, is_bound=place == last)
+    return _point(member, one.epochs[place], low, high, error=error)
 
 
 def _highest_rate(found: Found, member: Member) -> Point | None:

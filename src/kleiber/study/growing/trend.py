@@ -45,8 +45,10 @@ class Trend(Document):
     high_params: float
     upper_exponent: Estimate | None = None
     """Slope over the larger half of the sizes where the line bends: where the interval of a quadratic term leaves zero out."""
-    parabola: tuple[float, float, float] | None = None
-    """Where the line bends: a, b and c of a x^2 + b x + c, x = log10 N, in place of level + slope x."""
+    upper_level: float | None = None
+    """Of that line."""
+    upper_low_params: float | None = None
+    """Where it begins."""
     is_empty: bool = False
     """Whether nothing follows: ten times the parameters do anything within a factor above 30."""
 
@@ -62,18 +64,23 @@ class Trend(Document):
 
     def at(self, num_params: float) -> float:
         """Return the straight line's value at N."""
-        return self._value(self.level + self.slope.value * math.log10(num_params))
+        straight = self.level + self.slope.value * math.log10(num_params)
+        return 10**straight if self.kind == "power" else straight
 
-    def drawn_at(self, num_params: float) -> float:
-        """Return the value at N of the line, or of the parabola where it bends."""
-        if self.parabola is None:
-            return self.at(num_params)
-        a, b, c = self.parabola
-        x = math.log10(num_params)
-        return self._value(a * x**2 + b * x + c)
-
-    def _value(self, fitted: float) -> float:
-        return 10**fitted if self.kind == "power" else fitted
+    @property
+    def upper(self) -> Trend | None:
+        """The line over the larger half of the sizes of one that bends, where its interval leaves zero out."""
+        if self.upper_exponent is None or self.upper_level is None or self.upper_low_params is None:
+            return None
+        line = self.model_copy(
+            update={
+                "slope": self.upper_exponent,
+                "level": self.upper_level,
+                "low_params": self.upper_low_params,
+                "upper_exponent": None,
+            }
+        )
+        return line if line.has_trend else None
 
     def tenfold(self) -> Estimate:
         """Return what ten times the parameters do: the factor of a power law, the change of a line, with its 95% interval."""
@@ -143,8 +150,8 @@ def fit_trend(
     half = _t_95(n - 2) * error
     estimate = Estimate(value=slope, low=slope - half, high=slope + half)
     is_wide = kind == "power" and 2 * half > math.log10(_WIDEST_FACTOR)
-    upper, parabola = None, _bend(x, y, own) if n >= _SIZES_THAT_BEND else None
-    if parabola is not None:
+    part = None
+    if n >= _SIZES_THAT_BEND and _bends(x, y, own):
         larger = np.argsort(x)[-max(_MIN_SIZES, (n + 1) // 2) :]
         part = fit_trend(
             line,
@@ -153,7 +160,6 @@ def fit_trend(
             own[larger].tolist(),
             kind=kind,
         )
-        upper = part.slope if part else None
     return Trend(
         line=line,
         kind=kind,
@@ -164,8 +170,9 @@ def fit_trend(
         num_sizes=n,
         low_params=min(num_params),
         high_params=max(num_params),
-        upper_exponent=upper,
-        parabola=parabola,
+        upper_exponent=part.slope if part else None,
+        upper_level=part.level if part else None,
+        upper_low_params=part.low_params if part else None,
         is_empty=is_wide,
     )
 
@@ -175,10 +182,8 @@ def kind_of(values: Sequence[float]) -> Kind:
     return "power" if min(values) > 0 else "per_decade"
 
 
-def _bend(
-    x: NDArray[np.float64], y: NDArray[np.float64], own: NDArray[np.float64]
-) -> tuple[float, float, float] | None:
-    """Return the parabola a x^2 + b x + c where the 95% interval of a, by scatter and by the values' own errors, leaves zero out."""
+def _bends(x: NDArray[np.float64], y: NDArray[np.float64], own: NDArray[np.float64]) -> bool:
+    """Return whether the 95% interval of a quadratic term leaves zero out, by scatter and by the values' own errors."""
     X = np.vander(x - x.mean(), 3)
     inverse = np.linalg.pinv(X)
     coefficients = inverse @ y
@@ -188,10 +193,7 @@ def _bend(
     error = max(
         scatter * float(np.linalg.norm(inverse[0])), float(np.linalg.norm(inverse[0] * own)), _EXACT_SE
     )
-    if abs(coefficients[0]) <= _t_95(freedom) * error:
-        return None
-    a, b, c = np.poly1d(coefficients)(np.poly1d([1.0, -x.mean()])).coeffs
-    return float(a), float(b), float(c)
+    return bool(abs(coefficients[0]) > _t_95(freedom) * error)
 
 
 def contrast(depth: Trend | None, width: Trend | None) -> Contrast | None:
