@@ -162,7 +162,8 @@ def _shown(curve: Curve, study: Study, words: Words) -> dict[str, Any]:
 
 def _raised(text: str) -> Markup:
     """Return a sentence with its exponents raised."""
-    return Markup(_POWER.sub(r"<sup>\1</sup>", str(escape(text))))  # noqa: S704 - escaped just now
+    # A minus sign, at which no line is broken.
+    return Markup(_POWER.sub(lambda found: f"<sup>{found[1].replace('-', '−')}</sup>", str(escape(text))))  # noqa: S704 - escaped just now
 
 
 def _figures(study: Study, words: Words) -> list[dict[str, Any]]:
