@@ -94,6 +94,30 @@ def test_lines_of_few_sizes_differ_by_an_interval_and_not_by_their_exponents(stu
     assert "less that" not in scattered
 
 
+def test_a_line_that_bends_is_led_by_its_larger_half(study):
+    upper = Estimate(value=-0.30103, low=-0.39794, high=-0.22185)  # factors 0.5, 0.4 and 0.6
+    curve = with_trend(study.curve("loss"), upper_exponent=upper, upper_level=2.0, upper_low_params=108_000.0)
+
+    assert (
+        "falls to 0.50 of what it was (95% interval 0.40 to 0.60). That is over the larger half"
+        in finding_of(curve, EN)
+    )
+    figure = tenfold_figure(curve, EN)
+    assert figure[0] == "× 0.50"
+    assert "over the larger half" in figure[1]
+    fits = curve_chart(curve, study, EN)["datasets"]["fit"]
+    whole = [row for row in fits if row["line"] == "depth and width together" and row["piece"] == "whole"]
+    dashed = [row for row in fits if row["piece"] == "dashed"]
+    assert min(row["N"] for row in whole) == pytest.approx(108_000)
+    assert whole[0]["value"] == pytest.approx(100 * 108_000**-0.30103)
+    assert min(row["N"] for row in dashed) == pytest.approx(18_000)
+    # A larger half without a trend leads nothing.
+    flat = Estimate(value=-0.1, low=-0.3, high=0.1)
+    flat = with_trend(study.curve("loss"), upper_exponent=flat, upper_level=2.0, upper_low_params=108_000.0)
+    assert "larger half" not in finding_of(flat, EN)
+    assert tenfold_figure(flat, EN)[1].endswith("; the line bends")
+
+
 def test_the_worst_prediction_stands_beside_the_median(study):
     curve = study.curve("step_time_s").model_copy(update={"worst_error_frac": 1.15})
     assert "10.0% off in the median and 115% at worst" in said(curve)

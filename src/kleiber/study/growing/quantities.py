@@ -17,7 +17,7 @@ from kleiber.study.growing.jobs import runs_of
 from kleiber.study.growing.measured import Gradient, Overfit, RateFound, read_measured
 from kleiber.study.growing.spikes import count_spikes
 from kleiber.study.growing.trend import sd_estimate, share_estimate
-from kleiber.study.growing.uncertainty import log10_error, log10_error_in, log10_error_of, student
+from kleiber.study.growing.uncertainty import log10_error, log10_error_in, log10_error_of, student_95
 
 __all__ = ["QUALITY", "WHY_WITHOUT", "num_sought", "points_of"]
 
@@ -83,7 +83,7 @@ def _over_runs(value_of: Callable[[Record], float | None]) -> Callable[[Found, M
         mean = statistics.fmean(values)
         if len(values) < 3:
             return _point(member, mean, num_runs=len(values))
-        times = student(len(values) - 1)
+        times = student_95(len(values) - 1)
         if min(values) <= 0:
             error = statistics.stdev(values) / math.sqrt(len(values))
             # Standard errors go with log10 where the value has one.

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from kleiber.runs import Document, Estimate
 from kleiber.study.growing.design import Line
+from kleiber.study.growing.uncertainty import student_95
 
 __all__ = ["Contrast", "Kind", "Trend", "contrast", "fit_trend", "kind_of", "sd_estimate", "share_estimate"]
 
@@ -147,7 +148,7 @@ def fit_trend(
     own = np.array([error or 0.0 for error in errors] or [0.0] * n, dtype=np.float64)
     of_values = math.sqrt(float(centred**2 @ own**2)) / float(centred @ centred)
     error = max(scatter / math.sqrt(float(centred @ centred)), of_values, _EXACT_SE)
-    half = _t_95(n - 2) * error
+    half = student_95(n - 2) * error
     estimate = Estimate(value=slope, low=slope - half, high=slope + half)
     is_wide = kind == "power" and 2 * half > math.log10(_WIDEST_FACTOR)
     part = None
@@ -193,7 +194,7 @@ def _bends(x: NDArray[np.float64], y: NDArray[np.float64], own: NDArray[np.float
     error = max(
         scatter * float(np.linalg.norm(inverse[0])), float(np.linalg.norm(inverse[0] * own)), _EXACT_SE
     )
-    return bool(abs(coefficients[0]) > _t_95(freedom) * error)
+    return bool(abs(coefficients[0]) > student_95(freedom) * error)
 
 
 def contrast(depth: Trend | None, width: Trend | None) -> Contrast | None:
@@ -210,7 +211,7 @@ def contrast(depth: Trend | None, width: Trend | None) -> Contrast | None:
     freedom = sum(variances) ** 2 / sum(
         variance**2 / (one.num_sizes - 2) for variance, one in zip(variances, (depth, width), strict=True)
     )
-    half = _t_95(freedom) * math.sqrt(sum(variances))
+    half = student_95(freedom) * math.sqrt(sum(variances))
     value = depth.slope.value - width.slope.value
     return Contrast(difference=Estimate(value=value, low=value - half, high=value + half))
 
@@ -243,9 +244,3 @@ def share_estimate(count: int, total: int) -> Estimate:
 
     low = float(chi2.ppf(0.025, 2 * count)) / 2 / total if count else 0.0
     return Estimate(value=count / total, low=low, high=float(chi2.ppf(0.975, 2 * count + 2)) / 2 / total)
-
-
-def _t_95(freedom: float) -> float:
-    from scipy.stats import t  # noqa: PLC0415 - SciPy is not for every command
-
-    return float(t.ppf(0.975, freedom))

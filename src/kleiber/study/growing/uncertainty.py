@@ -6,7 +6,7 @@ import math
 import statistics
 from collections.abc import Sequence
 
-__all__ = ["log10_error", "log10_error_in", "log10_error_of", "student"]
+__all__ = ["log10_error", "log10_error_in", "log10_error_of", "student_95"]
 
 _Z_95 = 1.959964
 
@@ -26,7 +26,7 @@ def log10_error_in(low: float, high: float) -> float | None:
     return math.log10(high / low) / math.sqrt(12) if low > 0 else None
 
 
-def student(freedom: int) -> float:
+def student_95(freedom: float) -> float:
     """Return how many standard errors a 95% interval reaches on each side."""
     from scipy.stats import t  # noqa: PLC0415 - SciPy is not for every command
 
