@@ -7,7 +7,6 @@ import signal
 import sys
 from pathlib import Path
 
-import ray
 from fleet_jobs import crash, die, fail, square
 
 from kleiber.errors import KleiberError
@@ -47,6 +46,8 @@ def told(jobs):
 
 
 def main(folder):
+    import ray  # noqa: PLC0415 - the file is looked at where there is none
+
     ray.init(
         address="local",
         num_cpus=2,

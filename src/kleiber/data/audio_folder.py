@@ -14,6 +14,7 @@ from kleiber.data.class_folders import ClassFolders, class_folders
 from kleiber.data.corpus import Progress
 from kleiber.data.prepared import Prepared, PreparedMeta, file_stats, open_prepared
 from kleiber.data.sample_checks import refuse_without_effect
+from kleiber.data.sound_blocks import mono_blocks
 from kleiber.data.source import Source
 from kleiber.data.spectrograms import Clip, prepare_spectrograms
 from kleiber.errors import DataError, MissingExtraError
@@ -25,6 +26,8 @@ __all__ = ["AUDIO_SUFFIXES", "open_audio_folder"]
 AUDIO_SUFFIXES = frozenset({".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".aif", ".aiff", ".au"})
 
 _VERSION = 1
+_BLOCK = 65_536
+"""Samples that are decoded at a time."""
 """Of the preparation: raise it when the same files would give other arrays."""
 
 
@@ -102,11 +105,11 @@ def _clips(folders: ClassFolders, source: str) -> tuple[list[Clip], list[int], i
 
 def _read(soundfile: Any, path: Path) -> npt.NDArray[np.float32]:
     try:
-        channels, _ = soundfile.read(str(path), dtype="float32", always_2d=True)
+        with soundfile.SoundFile(str(path)) as sound:
+            blocks = list(mono_blocks(sound, _BLOCK))
     except (soundfile.LibsndfileError, OSError) as error:
         raise DataError(_reason(error)) from None
-    wave: npt.NDArray[np.float32] = channels.mean(1)
-    return wave
+    return np.concatenate([np.zeros(0, np.float32), *blocks])
 
 
 def _reason(error: Exception) -> str:

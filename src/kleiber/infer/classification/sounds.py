@@ -15,6 +15,7 @@ import numpy.typing as npt
 
 from kleiber.data.audio_folder import AUDIO_SUFFIXES
 from kleiber.data.normalization import Normalization
+from kleiber.data.sound_blocks import mono_blocks
 from kleiber.data.spectrograms import Mel, log_mel
 from kleiber.errors import DataError, MissingExtraError
 
@@ -92,15 +93,17 @@ class SoundReader:
             with soundfile.SoundFile(str(source) if isinstance(source, Path) else source) as sound:
                 self._require_rate(name, sound.samplerate)
                 _require_length(name, sound, max_s)
-                for channels in sound.blocks(num_samples, dtype="float32", always_2d=True):
-                    with np.errstate(all="ignore"):  # what is not finite is told of in a sentence
-                        wave_L: npt.NDArray[np.float32] = channels.mean(1)
-                    if not np.isfinite(wave_L).all():
-                        raise DataError(f"{name} holds samples that are not finite.")
-                    yield wave_L
+                yield from self._named(mono_blocks(sound, num_samples), name)
         except (soundfile.LibsndfileError, OSError) as error:
             reason = str(getattr(error, "error_string", error)).rstrip(".")
             raise DataError(f"{name} cannot be decoded: {reason}.", hint="a WAV or FLAC file") from None
+
+    @staticmethod
+    def _named(blocks: Iterator[npt.NDArray[np.float32]], name: str) -> Iterator[npt.NDArray[np.float32]]:
+        try:
+            yield from blocks
+        except DataError as error:
+            raise DataError(f"{name} {error.message}.") from None
 
     def _require_rate(self, name: str, rate: int) -> None:
         if rate != self.mel.sample_rate:
