@@ -18,7 +18,7 @@ from typing import Any
 from kleiber.errors import KleiberError
 from kleiber.fleet.gate import InterruptGate, interrupt_gate
 from kleiber.fleet.job import Job, JobEvent, Progressed
-from kleiber.fleet.outcome import Answer, Stopped, answer_of, ending, outcome_of
+from kleiber.fleet.outcome import Answer, Stopped, answer_of, ending, outcome_of, passed_on
 from kleiber.runs.files import RESUME_HINT
 
 __all__ = ["LocalExecutor"]
@@ -60,12 +60,7 @@ class LocalExecutor:
                     for worker in self._workers:
                         _feed(worker, queue)
                     while self._busy():
-                        for answer in self._answers(queue, gate):
-                            if isinstance(answer, KleiberError):
-                                failures.append(answer)
-                                queue.clear()
-                            else:
-                                yield answer
+                        yield from passed_on(self._answers(queue, gate), queue, failures)
                 except KeyboardInterrupt:
                     failures.append(ending(self._interrupt()))
         except KeyboardInterrupt:  # it came when no job was left that could be told

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, Literal, TypeAlias
 
 from kleiber.errors import Interrupted, KleiberError
 from kleiber.fleet.job import Done, Job, JobEvent, Progressed
 from kleiber.runs.files import RESUME_HINT
 
-__all__ = ["Answer", "Outcome", "Stopped", "answer_of", "ending", "outcome_of"]
+__all__ = ["Answer", "Outcome", "Stopped", "answer_of", "ending", "outcome_of", "passed_on"]
 
 
 class Stopped(Interrupted):
@@ -40,6 +40,18 @@ def answer_of(job: Job, outcome: Outcome) -> Done | KleiberError:
         return Done(job.name, value)
     error: KleiberError = value
     return error
+
+
+def passed_on(
+    answers: Iterable[Answer], queue: list[Job], failures: list[KleiberError]
+) -> Iterator[JobEvent]:
+    """Yield events; a failure is kept for the end and empties the queue."""
+    for answer in answers:
+        if isinstance(answer, KleiberError):
+            failures.append(answer)
+            queue.clear()
+        else:
+            yield answer
 
 
 def ending(answers: Sequence[Answer]) -> KleiberError:

@@ -14,7 +14,7 @@ from typing import Any
 from kleiber.errors import KleiberError, MissingExtraError, UsageError
 from kleiber.fleet.gate import interrupt_gate
 from kleiber.fleet.job import Job, JobEvent, Progressed
-from kleiber.fleet.outcome import Answer, Outcome, Stopped, answer_of, ending, outcome_of
+from kleiber.fleet.outcome import Answer, Outcome, Stopped, answer_of, ending, outcome_of, passed_on
 from kleiber.runs.files import RESUME_HINT
 
 __all__ = ["RayExecutor"]
@@ -65,13 +65,8 @@ class RayExecutor:
                         with gate.open():
                             ready, _ = ray.wait(list(running), timeout=_PATIENCE_S)
                         yield from _reported(ray, inbox)
-                        for task in ready:
-                            answer = _answer(ray, task, running.pop(task))
-                            if isinstance(answer, KleiberError):
-                                failures.append(answer)
-                                queue.clear()
-                            else:
-                                yield answer
+                        answers = (_answer(ray, task, running.pop(task)) for task in ready)
+                        yield from passed_on(answers, queue, failures)
                 except KeyboardInterrupt:
                     failures.append(ending(_cancelled(ray, running)))
                 except ray.exceptions.RayError as error:

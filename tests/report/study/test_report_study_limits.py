@@ -111,6 +111,14 @@ def test_a_line_that_bends_is_led_by_its_larger_half(study):
     assert min(row["N"] for row in whole) == pytest.approx(108_000)
     assert whole[0]["value"] == pytest.approx(100 * 108_000**-0.30103)
     assert min(row["N"] for row in dashed) == pytest.approx(18_000)
+    assert cue_of(curve, EN)["kind"] == "good"
+    # Where it goes the other way than all sizes together, the words go with it.
+    rising = Estimate(value=0.30103, low=0.22185, high=0.39794)
+    rising = with_trend(
+        study.curve("loss"), upper_exponent=rising, upper_level=0.0, upper_low_params=108_000.0
+    )
+    assert "is 2.0 times as large" in finding_of(rising, EN)
+    assert cue_of(rising, EN)["kind"] == "bad"
     # A larger half without a trend leads nothing.
     flat = Estimate(value=-0.1, low=-0.3, high=0.1)
     flat = with_trend(study.curve("loss"), upper_exponent=flat, upper_level=2.0, upper_low_params=108_000.0)

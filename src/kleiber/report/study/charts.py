@@ -56,7 +56,7 @@ def curve_chart(curve: Curve, study: Study, words: Words) -> dict[str, Any]:
     fits = [
         row
         for trend in curve.trends
-        if trend.has_trend and not trend.is_empty
+        if trend.leading.has_trend and not trend.is_empty
         for row in _fit_rows(trend, words(f"line_{trend.line}"))
     ]
     predicted = [{"N": one.num_params, "value": one.predicted} for one in curve.points if one.predicted]

@@ -15,7 +15,8 @@ _NEITHER: tuple[Quantity, ...] = ("noise_scale", "spike_frac")
 
 def cue_of(curve: Curve, words: Words) -> dict[str, str] | None:
     """Return the cue's class, `good` or `bad`, and its words; None without a trend, or where neither way is better."""
-    trend = curve.trend("both")
+    whole = curve.trend("both")
+    trend = whole.leading if whole else None
     if trend is None or trend.is_empty or not trend.has_trend or curve.quantity in _NEITHER:
         return None
     is_good = (trend.slope.value > 0) == (curve.quantity in _HIGHER_IS_BETTER)

@@ -38,7 +38,7 @@ def finding_of(curve: Curve, words: Words) -> str:
 
 
 def _tenfold(curve: Curve, whole: Trend, words: Words) -> str:
-    trend = whole.upper or whole
+    trend = whole.leading
     said = _change(curve, trend, words)
     return words("between").join([said, words("says_upper")]) if trend is not whole else said
 
@@ -133,8 +133,8 @@ def tenfold_figure(curve: Curve, words: Words) -> tuple[str, str] | None:
         return None
     if trend.is_empty:
         return words("none"), words("cannot_say")
-    value, low, high = factor_texts((trend.upper or trend).tenfold())
-    if not trend.has_trend:
+    value, low, high = factor_texts(trend.leading.tenfold())
+    if not trend.leading.has_trend:
         return words("none"), words("no_trend", low=low, high=high)
     key = "interval_upper" if trend.upper else "interval" if trend.upper_exponent is None else "interval_bent"
     return f"× {value}", words(key, low=low, high=high)

@@ -83,6 +83,11 @@ class Trend(Document):
         )
         return line if line.has_trend else None
 
+    @property
+    def leading(self) -> Trend:
+        """What a reader is told first: the line over the larger half where there is one, else this."""
+        return self.upper or self
+
     def tenfold(self) -> Estimate:
         """Return what ten times the parameters do: the factor of a power law, the change of a line, with its 95% interval."""
         if self.kind == "per_decade":
