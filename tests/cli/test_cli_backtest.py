@@ -53,6 +53,8 @@ def test_groups_are_backtested_apart(cli, table):
         (("--factors", ","), "--factors needs at least one"),
         (("--forms", "cubic"), "'cubic' cannot be backtested"),
         (("--factors", "1e12"), "too little, or too few, to cut"),
+        (("--forms", "tied", "--floor", "1"), "no effect without the form kaplan or auto"),
+        (("--floor", "9"), "the floor must be from 0 to below"),
     ],
 )
 def test_what_cannot_be_backtested_is_one_sentence(cli, table, options, said):
@@ -69,6 +71,21 @@ def test_fit_auto_writes_a_law_that_forecasts(cli, table, tmp_path):
     assert json.loads((tmp_path / "law.json").read_text())["version"] == 3
     loss = cli("forecast", "law.json", "--params", "3e9", "--tokens", "3e11", "--json").document["loss"]
     assert loss == pytest.approx(1.7 + 400 / 3e9**0.34 + 2000 / 3e11**0.37, rel=0.01)
+
+
+def test_auto_and_backtest_take_a_known_floor(cli, table):
+    chosen = ("--where", 'data == "a"', "--floor", "1.7")
+    document = cli("fit", table, *chosen, "--form", "auto", "--bootstrap", "100", "--json").document
+    assert any("floor of 1.7 was given" in note for note in document["notes"])
+    asked = ("backtest", table, *chosen, "--forms", "auto,kaplan", "--factors", "10", "--bootstrap", "20")
+    (group,) = cli(*asked, "--json").document["groups"].values()
+    above = {one["method"]: one["error"] for one in group["scores"]}
+    (group,) = (
+        cli(*[part for part in asked if part not in ("--floor", "1.7")], "--json").document["groups"].values()
+    )
+    without = {one["method"]: one["error"] for one in group["scores"]}
+    assert above["kaplan"] != pytest.approx(without["kaplan"], rel=0.05)
+    assert "no effect without --form kaplan or auto" in cli("fit", table, "--floor", "1.7").stderr
 
 
 def test_a_factor_needs_auto(cli, table):

@@ -9,10 +9,22 @@ import pytest
 from pydantic import ValidationError
 
 from kleiber.errors import DataError, UsageError
-from kleiber.scaling import Law, compare, fit, fit_auto, fit_auto_groups, forecast, optimum_of_law
+from kleiber.scaling import (
+    Law,
+    backtest_rows,
+    compare,
+    fit,
+    fit_auto,
+    fit_auto_groups,
+    forecast,
+    optimum_of_law,
+    scores,
+)
 from kleiber.scaling.auto import average_of
 from kleiber.scaling.average import Average, Member
 from kleiber.scaling.candidates import frontier
+from kleiber.scaling.forms import form_of
+from kleiber.scaling.points import points_at
 
 WIDE = {"sizes": (40_000, 120_000, 360_000, 1_080_000, 3_240_000), "num_seeds": 1}
 HORIZONS = (4e5, 2e6, 1e7, 5e7)
@@ -46,6 +58,73 @@ def test_a_smooth_surface_that_is_no_sum_of_powers_is_found(wide):
 
     rows = [row.model_copy(update={"loss": bent(row)}) for row in wide]
     assert average_of(rows, num_bootstrap=20).members[0].candidate == "quadratic"
+
+
+FLOOR = 1.3
+
+
+@pytest.fixture
+def coupled(wide):
+    """Losses above a floor that are a power of a sum of powers: larger models gain more from more tokens."""
+    noise = np.random.default_rng(5).normal(0, 0.001, len(wide))
+    return [
+        row.model_copy(
+            update={"loss": _coupled_loss(row.num_params.total, row.num_tokens) * float(np.exp(off))}
+        )
+        for row, off in zip(wide, noise, strict=True)
+    ]
+
+
+def _coupled_loss(num_params, num_tokens):
+    form = form_of("kaplan", floor=FLOOR)
+    point = np.array([[3e7, 2e8, 0.12, 0.2]])
+    return float(form.value(point, points_at(form, num_params, num_tokens))[0, 0])
+
+
+def test_a_known_floor_makes_kaplans_form_a_candidate(coupled, tmp_path):
+    law = fit_auto(coupled, floor=FLOOR, num_bootstrap=100)
+    assert (law.form, law.floor, law.average.members[0].floor) == ("kaplan", FLOOR, FLOOR)
+    assert any("floor of 1.3 was given" in note for note in law.notes)
+    assert law.predict(3e7, 5e8).loss == pytest.approx(_coupled_loss(3e7, 5e8), rel=0.003)
+    law.write(tmp_path / "law.json")
+    again = Law.read(tmp_path / "law.json")
+    assert again.hash == law.hash
+    assert again.predict(3e7, 5e8) == law.predict(3e7, 5e8)
+
+
+def test_without_a_floor_nothing_is_said_of_it(coupled):
+    law = fit_auto(coupled, num_bootstrap=100)
+    members = (*law.average.members, *law.average.rivals)
+    assert "kaplan" not in {one.candidate for one in members}
+    assert all("floor" not in one for one in law.model_dump()["average"]["members"])
+    assert not any("was given" in note for note in law.notes)
+
+
+def test_the_floor_of_groups_and_of_rivals_is_theirs_alone(coupled, wide):
+    laws = fit_auto_groups({"coupled": coupled, "again": coupled}, floor=FLOOR, num_bootstrap=100)
+    assert {law.floor for law in laws.values()} == {FLOOR}
+    average = average_of(coupled, floor=FLOOR, lead="quadratic", num_bootstrap=20)
+    assert {one.candidate: one.floor for one in (*average.members, *average.rivals)} == {
+        "quadratic": 0.0,
+        "kaplan": FLOOR,
+    }
+    with pytest.raises(UsageError, match="the floor must be from 0 to below"):
+        fit_auto(wide, floor=50.0)
+    with pytest.raises(UsageError, match="the floor must be from 0 to below"):
+        fit_auto_groups({"wide": wide}, floor=-1.0)
+
+
+def test_a_backtest_above_a_floor_is_of_that_floor(coupled):
+    said = {}
+    for floor in (0.0, FLOOR):
+        cells = backtest_rows(
+            coupled, forms=["kaplan", "auto"], factors=[10.0], floor=floor, num_bootstrap=20
+        )
+        said[floor] = {one.method: one.error for one in scores(cells)}
+    assert said[FLOOR]["kaplan"] < 0.004 < said[0.0]["kaplan"]
+    assert said[FLOOR]["auto"] == pytest.approx(said[FLOOR]["kaplan"], rel=0.5)
+    with pytest.raises(UsageError, match="the floor must be from 0 to below"):
+        backtest_rows(coupled, floor=50.0)
 
 
 def test_a_law_of_an_average_is_read_back_and_foretells_the_same(auto_law, tmp_path):

@@ -58,6 +58,14 @@ def backtest(
             help="Compute of what is foretold over that of the dearest row that is fitted, at least.",
         ),
     ] = "10,30,100",
+    floor: Annotated[
+        str | None,
+        typer.Option(
+            "--floor",
+            metavar="NATS",
+            help="Loss that remains: of the form kaplan, which auto tries then too.",
+        ),
+    ] = None,
     columns: TableColumns = None,
     loss_unit: LossUnit = "nats",
     where: Where = None,
@@ -94,6 +102,13 @@ def backtest(
     num_bootstrap = parse_whole(bootstrap, "--bootstrap", _COMMAND, minimum=20, maximum=100_000)
     number = parse_whole(seed, "--seed", _COMMAND)
     asked = [parse_positive(text, "--factors", _COMMAND, example="10,30") for text in parse_list(factors)]
+    remaining = 0.0 if floor is None else parse_positive(floor, "--floor", _COMMAND, example="1.2")
+    if remaining and not {"auto", "kaplan"} & set(parse_list(forms)):
+        raise UsageError(
+            "--floor has no effect without the form kaplan or auto: others fit their own.",
+            got=forms,
+            hint=f"{_COMMAND} --forms auto,kaplan --floor 1.2",
+        )
     named = {"--forms": parse_list(forms), "--estimators": parse_list(estimators), "--factors": asked}
     for option, given in named.items():
         if not given:
@@ -124,6 +139,7 @@ def backtest(
                 forms=parse_list(forms),
                 estimators=parse_list(estimators),
                 factors=asked,
+                floor=remaining,
                 convention=count,
                 num_bootstrap=num_bootstrap,
                 seed=number,

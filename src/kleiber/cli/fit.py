@@ -110,7 +110,7 @@ def fit(
         typer.Option(
             "--floor",
             metavar="NATS",
-            help="Loss that remains, for --form kaplan, which does not fit it; of English text about 0.4 nats a byte.",
+            help="Loss that remains, for --form kaplan, which does not fit it, and for auto, which tries it then; of English text about 0.4 nats a byte.",
         ),
     ] = None,
     estimators: Annotated[
@@ -170,9 +170,9 @@ def fit(
         parse_positive(text, "--at-flops", _COMMAND, example="1e21") for text in parse_list(at_flops or "")
     ]
     remaining = 0.0 if floor is None else parse_positive(floor, "--floor", _COMMAND, example="1.2")
-    if remaining and form != "kaplan":
+    if remaining and form not in ("kaplan", "auto"):
         raise UsageError(
-            "--floor has no effect without --form kaplan: other forms fit their own.",
+            "--floor has no effect without --form kaplan or auto: other forms fit their own.",
             hint=f"{_COMMAND} --form kaplan --floor 1.2",
         )
     _check_asked(output, by, estimators, budgets)
@@ -225,7 +225,12 @@ def fit(
     def law_of(found: list[Row]) -> Law:
         if form == "auto":
             return scaling.fit_auto(
-                found, for_factor=factor, convention=count, num_bootstrap=num_bootstrap, seed=number
+                found,
+                for_factor=factor,
+                floor=remaining,
+                convention=count,
+                num_bootstrap=num_bootstrap,
+                seed=number,
             )
         return scaling.fit(
             found,
@@ -241,7 +246,12 @@ def fit(
         groups = scaling.read_groups(rows, by, table, **reading)
         if form == "auto":
             laws = scaling.fit_auto_groups(
-                groups, for_factor=factor, convention=count, num_bootstrap=num_bootstrap, seed=number
+                groups,
+                for_factor=factor,
+                floor=remaining,
+                convention=count,
+                num_bootstrap=num_bootstrap,
+                seed=number,
             )
         else:
             laws = _laws_of(groups, law_of)

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from kleiber.errors import DataError
 from kleiber.runs import Convention, Row
 from kleiber.scaling.average import Z_80, Average, Member
-from kleiber.scaling.candidates import CANDIDATES, fit_member
+from kleiber.scaling.candidates import candidate_of, fit_member
 from kleiber.scaling.choice import Choice, Rule, choose
 from kleiber.scaling.trials import Trials, asked_of, trials_of
 
@@ -22,6 +22,7 @@ def average_of(
     rows: Sequence[Row],
     *,
     for_factor: float = 10.0,
+    floor: float = 0.0,
     convention: Convention = "total",
     num_bootstrap: int = 400,
     seed: int = 0,
@@ -38,6 +39,8 @@ def average_of(
     Args:
         rows: Checked, each once.
         for_factor: Compute of the run to come over that of the dearest row.
+        floor: Loss that remains [nats/token], below that of every row, where it is known: Kaplan's form above it is a
+            candidate too.
         convention: Which parameters N counts.
         num_bootstrap: Refits of each law.
         seed: Of the bootstrap.
@@ -47,18 +50,18 @@ def average_of(
     Raises:
         DataError: No candidate can be fitted to the rows, or not the one that was asked for.
     """
-    trials = trials or trials_of(rows, for_factor, convention)
+    trials = trials or trials_of(rows, for_factor, convention, floor=floor)
     choice = choose(trials, lead=lead)
     if choice is not None:
         wanted = [choice.lead, *choice.rivals]
     else:
-        wanted = sorted(asked_of(rows), key=lambda name: name != lead)  # the one asked for first
+        wanted = sorted(asked_of(rows, floor), key=lambda name: name != lead)  # the one asked for first
     fitted: dict[str, Member] = {}
     refused: DataError | None = None
     for name in wanted:
         try:
             fitted[name] = fit_member(
-                CANDIDATES[name], rows, convention, num_bootstrap=num_bootstrap, seed=seed
+                candidate_of(name, floor=floor), rows, convention, num_bootstrap=num_bootstrap, seed=seed
             )
         except DataError as error:
             refused = refused or error

@@ -10,8 +10,8 @@ from kleiber.errors import DataError, UsageError
 from kleiber.runs import Convention, Row
 from kleiber.scaling.auto import average_of
 from kleiber.scaling.average import Z_80, Average
-from kleiber.scaling.candidates import CANDIDATES
-from kleiber.scaling.checks import check_rows
+from kleiber.scaling.candidates import candidate_of
+from kleiber.scaling.checks import check_floor, check_rows
 from kleiber.scaling.choice import choose
 from kleiber.scaling.fit import fit
 from kleiber.scaling.law import Law
@@ -25,6 +25,7 @@ def fit_auto(
     rows: Sequence[Row],
     *,
     for_factor: float = 10.0,
+    floor: float = 0.0,
     convention: Convention = "total",
     num_bootstrap: int = 400,
     seed: int = 0,
@@ -36,6 +37,7 @@ def fit_auto(
     Args:
         rows: Finished runs.
         for_factor: Compute of the run to come over that of the dearest row.
+        floor: Loss that remains [nats/token], where it is known: Kaplan's form above it is a candidate too.
         convention: Which parameters N counts.
         num_bootstrap: Refits, at least 100.
         seed: Of the bootstrap.
@@ -43,21 +45,28 @@ def fit_auto(
     Raises:
         DataError: Rows that no form can be fitted to.
         ConventionError: The rows were evaluated on different sets, or do not tell N by `convention`.
-        UsageError: A factor that is not above 1, or too few refits.
+        UsageError: A factor that is not above 1, too few refits, or a floor that a row is not above.
     """
     _check_factor(for_factor)
     check_rows(rows, convention)
+    check_floor(floor, rows)
     each_once, _ = without_duplicates(rows)
     average = average_of(
-        each_once, for_factor=for_factor, convention=convention, num_bootstrap=num_bootstrap, seed=seed
+        each_once,
+        for_factor=for_factor,
+        floor=floor,
+        convention=convention,
+        num_bootstrap=num_bootstrap,
+        seed=seed,
     )
-    return _law(rows, average, convention=convention, num_bootstrap=num_bootstrap, seed=seed)
+    return _law(rows, average, floor=floor, convention=convention, num_bootstrap=num_bootstrap, seed=seed)
 
 
 def fit_auto_groups(
     groups: Mapping[str, Sequence[Row]],
     *,
     for_factor: float = 10.0,
+    floor: float = 0.0,
     convention: Convention = "total",
     num_bootstrap: int = 400,
     seed: int = 0,
@@ -67,6 +76,7 @@ def fit_auto_groups(
     Args:
         groups: Rows by name.
         for_factor: As `fit_auto` takes it.
+        floor: As `fit_auto` takes it.
         convention: Which parameters N counts.
         num_bootstrap: Refits, at least 100.
         seed: Of the bootstrap.
@@ -81,7 +91,8 @@ def fit_auto_groups(
     for name, rows in groups.items():
         with _named(name):
             check_rows(rows, convention)
-            trials[name] = trials_of(without_duplicates(rows)[0], for_factor, convention)
+            check_floor(floor, rows)
+            trials[name] = trials_of(without_duplicates(rows)[0], for_factor, convention, floor=floor)
     each = tuple(trial for found in trials.values() for trial in found.each)
     together = choose(Trials(None, each))
     laws = {}
@@ -90,13 +101,16 @@ def fit_auto_groups(
             average = average_of(
                 without_duplicates(rows)[0],
                 for_factor=for_factor,
+                floor=floor,
                 convention=convention,
                 num_bootstrap=num_bootstrap,
                 seed=seed,
                 trials=trials[name],
                 lead=together.lead if together else None,
             )
-            laws[name] = _law(rows, average, convention=convention, num_bootstrap=num_bootstrap, seed=seed)
+            laws[name] = _law(
+                rows, average, floor=floor, convention=convention, num_bootstrap=num_bootstrap, seed=seed
+            )
     return laws
 
 
@@ -115,22 +129,29 @@ def _check_factor(for_factor: float) -> None:
 
 
 def _law(
-    rows: Sequence[Row], average: Average, *, convention: Convention, num_bootstrap: int, seed: int
+    rows: Sequence[Row],
+    average: Average,
+    *,
+    floor: float,
+    convention: Convention,
+    num_bootstrap: int,
+    seed: int,
 ) -> Law:
-    leading = CANDIDATES[average.members[0].candidate]
+    leading = candidate_of(average.members[0].candidate, floor=floor)
     law = fit(
         leading.rows(rows, convention),
         form=leading.form,
+        floor=leading.floor,
         convention=convention,
         num_bootstrap=num_bootstrap,
         seed=seed,
     )
-    notes = (*_notes(average, len(rows), law.num_rows), *law.notes)
+    notes = (*_notes(average, floor, len(rows), law.num_rows), *law.notes)
     content = law.model_dump() | {"version": 3, "average": average.model_dump(), "notes": notes}
     return Law.model_validate(content)
 
 
-def _notes(average: Average, num_rows: int, num_leading: int) -> Iterator[str]:
+def _notes(average: Average, floor: float, num_rows: int, num_leading: int) -> Iterator[str]:
     lead = average.members[0].candidate
     if average.backtest_factor is None or average.error_frac is None or average.trial_ratio is None:
         yield (
@@ -154,5 +175,7 @@ def _notes(average: Average, num_rows: int, num_leading: int) -> Iterator[str]:
             for one in average.rivals
         )
         yield f"Rivals that widen the intervals: {rivals}."
+    if floor:
+        yield f"The floor of {floor:g} was given and not fitted: Kaplan's form above it was a candidate beside the usual ones."
     if lead == "frontier":
         yield f"It is fitted to the {num_leading} of {num_rows} runs that no cheaper run beats, and foretells such runs only."

@@ -10,10 +10,10 @@ from collections.abc import Mapping
 from typing import Any, Self
 
 import numpy as np
-from pydantic import model_validator
+from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 
 from kleiber.runs import Document
-from kleiber.scaling.forms import FORMS, Array, form_of
+from kleiber.scaling.forms import FORMS, Array, Form, form_of
 from kleiber.scaling.points import points_at
 
 __all__ = ["Z_80", "Z_95", "Average", "Member", "deviation", "foretold"]
@@ -29,6 +29,8 @@ class Member(Document):
     candidate: str
     """Its name in `CANDIDATES`."""
     form: str
+    floor: float = Field(default=0.0, ge=0)
+    """Loss that remains [nats/token], of the form `kaplan`: given, not fitted."""
     weight: float
     """In the mean; 0 of a rival."""
     backtest_error_frac: float | None
@@ -38,6 +40,19 @@ class Member(Document):
     """Of one new run around this form."""
     samples: tuple[tuple[float, ...], ...]
     """Of the bootstrap."""
+
+    @model_serializer(mode="wrap")
+    def _without_absent(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        # Laws without a floor keep the hash that they had before there was the key.
+        written: dict[str, Any] = handler(self)
+        if not self.floor:
+            written.pop("floor", None)
+        return written
+
+    @property
+    def shape(self) -> Form:
+        """The form's maths."""
+        return form_of(self.form, floor=self.floor)
 
 
 class Average(Document):
@@ -109,7 +124,7 @@ def deviation(mean_P: Array, variance_P: Array, every_MP: Array, error_frac: flo
 
 def foretold(member: Member, inputs: Mapping[str, Any]) -> tuple[Array, Array]:
     """Return log L [P] and the variance of a new run around it, of refits and noise."""
-    form = form_of(member.form)
+    form = member.shape
     points = points_at(form, **inputs)
     point = np.array([[member.coefficients[name] for name in form.names]])
     log_P = np.log(form.value(point, points)[0])

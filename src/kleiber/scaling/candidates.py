@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -17,7 +17,16 @@ from kleiber.scaling.forms import FORMS, Array, Design, Form, form_of
 from kleiber.scaling.points import flops_of, points_of
 from kleiber.scaling.suspects import outliers
 
-__all__ = ["AUTO", "CANDIDATES", "Candidate", "candidate_of", "fit_member", "frontier", "inputs_of"]
+__all__ = [
+    "AUTO",
+    "CANDIDATES",
+    "WITH_FLOOR",
+    "Candidate",
+    "candidate_of",
+    "fit_member",
+    "frontier",
+    "inputs_of",
+]
 
 
 @dataclass(frozen=True)
@@ -28,6 +37,8 @@ class Candidate:
     form: str
     is_of_frontier: bool = False
     """Fitted only to runs that no run of less or equal compute beats."""
+    floor: float = 0.0
+    """Loss that remains [nats/token], of the form `kaplan`."""
 
     def rows(self, rows: Sequence[Row], convention: Convention) -> list[Row]:
         """Return the rows that it is fitted to."""
@@ -41,11 +52,18 @@ CANDIDATES = {
 """By name: the forms of losses, and a power law in compute through the best runs."""
 
 AUTO = ("chinchilla", "tied", "quadratic", "frontier", "repeated")
-"""What `auto` chooses from; `repeated` where runs repeat data."""
+"""What `auto` chooses from; `repeated` where runs repeat data, and `WITH_FLOOR` where the floor is known."""
+
+WITH_FLOOR = "kaplan"
+"""What is given the loss that remains, and does not fit it."""
 
 
-def candidate_of(name: str) -> Candidate:
+def candidate_of(name: str, *, floor: float = 0.0) -> Candidate:
     """Return the candidate of that name.
+
+    Args:
+        name: A key of `CANDIDATES`.
+        floor: Loss that remains [nats/token]; it has an effect on `WITH_FLOOR` alone.
 
     Raises:
         UsageError: There is none.
@@ -55,7 +73,7 @@ def candidate_of(name: str) -> Candidate:
             f"{name!r} cannot be backtested. {nearest(name, (*CANDIDATES, 'auto'))}",
             hint="--forms auto,chinchilla",
         )
-    return CANDIDATES[name]
+    return replace(CANDIDATES[name], floor=floor) if name == WITH_FLOOR else CANDIDATES[name]
 
 
 def frontier(rows: Sequence[Row], convention: Convention) -> list[Row]:
@@ -93,7 +111,7 @@ def fit_member(
     Raises:
         DataError: The rows are too few for it, or do not differ in what it is a function of.
     """
-    shape, kept = form_of(candidate.form), candidate.rows(rows, convention)
+    shape, kept = form_of(candidate.form, floor=candidate.floor), candidate.rows(rows, convention)
     points = points_of(kept, shape, convention)
     check_spread(shape, points)
     design = Design.of(points)
@@ -113,6 +131,7 @@ def fit_member(
     return Member(
         candidate=candidate.name,
         form=candidate.form,
+        floor=candidate.floor,
         weight=1.0,
         backtest_error_frac=None,
         coefficients=dict(zip(shape.names, point, strict=True)),

@@ -13,7 +13,7 @@ from kleiber.runs import Convention, Row
 from kleiber.scaling.auto import average_of
 from kleiber.scaling.average import Z_80, Z_95, Average
 from kleiber.scaling.candidates import candidate_of, fit_member, inputs_of
-from kleiber.scaling.checks import check_rows
+from kleiber.scaling.checks import check_floor, check_rows
 from kleiber.scaling.cuts import Cut, cuts_at
 from kleiber.scaling.fit import ESTIMATORS
 from kleiber.scaling.forecast import naive_forecasts
@@ -56,6 +56,7 @@ def backtest_rows(
     forms: Sequence[str] = ("auto", "chinchilla", "tied", "quadratic", "frontier"),
     estimators: Sequence[str] = ("projection",),
     factors: Sequence[float] = (10.0, 30.0, 100.0),
+    floor: float = 0.0,
     convention: Convention = "total",
     most_cuts: int = 4,
     num_bootstrap: int = 100,
@@ -69,6 +70,8 @@ def backtest_rows(
         forms: Names of `CANDIDATES`, or `auto`, which chooses from the cheap part alone.
         estimators: Of `ESTIMATORS`; those that a form has not are passed over.
         factors: Compute of a dear row over that of the dearest that is fitted, at least.
+        floor: Loss that remains [nats/token], below that of every row, where it is known: of the form `kaplan`, and so of
+            a candidate of `auto`.
         convention: Which parameters N counts.
         most_cuts: For each factor.
         num_bootstrap: Refits of each law.
@@ -77,10 +80,11 @@ def backtest_rows(
 
     Raises:
         DataError: A row is bad, or the rows do not reach far enough for any of the factors.
-        UsageError: An unknown form or estimator, or a factor that is not above 1.
+        UsageError: An unknown form or estimator, a factor that is not above 1, or a floor that a row is not above.
     """
     _check_asked(forms, estimators, factors)
     check_rows(rows, convention)
+    check_floor(floor, rows)
     kept, _ = without_duplicates(rows)
     flops = np.array([flops_of(row, convention) for row in kept])
     found: list[Foretold] = []
@@ -99,6 +103,7 @@ def backtest_rows(
                         estimator,
                         cheap,
                         factor=factor,
+                        floor=floor,
                         convention=convention,
                         num_bootstrap=num_bootstrap,
                         seed=seed,
@@ -149,6 +154,7 @@ def _law(
     cheap: Sequence[Row],
     *,
     factor: float,
+    floor: float,
     convention: Convention,
     num_bootstrap: int,
     seed: int,
@@ -156,10 +162,20 @@ def _law(
     """Return the law of a cheap part; a single form is an average of one, whose intervals are the bootstrap's."""
     if form == "auto":
         return average_of(
-            cheap, for_factor=factor, convention=convention, num_bootstrap=num_bootstrap, seed=seed
+            cheap,
+            for_factor=factor,
+            floor=floor,
+            convention=convention,
+            num_bootstrap=num_bootstrap,
+            seed=seed,
         )
     member = fit_member(
-        candidate_of(form), cheap, convention, num_bootstrap=num_bootstrap, seed=seed, estimator=estimator
+        candidate_of(form, floor=floor),
+        cheap,
+        convention,
+        num_bootstrap=num_bootstrap,
+        seed=seed,
+        estimator=estimator,
     )
     return Average(
         for_factor=factor,

@@ -10,7 +10,7 @@ import numpy as np
 from kleiber.errors import DataError
 from kleiber.runs import Convention, Row
 from kleiber.scaling.average import foretold
-from kleiber.scaling.candidates import AUTO, CANDIDATES, fit_member, inputs_of
+from kleiber.scaling.candidates import AUTO, WITH_FLOOR, candidate_of, fit_member, inputs_of
 from kleiber.scaling.checks import REPEATS
 from kleiber.scaling.cuts import Cut, cuts_at
 from kleiber.scaling.forms import Array
@@ -55,13 +55,16 @@ class Trials:
         return sum(len(one.log_loss_R) for one in self.each)
 
 
-def trials_of(rows: Sequence[Row], for_factor: float, convention: Convention) -> Trials:
+def trials_of(
+    rows: Sequence[Row], for_factor: float, convention: Convention, *, floor: float = 0.0
+) -> Trials:
     """Return the trials at the greatest factor, up to the one asked, that gives two cuts, or one.
 
     Args:
         rows: Checked, each once.
         for_factor: Compute of the run to come over that of the dearest row.
         convention: Which parameters N counts.
+        floor: Loss that remains [nats/token], where it is known.
     """
     flops = np.array([flops_of(row, convention) for row in rows])
     single = Trials(None, ())
@@ -69,7 +72,7 @@ def trials_of(rows: Sequence[Row], for_factor: float, convention: Convention) ->
     while factor >= min(_LEAST_FACTOR, for_factor):
         cuts = cuts_at(flops, factor, most=_NUM_CUTS, least_rows=_LEAST_ROWS)
         if len(cuts) > 1 or (cuts and not single.each):
-            tried = [_trial(rows, cut, convention) for cut in cuts]
+            tried = [_trial(rows, cut, convention, floor) for cut in cuts]
             each = tuple(one for one in tried if one.said)
             if len(each) > 1:
                 return Trials(factor, each)
@@ -79,20 +82,21 @@ def trials_of(rows: Sequence[Row], for_factor: float, convention: Convention) ->
     return single
 
 
-def asked_of(rows: Sequence[Row]) -> list[str]:
-    """Return the candidates for these rows: `repeated` only where runs repeat data."""
+def asked_of(rows: Sequence[Row], floor: float = 0.0) -> list[str]:
+    """Return the candidates for these rows: `repeated` only where runs repeat data, `WITH_FLOOR` only where a floor is known."""
     repeats = all(row.unique_tokens for row in rows) and any(
         row.num_tokens > REPEATS * (row.unique_tokens or row.num_tokens) for row in rows
     )
-    return [name for name in AUTO if name != "repeated" or repeats]
+    usual = [name for name in AUTO if name != "repeated" or repeats]
+    return [*usual, WITH_FLOOR] if floor else usual
 
 
-def _trial(rows: Sequence[Row], cut: Cut, convention: Convention) -> Trial:
+def _trial(rows: Sequence[Row], cut: Cut, convention: Convention, floor: float) -> Trial:
     cheap, dear = [rows[int(k)] for k in cut.cheap], [rows[int(k)] for k in cut.dear]
     inputs, said = inputs_of(dear, convention), {}
-    for name in asked_of(rows):
+    for name in asked_of(rows, floor):
         try:
-            law = fit_member(CANDIDATES[name], cheap, convention, num_bootstrap=_FEW_REFITS)
+            law = fit_member(candidate_of(name, floor=floor), cheap, convention, num_bootstrap=_FEW_REFITS)
         except DataError:  # too few rows for this form; another may do with them
             continue
         said[name] = foretold(law, inputs)

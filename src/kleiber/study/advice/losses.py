@@ -13,7 +13,7 @@ import numpy as np
 from kleiber.errors import UsageError
 from kleiber.scaling import COEFFICIENTS, Law, PublishedLaw
 from kleiber.scaling.average import Average, Member
-from kleiber.scaling.forms import CHINCHILLA, Array, Form, form_of
+from kleiber.scaling.forms import CHINCHILLA, Array, Form
 from kleiber.scaling.points import Values, points_at
 from kleiber.study.advice.spread import normals
 
@@ -78,7 +78,7 @@ class Losses:
         for one in members:
             # Rivals have no weight in the mean: among themselves they count alike.
             weight = one.weight / whole if whole else 1 / len(members)
-            form, samples = form_of(one.form), np.array(one.samples)
+            form, samples = one.shape, np.array(one.samples)
             kept = samples[np.arange(max(1, round(weight * _MOST_DRAWS))) % len(samples)]
             point = np.array([[one.coefficients[name] for name in form.names]])
             parts.append(_Part(form, point, kept, weight))
@@ -168,7 +168,7 @@ class Losses:
 def compared_members(average: Average) -> tuple[Member, ...]:
     """Return the laws of an average that trade size against tokens: its members, or its rivals where none of them does."""
     for group in (average.members, average.rivals):
-        found = tuple(one for one in group if _trades(form_of(one.form)))
+        found = tuple(one for one in group if _trades(one.shape))
         if found:
             return found
     return average.members  # refused, with its form
@@ -180,9 +180,7 @@ def _trades(form: Form) -> bool:
 
 
 def _forms(law: Law) -> list[Form]:
-    return (
-        [law.shape] if law.average is None else [form_of(one.form) for one in compared_members(law.average)]
-    )
+    return [law.shape] if law.average is None else [one.shape for one in compared_members(law.average)]
 
 
 def _tokens_of(law: Law) -> tuple[float, float]:
