@@ -182,6 +182,7 @@ def laws_above(floor: float) -> dict[str, Fit]:
     return {
         "chinchilla": fit,
         "auto": lambda rows: fit_auto(rows, for_factor=FACTOR),
+        "auto above a floor": lambda rows: fit_auto(rows, for_factor=FACTOR, floor=floor),
         "kaplan above a floor": lambda rows: fit(rows, form="kaplan", floor=floor),
     }
 

@@ -73,7 +73,7 @@ class Public:
         if not said.num_trials:
             return self.rest * self.ratio * said.half_R
         rule = Rule(prior_cuts=self.prior_cuts)
-        choice = Choice(lead="", rivals=(), errors={}, ratio=said.ratio)
+        choice = Choice(lead="", rivals=(), errors={}, reckoned={}, ratio=said.ratio)
         return self.rest * choice.widening(self.ratio, said.num_trials, rule) * said.half_R
 
 

@@ -21,10 +21,11 @@ def _trials(*each: Trial) -> Trials:
 
 
 def test_the_least_error_leads_and_what_is_alike_is_a_rival():
-    choice = choose(_trials(_trial(10, tied=(0.02, -0.02), chinchilla=(0.04, 0.04), quadratic=(0.06, 0.06))))
+    off = {"tied": (0.02, -0.02), "chinchilla": (0.04, 0.04), "quadratic": (0.07, 0.07)}
+    choice = choose(_trials(_trial(10, **{name: 9 * values for name, values in off.items()})))
     assert choice is not None
     assert (choice.lead, choice.rivals) == ("tied", ("chinchilla",))
-    assert choice.errors["quadratic"] == pytest.approx(0.06)
+    assert choice.errors["quadratic"] == pytest.approx(0.07)
 
 
 def test_trials_with_more_rows_count_more():
@@ -36,6 +37,21 @@ def test_trials_with_more_rows_count_more():
     assert (by_rows.lead, alike.lead) == ("tied", "quadratic")
     assert by_rows.errors["tied"] == pytest.approx(0.1**0.25 * 0.01**0.75)
     assert alike.errors["tied"] == pytest.approx((0.1 * 0.01) ** 0.5)
+
+
+def test_few_forecasts_may_be_right_by_luck():
+    """Off by 0.01, 0.03 and 0.05 once: with the median as a second forecast, sqrt((0.01² + 0.03²) / 2), 0.03 and sqrt((0.05² + 0.03²) / 2)."""
+    once = {"tied": 0.01, "chinchilla": 0.03, "quadratic": 0.05}
+    choice = choose(_trials(_trial(10, **{name: (off,) for name, off in once.items()})))
+    assert choice is not None
+    assert choice.errors == pytest.approx(once)
+    reckoned = {name: np.sqrt((off**2 + 0.03**2) / 2) for name, off in once.items()}
+    assert choice.reckoned == pytest.approx(reckoned)
+    assert (choice.lead, choice.rivals) == ("tied", ("chinchilla", "quadratic"))
+    often = choose(_trials(_trial(10, **{name: (off,) * 50 for name, off in once.items()})))
+    assert often is not None
+    assert often.rivals == ()
+    assert often.reckoned["tied"] == pytest.approx(np.sqrt((50 * 0.01**2 + 0.03**2) / 51))
 
 
 def test_a_form_that_misses_the_hard_cut_gains_nothing_by_it():
@@ -77,7 +93,7 @@ def test_the_ratio_is_of_errors_over_deviations():
     ("num_trials", "expected"), [(1, 2.0), (3, 4 ** (3 / 4)), (1000, 4.0)], ids=["one", "three", "many"]
 )
 def test_few_trials_stay_near_what_public_ladders_needed(num_trials, expected):
-    choice = Choice(lead="tied", rivals=(), errors={}, ratio=4.0)
+    choice = Choice(lead="tied", rivals=(), errors={}, reckoned={}, ratio=4.0)
     assert choice.widening(1.0, num_trials, Rule()) == pytest.approx(expected, rel=2e-3)
 
 

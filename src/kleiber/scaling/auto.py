@@ -13,7 +13,7 @@ from kleiber.scaling.trials import Trials, asked_of, trials_of
 
 __all__ = ["PUBLIC_RATIO", "PUBLIC_REST", "average_of", "composed"]
 
-PUBLIC_RATIO, PUBLIC_REST = 1.37, 1.19
+PUBLIC_RATIO, PUBLIC_REST = 1.03, 1.16
 """80% quantiles of |error| over deviation at ten times the compute over four public sources, and of what is left when
 ladders have been widened by their own trials as well (bench/laws/backtest.py)."""
 
@@ -33,7 +33,7 @@ def average_of(
 
     The rows are cut by compute at several places, every candidate is fitted to the cheap part and asked about what
     takes at least `for_factor` times more (less where they do not reach so far). The form with the least error leads;
-    forms within 2.5 times its error widen the interval by how far they are from it. Intervals count refits, noise,
+    forms within 2.5 times its reckoned error widen the interval by how far they are from it. Intervals count refits, noise,
     these rivals and the error seen, and how far errors reached beyond that in the ladder's own trials, see `Choice`.
 
     Args:
@@ -99,6 +99,8 @@ def composed(
     errors = choice.errors if choice else {}
     widening = choice.widening(ratio, len(trials.each), rule or Rule()) if choice else ratio
 
+    reckoned = choice.reckoned if choice else {}
+
     def member(name: str, weight: float) -> Member:
         return fitted[name].model_copy(update={"weight": weight, "backtest_error_frac": errors.get(name)})
 
@@ -107,7 +109,7 @@ def composed(
         backtest_factor=trials.factor if choice else None,
         num_cuts=len(trials.each) if choice else 0,
         num_cells=trials.num_cells if choice else 0,
-        error_frac=errors.get(lead),
+        error_frac=reckoned.get(lead),
         trial_ratio=choice.ratio if choice else None,
         widening=widening * rest / Z_80,
         members=(member(lead, 1.0),),

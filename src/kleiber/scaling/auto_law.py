@@ -20,6 +20,9 @@ from kleiber.scaling.trials import Trials, trials_of
 
 __all__ = ["fit_auto", "fit_auto_groups"]
 
+_LUCKY = 1.25
+"""How far the reckoned error goes beyond the one seen before a note says so."""
+
 
 def fit_auto(
     rows: Sequence[Row],
@@ -159,9 +162,15 @@ def _notes(average: Average, floor: float, num_rows: int, num_leading: int) -> I
             f"cut. Intervals count how far other forms are from it, times {average.widening * Z_80:.2f}, what public runs needed."
         )
     else:
+        seen, reckoned = average.members[0].backtest_error_frac or 0.0, average.error_frac
+        luck = (
+            f" (reckoned as {reckoned:.2%}, for few forecasts may be right by luck)"
+            if reckoned > _LUCKY * seen
+            else ""
+        )
         yield (
             f"Chosen by backtest at {average.backtest_factor:.3g} times the compute, {average.num_cells} forecasts over {average.num_cuts} "
-            f"cut{'s' if average.num_cuts > 1 else ''}: {lead} was off by {average.error_frac:.2%}. Intervals count that, its refits, "
+            f"cut{'s' if average.num_cuts > 1 else ''}: {lead} was off by {seen:.2%}{luck}. Intervals count that, its refits, "
             f"noise and rivals; four of five of these forecasts were off by up to {average.trial_ratio:.2f} times as much."
         )
         if average.backtest_factor < average.for_factor:

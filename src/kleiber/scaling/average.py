@@ -66,7 +66,7 @@ class Average(Document):
     num_cells: int
     """Rows foretold by laws that did not see them."""
     error_frac: float | None
-    """Typical error of the leading law in those cells; part of every interval."""
+    """Typical error of the leading law, reckoned from those cells: few of them may be right by luck. Part of every interval."""
     trial_ratio: float | None = None
     """80% quantile of |error| over deviation in those cells: above 1.28 the deviation said too little of them."""
     widening: float
@@ -112,7 +112,7 @@ def deviation(mean_P: Array, variance_P: Array, every_MP: Array, error_frac: flo
         mean_P: Log loss foretold.
         variance_P: Of the laws' refits and one run's noise.
         every_MP: What each form says, rivals too: their mean square distance from the mean is added.
-        error_frac: Typical error of backtests, whose square is added; None where there were none.
+        error_frac: Reckoned error of backtests, whose square is added; None where there were none.
 
     Example:
         >>> deviation(np.zeros(1), np.array([0.02**2]), np.array([[0.0], [0.04]]), 0.01).round(6).tolist()

@@ -27,7 +27,9 @@ class Rule:
     rows_power: float = 1.0
     """Trials count by this power of the rows that were fitted: the task to come has all of them."""
     alike: float = 2.5
-    """A form is a rival whose typical error is at most so many times that of the best."""
+    """A form is a rival whose reckoned error is at most so many times that of the best."""
+    prior_cells: float = 1.0
+    """As how many more forecasts of a trial the usual form's error counts, where an error is reckoned."""
     prior_cuts: float = 1.0
     """As how many trials what public ladders showed counts, where the interval is widened by the ladder's own."""
 
@@ -42,6 +44,8 @@ class Choice:
     """Those nearly as good, the best first."""
     errors: Mapping[str, float]
     """Typical error of each candidate that could be fitted at half of the cuts or more."""
+    reckoned: Mapping[str, float]
+    """The same with what other forms were off by counted in: what to expect, for a few forecasts may be right by luck."""
     ratio: float
     """80% quantile of |error| / deviation in the trials."""
 
@@ -61,16 +65,16 @@ def choose(trials: Trials, rule: Rule | None = None, *, lead: str | None = None)
     """
     rule = rule or Rule()
     errors = _errors(trials.each, rule.rows_power)
+    reckoned = _errors(trials.each, rule.rows_power, rule.prior_cells)
     if not errors or (lead is not None and lead not in errors):
         return None
-    ordered = sorted(errors, key=errors.__getitem__)
-    lead = lead or ordered[0]
-    others = [name for name in ordered if name != lead]
+    lead = lead or min(errors, key=errors.__getitem__)
+    others = sorted((name for name in errors if name != lead), key=reckoned.__getitem__)
     # A law of repeated tokens asks more of a forecast: it leads or is out.
     rivals = tuple(
-        name for name in others if errors[name] <= rule.alike * errors[lead] and name != "repeated"
+        name for name in others if reckoned[name] <= rule.alike * reckoned[lead] and name != "repeated"
     )
-    return Choice(lead, rivals, errors, _ratio(trials.each, lead, rivals, errors[lead]))
+    return Choice(lead, rivals, errors, reckoned, _ratio(trials.each, lead, rivals, reckoned[lead]))
 
 
 def quantile(values: Array, weights: Array, level: float = 0.8) -> float:
@@ -85,7 +89,7 @@ def quantile(values: Array, weights: Array, level: float = 0.8) -> float:
     return float(values[order][min(place, len(values) - 1)])
 
 
-def _errors(each: Sequence[Trial], power: float) -> dict[str, float]:
+def _errors(each: Sequence[Trial], power: float, prior_cells: float = 0.0) -> dict[str, float]:
     """Return the typical error of each candidate that could be fitted at half of the cuts or more.
 
     A form that needs more rows misses the first, hardest cuts: it is placed by its ratio to the form with the most
@@ -94,7 +98,7 @@ def _errors(each: Sequence[Trial], power: float) -> dict[str, float]:
     by_name: dict[str, dict[int, float]] = {}
     for k, trial in enumerate(each):
         for name in trial.said:
-            by_name.setdefault(name, {})[k] = trial.error(name)
+            by_name.setdefault(name, {})[k] = trial.error(name, prior_cells)
     usual = {name: found for name, found in by_name.items() if 2 * len(found) >= len(each)}
     if not usual:
         return {}

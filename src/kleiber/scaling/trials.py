@@ -35,9 +35,20 @@ class Trial:
     said: Mapping[str, tuple[Array, Array]]
     """By candidate: log loss foretold [R], and the variance of a new run around it [R]."""
 
-    def error(self, name: str) -> float:
-        """Return the root mean square of log measured over foretold."""
-        return float(np.sqrt(np.mean((self.log_loss_R - self.said[name][0]) ** 2)))
+    def error(self, name: str, prior_cells: float = 0.0) -> float:
+        """Return the root mean square of log measured over foretold.
+
+        Args:
+            name: Of a candidate that was fitted.
+            prior_cells: As how many more dear rows the usual form counts, the one of median error: one row may be
+                foretold by luck.
+        """
+        num_rows, square = len(self.log_loss_R), self._mean_square(name)
+        usual = float(np.median([self._mean_square(other) for other in self.said])) if prior_cells else 0.0
+        return float(np.sqrt((num_rows * square + prior_cells * usual) / (num_rows + prior_cells)))
+
+    def _mean_square(self, name: str) -> float:
+        return float(np.mean((self.log_loss_R - self.said[name][0]) ** 2))
 
 
 @dataclass(frozen=True)
