@@ -4,10 +4,10 @@
 
     python bench/ladders/forecast.py --target-flops 3e14 --widths 32,48,64,96,128 --target-widths 224,304
 
-A ladder of four widths, four horizons and three seeds is trained in steps of 512 tokens, Kaplan's form above a known floor is fitted to it,
-and both forecasts are written before their runs start: one of nearly twice the width and four times the tokens of the
-dearest run, one wider still on fewer tokens. 5e13 takes about half an hour of two cores. What was stopped goes on; the
-last line of stdout is one JSON document, with what `--form auto` said beside.
+A ladder of four widths, four horizons and three seeds is trained in steps of 512 tokens, `--form auto` is fitted to it
+above a known floor, and both forecasts are written before their runs start: one of nearly twice the width and four times
+the tokens of the dearest run, one wider still on fewer tokens. 5e13 takes about half an hour of two cores. What was
+stopped goes on; the last line of stdout is one JSON document, with what single forms said beside.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ _SMALL_STEPS = (
     "train.schedule.warmup_steps=200",
 )
 """A fourth of the tokens a step: at these horizons more of them cost 0.05 of loss."""
-SINGLE = ("chinchilla", "tied", "quadratic")
+SINGLE = ("chinchilla", "tied", "quadratic", "kaplan")
 """Forms whose forecasts are shown beside: not what is judged."""
 
 
@@ -65,9 +65,8 @@ def main() -> None:
             raise SystemExit(f"target {name} takes less than {FACTOR:g} times the dearest run.")
     rows = run_ladder(designs["a"], folder, on_event=novels.tell)
     floor = novels.floor_of(folder / "ladder", arguments.floor)
-    law = novels.law_in(folder / "law.json", rows, form="kaplan", floor=floor)
+    law = law_in(folder / "law.json", rows, floor)
     print("\n".join([law.shape.equation, *(f"- {note}" for note in law.notes)]), flush=True)
-    auto = auto_in(folder / "auto.json", rows)
     foretold = {
         name: forecast_in(folder / f"forecast-{name}.json", law, design) for name, design in designs.items()
     }
@@ -78,7 +77,7 @@ def main() -> None:
     for name, design in designs.items():
         predicted = Predicted(forecast_hash=foretold[name].hash, at=foretold[name].created_at)
         run = novels.train_target(design, folder / f"target-{name}", predicted)
-        scored[name] = score(name, foretold[name], run, rows, auto)
+        scored[name] = score(name, foretold[name], run, rows, floor)
     checks = [
         novels.judged(
             f"target {name}", "within 1%", f"{one['error_frac']:+.2%}", holds=abs(one["error_frac"]) <= 0.01
@@ -132,11 +131,11 @@ def _target_flops(design: LadderDesign) -> float:
     return float(resolve_spec(recipe).flops(recipe.train.batch_size).total * recipe.train.num_steps)
 
 
-def auto_in(path: Path, rows: Sequence[Row]) -> Law:
-    """Return the law at `path` when it is of these rows, or choose and write it."""
-    if path.is_file() and (known := Law.read(path)).rows == tuple(rows):
+def law_in(path: Path, rows: Sequence[Row], floor: float) -> Law:
+    """Return the law at `path` when it was chosen from these rows, or choose and write it."""
+    if path.is_file() and (known := Law.read(path)).rows == tuple(rows) and known.average is not None:
         return known
-    law = fit_auto(rows, for_factor=FACTOR)
+    law = fit_auto(rows, for_factor=FACTOR, floor=floor)
     law.write(path)
     return law
 
@@ -156,7 +155,7 @@ def forecast_in(path: Path, law: Law, design: LadderDesign) -> Forecast:
     return said
 
 
-def score(name: str, said: Forecast, run: RunFolder, rows: Sequence[Row], auto: Law) -> dict[str, Any]:
+def score(name: str, said: Forecast, run: RunFolder, rows: Sequence[Row], floor: float) -> dict[str, Any]:
     """Return what became of a forecast, the naive ones and single forms beside it."""
     record = run.read_record()
     ledger = {entry.method: entry for entry in verify(said, record)}
@@ -164,8 +163,8 @@ def score(name: str, said: Forecast, run: RunFolder, rows: Sequence[Row], auto: 
     measured = law.measured
     size, tokens = record.num_params.total, record.result.num_tokens if record.result else math.nan
     singles = {}
-    for form in ("auto", *SINGLE):
-        one = (auto if form == "auto" else fit(rows, form=form)).predict(size, tokens)
+    for form in SINGLE:
+        one = fit(rows, form=form, floor=floor if form == "kaplan" else 0.0).predict(size, tokens)
         singles[form] = {"error_frac": one.loss / measured - 1, "interval_80": one.interval_80}
     found = {
         "num_params": size,
