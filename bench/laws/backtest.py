@@ -18,7 +18,7 @@ from pathlib import Path
 
 import numpy as np
 
-from kleiber.scaling.auto import PUBLIC_RATIO, PUBLIC_REST
+from kleiber.scaling.auto import PUBLIC_RATIO, PUBLIC_REST, PUBLIC_UNTRIED
 from kleiber.scaling.average import Z_80, Z_95
 from kleiber.scaling.choice import Choice, Rule, quantile
 from kleiber.scaling.forms import Array
@@ -60,18 +60,23 @@ class Public:
     ratio: float
     rest: float
     prior_cuts: float
+    untried: float
 
     @classmethod
     def of(cls, sources: Sequence[list[Said]], prior_cuts: float) -> Public:
         """Calibrate, each source alike."""
-        ratio = quantile_of(sources, lambda one: one.half_R)
-        bare = cls(ratio, 1.0, prior_cuts)
-        return cls(ratio, quantile_of(sources, bare.half), prior_cuts)
+        untried = quantile_of(
+            [[one.untried for one in source if one.untried] for source in sources], lambda one: one.half_R
+        )
+        tried = [[one for one in source if one.num_trials] for source in sources]
+        ratio = quantile_of(tried, lambda one: one.half_R)
+        bare = cls(ratio, 1.0, prior_cuts, untried)
+        return cls(ratio, quantile_of(tried, bare.half), prior_cuts, untried)
 
     def half(self, said: Said) -> Array:
         """Return half of the 80% intervals, log loss."""
         if not said.num_trials:
-            return self.rest * self.ratio * said.half_R
+            return self.untried * said.half_R
         rule = Rule(prior_cuts=self.prior_cuts)
         choice = Choice(lead="", rivals=(), errors={}, reckoned={}, ratio=said.ratio)
         return self.rest * choice.widening(self.ratio, said.num_trials, rule) * said.half_R
@@ -171,9 +176,13 @@ def print_intervals(found: dict[str, list[Task]], single: str) -> dict[str, dict
     )
     every = Public.of(list(answers.values()), Rule().prior_cuts)
     print(
-        f"all four sources give the ratio {every.ratio:.3f} and the rest {every.rest:.3f}; the tool has {PUBLIC_RATIO} and {PUBLIC_REST}"
+        f"all four sources give the ratio {every.ratio:.3f}, the rest {every.rest:.3f} and, untried, {every.untried:.3f}; "
+        f"the tool has {PUBLIC_RATIO}, {PUBLIC_REST} and {PUBLIC_UNTRIED}"
     )
-    return table | {"mean": means, "public": {"ratio": every.ratio, "rest": every.rest}}
+    return table | {
+        "mean": means,
+        "public": {"ratio": every.ratio, "rest": every.rest, "untried": every.untried},
+    }
 
 
 def main(folder: Path) -> dict[str, object]:

@@ -46,6 +46,8 @@ class Said:
     ratio: float = 1.0
     """Of the ladder's own trials, see `Choice`."""
     num_trials: int = 0
+    untried: Said | None = None
+    """What `auto` would say if the ladder could not be cut."""
 
 
 @dataclass(frozen=True)
@@ -70,10 +72,8 @@ class Task:
     def auto(self, rule: Rule) -> Said:
         """Return what the tool would say by a rule, not yet widened."""
         average = self.average(rule)
-        mean, deviation = average.model_copy(update={"widening": 1.0}).log_losses(
-            inputs_of(self.dear, "total")
-        )
-        return Said(self._off(mean), deviation, average.trial_ratio or 1.0, average.num_cuts)
+        untried = Said(*self._foretold(composed(self.trials, None, self.fitted, for_factor=FACTOR)))
+        return Said(*self._foretold(average), average.trial_ratio or 1.0, average.num_cuts, untried)
 
     def average(self, rule: Rule) -> Average:
         return composed(self.trials, choose(self.trials, rule), self.fitted, for_factor=FACTOR, rule=rule)
@@ -82,6 +82,12 @@ class Task:
         """Return what one form says, with the interval of its bootstrap."""
         mean, variance = foretold(self.fitted[name], inputs_of(self.dear, "total"))
         return Said(self._off(mean), _NORMAL_80 * np.sqrt(variance))
+
+    def _foretold(self, average: Average) -> tuple[Array, Array]:
+        mean, deviation = average.model_copy(update={"widening": 1.0}).log_losses(
+            inputs_of(self.dear, "total")
+        )
+        return self._off(mean), deviation
 
     def _off(self, log_loss_R: Array) -> Array:
         return np.abs(np.log([row.loss for row in self.dear]) - log_loss_R)

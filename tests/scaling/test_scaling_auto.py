@@ -20,11 +20,12 @@ from kleiber.scaling import (
     optimum_of_law,
     scores,
 )
-from kleiber.scaling.auto import average_of
-from kleiber.scaling.average import Average, Member
+from kleiber.scaling.auto import PUBLIC_UNTRIED, average_of
+from kleiber.scaling.average import Z_80, Average, Member
 from kleiber.scaling.candidates import frontier
 from kleiber.scaling.forms import form_of
 from kleiber.scaling.points import points_at
+from kleiber.scaling.trials import Trials
 
 WIDE = {"sizes": (40_000, 120_000, 360_000, 1_080_000, 3_240_000), "num_seeds": 1}
 HORIZONS = (4e5, 2e6, 1e7, 5e7)
@@ -159,6 +160,14 @@ def test_rows_that_cannot_be_cut_say_so(ladder):
     law = fit_auto(rows, num_bootstrap=100)
     assert law.average.backtest_factor is None or law.average.backtest_factor < 10
     assert any("not chosen by backtest" in note or "beyond that nobody" in note for note in law.notes)
+
+
+def test_without_a_trial_intervals_are_as_wide_as_public_ladders_needed(wide):
+    """Every form is a rival then, and no error was seen that the deviation could count."""
+    average = average_of(wide, num_bootstrap=20, trials=Trials(None, ()))
+    assert average.error_frac is None
+    assert {one.candidate for one in average.rivals} == {"tied", "quadratic", "frontier"}
+    assert average.widening == pytest.approx(PUBLIC_UNTRIED / Z_80)
 
 
 def test_bad_requests_are_refused(wide):

@@ -40,18 +40,18 @@ def test_trials_with_more_rows_count_more():
 
 
 def test_few_forecasts_may_be_right_by_luck():
-    """Off by 0.01, 0.03 and 0.05 once: with the median as a second forecast, sqrt((0.01² + 0.03²) / 2), 0.03 and sqrt((0.05² + 0.03²) / 2)."""
+    """Off by 0.01, 0.03 and 0.05 once: with the median as two more forecasts, sqrt((0.01² + 2 x 0.03²) / 3), 0.03 and sqrt((0.05² + 2 x 0.03²) / 3)."""
     once = {"tied": 0.01, "chinchilla": 0.03, "quadratic": 0.05}
     choice = choose(_trials(_trial(10, **{name: (off,) for name, off in once.items()})))
     assert choice is not None
     assert choice.errors == pytest.approx(once)
-    reckoned = {name: np.sqrt((off**2 + 0.03**2) / 2) for name, off in once.items()}
+    reckoned = {name: np.sqrt((off**2 + 2 * 0.03**2) / 3) for name, off in once.items()}
     assert choice.reckoned == pytest.approx(reckoned)
     assert (choice.lead, choice.rivals) == ("tied", ("chinchilla", "quadratic"))
     often = choose(_trials(_trial(10, **{name: (off,) * 50 for name, off in once.items()})))
     assert often is not None
     assert often.rivals == ()
-    assert often.reckoned["tied"] == pytest.approx(np.sqrt((50 * 0.01**2 + 0.03**2) / 51))
+    assert often.reckoned["tied"] == pytest.approx(np.sqrt((50 * 0.01**2 + 2 * 0.03**2) / 52))
 
 
 def test_a_form_that_misses_the_hard_cut_gains_nothing_by_it():

@@ -11,11 +11,13 @@ from kleiber.scaling.candidates import candidate_of, fit_member
 from kleiber.scaling.choice import Choice, Rule, choose
 from kleiber.scaling.trials import Trials, asked_of, trials_of
 
-__all__ = ["PUBLIC_RATIO", "PUBLIC_REST", "average_of", "composed"]
+__all__ = ["PUBLIC_RATIO", "PUBLIC_REST", "PUBLIC_UNTRIED", "average_of", "composed"]
 
-PUBLIC_RATIO, PUBLIC_REST = 1.03, 1.16
+PUBLIC_RATIO, PUBLIC_REST = 0.98, 1.2
 """80% quantiles of |error| over deviation at ten times the compute over four public sources, and of what is left when
 ladders have been widened by their own trials as well (bench/laws/backtest.py)."""
+PUBLIC_UNTRIED = 1.46
+"""The same of laws without a trial, whose deviation knows no error that was seen and takes every form for a rival."""
 
 
 def average_of(
@@ -77,7 +79,6 @@ def composed(
     *,
     for_factor: float,
     rule: Rule | None = None,
-    public: tuple[float, float] = (PUBLIC_RATIO, PUBLIC_REST),
 ) -> Average:
     """Return the average of a choice.
 
@@ -87,9 +88,7 @@ def composed(
         fitted: Laws of all rows by candidate.
         for_factor: Compute of the run to come over that of the dearest row.
         rule: By which it was chosen; None takes the tool's.
-        public: What widens intervals beside the ladder's own trials, as `PUBLIC_RATIO` and `PUBLIC_REST`.
     """
-    ratio, rest = public
     lead = choice.lead if choice and choice.lead in fitted else next(iter(fitted))
     rivals = [
         name
@@ -97,9 +96,12 @@ def composed(
         if name in fitted and name not in (lead, "repeated")
     ]
     errors = choice.errors if choice else {}
-    widening = choice.widening(ratio, len(trials.each), rule or Rule()) if choice else ratio
-
     reckoned = choice.reckoned if choice else {}
+    widening = (
+        PUBLIC_REST * choice.widening(PUBLIC_RATIO, len(trials.each), rule or Rule())
+        if choice
+        else PUBLIC_UNTRIED
+    )
 
     def member(name: str, weight: float) -> Member:
         return fitted[name].model_copy(update={"weight": weight, "backtest_error_frac": errors.get(name)})
@@ -111,7 +113,7 @@ def composed(
         num_cells=trials.num_cells if choice else 0,
         error_frac=reckoned.get(lead),
         trial_ratio=choice.ratio if choice else None,
-        widening=widening * rest / Z_80,
+        widening=widening / Z_80,
         members=(member(lead, 1.0),),
         rivals=tuple(member(name, 0.0) for name in rivals),
     )

@@ -28,7 +28,7 @@ class Rule:
     """Trials count by this power of the rows that were fitted: the task to come has all of them."""
     alike: float = 2.5
     """A form is a rival whose reckoned error is at most so many times that of the best."""
-    prior_cells: float = 1.0
+    prior_cells: float = 2.0
     """As how many more forecasts of a trial the usual form's error counts, where an error is reckoned."""
     prior_cuts: float = 1.0
     """As how many trials what public ladders showed counts, where the interval is widened by the ladder's own."""
