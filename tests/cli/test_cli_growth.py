@@ -19,6 +19,8 @@ from kleiber.cli.main import main
         (["nonsense"], "nonsense"),
         (["missing.yaml"], "missing.yaml cannot be read"),
         (["gpt", "--set", "train.nothing=1"], "unknown key 'train.nothing'"),
+        (["mlp", "--preset", "fast"], "preset fast is of the family gpt, got 'mlp'"),
+        (["gpt", "--preset", "quick"], "preset must be one of fast, plain, got 'quick'"),
     ],
 )
 def test_wrong_input_is_refused_in_a_sentence(arguments, said, capsys, tmp_path, monkeypatch):

@@ -22,8 +22,10 @@ __all__ = [
     "Json",
     "ModuleCode",
     "OtherRecipe",
+    "Preset",
     "Seed",
     "Sets",
+    "assignments",
     "parse_choice",
     "parse_positive",
     "parse_real",
@@ -54,9 +56,25 @@ ModuleCode = Annotated[
         "--module", metavar="FILE:CLASS", help="The code of a source that was made from my_model.py:Net."
     ),
 ]
+Preset = Annotated[
+    str | None,
+    typer.Option(
+        "--preset", metavar="NAME", help="What a gpt's recipe leaves open: fast, or plain as GPT-2 was."
+    ),
+]
 Seed = Annotated[str, typer.Option("--seed", metavar="WHOLE", help="Of everything random.")]
 
 MAX_SEED = 2**31 - 1
+
+
+def assignments(preset: str | None, sets: Sequence[str] | None) -> list[str]:
+    """Return what `--preset` and `--set` ask for; the keys of `--set` stand over the preset's.
+
+    Example:
+        >>> assignments("fast", ["model.softcap=15"])
+        ['preset=fast', 'model.softcap=15']
+    """
+    return [*([] if preset is None else [f"preset={preset}"]), *(sets or ())]
 
 
 def parse_positive(text: str, name: str, command: str, *, example: str = "2e9") -> float:

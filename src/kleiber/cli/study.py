@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from kleiber.cli.bars import RunBars
-from kleiber.cli.options import Json, Seed, Sets, parse_positive, parse_whole
+from kleiber.cli.options import Json, Preset, Seed, Sets, assignments, parse_positive, parse_whole
 from kleiber.cli.output import Output
 from kleiber.errors import UsageError
 from kleiber.units import format_count, format_seconds
@@ -69,6 +69,7 @@ def study(
         str | None,
         typer.Option("--workers", metavar="WHOLE", help="Runs side by side; all cores by default."),
     ] = None,
+    preset: Preset = None,
     sets: Sets = None,
     seed: Seed = "0",
     lang: Annotated[
@@ -89,7 +90,9 @@ def study(
     from kleiber.report.study import write_study_page
     from kleiber.study.growing.run import forget_study, run_study
 
-    asked = _asked(source, data, budget, decades, params, sizes, seeds, workers, sets or [], seed)
+    asked = _asked(
+        source, data, budget, decades, params, sizes, seeds, workers, assignments(preset, sets), seed
+    )
     out, folder = Output(json_), output or Path("runs") / f"study-{asked.base.model.family}"
     if fresh:
         forget_study(folder)

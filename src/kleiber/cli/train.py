@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from kleiber.cli.bars import RunBars
-from kleiber.cli.options import Json, Sets
+from kleiber.cli.options import Json, Preset, Sets, assignments
 from kleiber.cli.output import Output
 from kleiber.units import (
     format_bytes,
@@ -38,12 +38,7 @@ def train(
             "--output", "-o", metavar="FOLDER", help="The run folder; without it runs/ and the recipe's name."
         ),
     ] = None,
-    preset: Annotated[
-        str | None,
-        typer.Option(
-            "--preset", metavar="NAME", help="What a gpt's recipe leaves open: fast, or plain as GPT-2 was."
-        ),
-    ] = None,
+    preset: Preset = None,
     sets: Sets = None,
     forecast: Annotated[
         Path | None,
@@ -75,9 +70,7 @@ def train(
     """
     from kleiber.runs import RunFolder, read_recipe
 
-    asked = read_recipe(recipe).with_values(
-        [*([f"preset={preset}"] if preset is not None else ()), *(sets or ())]
-    )
+    asked = read_recipe(recipe).with_values(assignments(preset, sets))
     folder = output or Path("runs") / recipe.stem
     out = Output(json_)
     if asked.train.fits_memory and (fresh or not RunFolder(folder).exists()):

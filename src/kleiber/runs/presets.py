@@ -8,7 +8,7 @@ from typing import Any, Literal, TypeAlias, get_args
 
 import yaml
 
-__all__ = ["PresetName", "preset", "with_preset"]
+__all__ = ["PresetName", "laid_over", "preset", "with_preset"]
 
 PresetName: TypeAlias = Literal["fast", "plain"]
 """A file of `kleiber/presets`."""
@@ -59,7 +59,7 @@ def with_preset(raw: dict[str, Any]) -> dict[str, Any]:
         _part(rest, "data").get("context", filled["data"]["context"]), warmup["context"]
     ):
         del filled["train"]["sequence_warmup"]
-    return _over(filled, rest)
+    return laid_over(filled, rest)
 
 
 @functools.cache
@@ -80,11 +80,16 @@ def _part(raw: dict[str, Any], *keys: str) -> dict[str, Any]:
     return raw
 
 
-def _over(under: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
-    """Return nested keys of both; where both have one, that of `over`."""
+def laid_over(under: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
+    """Return nested keys of both; where both have one, that of `over`.
+
+    Example:
+        >>> laid_over({"train": {"seed": 0, "num_steps": 9}}, {"train": {"seed": 7}})
+        {'train': {'num_steps': 9, 'seed': 7}}
+    """
     both = {key: value for key, value in under.items() if key not in over}
     return both | {
-        key: _over(under[key], value)
+        key: laid_over(under[key], value)
         if isinstance(value, dict) and isinstance(under.get(key), dict)
         else value
         for key, value in over.items()

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from kleiber.errors import RecipeError
 from kleiber.runs import ModelRecipe, Recipe, TaskName
+from kleiber.runs.presets import laid_over
 from kleiber.runs.recipe import assign
 
 __all__ = ["Asked", "usual_recipe"]
@@ -21,6 +23,7 @@ _TASKS: dict[str, TaskName] = {
 """Of sources that are not of classes."""
 _OF_TEXT = ("data.vocab_size=512", "data.context=128", "data.val_tokens=32768", "train.batch_size=8")
 _OF_SAMPLES = ("train.batch_size=64", "train.optimizer.lr=0.002")
+_OF_WSD = ("train.schedule.cooldown_frac=0.3",)
 
 
 @dataclass(frozen=True)
@@ -49,7 +52,7 @@ def usual_recipe(model: ModelRecipe, source: str | None, sets: Sequence[str]) ->
     Args:
         model: The family, with what is fixed of its size.
         source: None is the standard library's text of a gpt, and handwritten digits of all else.
-        sets: `a.b=value` assignments over what is usual.
+        sets: `a.b=value` assignments over what is usual. Of a preset that they name, too, everything stands over it.
 
     Raises:
         RecipeError: An assignment is malformed, names an unknown key or breaks a constraint.
@@ -61,10 +64,16 @@ def usual_recipe(model: ModelRecipe, source: str | None, sets: Sequence[str]) ->
     """
     source = source or ("stdlib" if model.family in {"gpt", "rnn"} else "digits")
     task = "contrastive" if model.family == "dual" else _TASKS.get(source.partition(":")[0], "classification")
-    usual = [
-        "train.schedule.cooldown_frac=0.3",
-        *(_OF_TEXT if task == "lm" else _OF_SAMPLES),
-        f"task.name={task}",
-    ]
-    raw = assign({"model": model.model_dump(), "data": {"source": source}}, [*usual, *sets])
-    return Recipe.of(raw, "the recipe", RecipeError)
+    asked = assign({"model": model.model_dump(), "data": {"source": source}, "task": {"name": task}}, sets)
+    if asked.get("preset") is not None:
+        asked = Recipe.of(asked, "the recipe", RecipeError).model_dump(mode="json", exclude_unset=True)
+    return Recipe.of(laid_over(_usual(asked, task), asked), "the recipe", RecipeError)
+
+
+def _usual(asked: Mapping[str, Any], task: TaskName) -> dict[str, Any]:
+    """Return what is usual of a task; no cool-down where another schedule is asked for."""
+    of_task = _OF_TEXT if task == "lm" else _OF_SAMPLES
+    train = asked.get("train")
+    schedule = train.get("schedule") if isinstance(train, dict) else None
+    is_wsd = not isinstance(schedule, dict) or schedule.get("name", "wsd") == "wsd"
+    return assign({}, [*of_task, *(_OF_WSD if is_wsd else ())])
