@@ -92,6 +92,7 @@ def test_a_check_prints_where_activations_move_unevenly(cli, ladder):
         (("tune", "--model", "gtp:depth=2"), "unknown family 'gtp'"),
         (("tune", "--model", "mlp:depth=2,width=8"), "mlp"),
         (("check", "--widths", "64,32"), "--widths takes numbers that rise"),
+        (("check", "--depths", "2"), "nothing follows from one depth alone"),
         (("check", "--widths", "16,17"), "17"),
         (("check", "--set", "base.train.parametrization.name=completep"), "completep needs base_width"),
     ],

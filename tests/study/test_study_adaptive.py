@@ -125,3 +125,27 @@ def test_only_a_designed_ladder_is_planned_anew(ladder, design, trained, tmp_pat
     changed = ladder.model_copy(update={"rungs": (rung, *ladder.rungs[1:])})
     with pytest.raises(RecipeError, match="A rung of this ladder is not one that its design chose from"):
         run_adaptive(changed, tmp_path / "b")
+
+
+def test_a_kill_after_a_decision_leaves_no_old_plan(ladder, trained, tmp_path):
+    run_adaptive(ladder, tmp_path)
+    final = current_ladder(tmp_path)
+    ladder.write(tmp_path / adaptive.ADAPTED_FILE)  # as it stood before the last decision
+    run_adaptive(ladder, tmp_path)
+    assert current_ladder(tmp_path) == final
+
+
+def test_waves_are_paid_for_one_after_another(ladder, trained, tmp_path, monkeypatch):
+    """Side by side a wave takes as long as its longest trunk; two waves take as long as both."""
+    whole = adaptive._Study.cost
+
+    def longest(study, rungs):
+        return max(whole(study, [rung]) for rung in rungs)
+
+    monkeypatch.setattr(adaptive._Study, "cost", longest)
+    told = []
+    run_adaptive(ladder, tmp_path, on_decision=told.append)
+    assert len(told) >= 3
+    study = adaptive._Study(ladder, ladder.within, adaptive._grid(ladder, ladder.within, None), tmp_path)
+    for k, decision in enumerate(told):
+        assert decision.spent == pytest.approx(sum(longest(study, one.wave) for one in told[:k]))

@@ -123,3 +123,8 @@ def test_branches_need_a_trunk(design):
         match=r"base\.train\.schedule\.name must be wsd, whose trunk branches can leave, got cosine",
     ):
         LadderDesign.of(raw, "the ladder", RecipeError)
+
+
+def test_a_ladder_stops_at_its_horizons_alone(design):
+    with pytest.raises(RecipeError, match=r"base\.train\.stop must be left out"):
+        design.with_values(["base.train.stop.flops=1e11"])

@@ -324,6 +324,38 @@ def test_a_base_or_target_that_is_none_is_refused(base, target, message):
         asked_ladder(base, target, SETS)
 
 
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("{a: [", "not valid YAML"),
+        ("target: gpt\n", "target takes keys such as model and num_steps"),
+        ("target:\n", None),
+    ],
+)
+def test_a_file_that_is_no_ladder_is_refused(text, message, tmp_path):
+    path = tmp_path / "ladder.yaml"
+    path.write_text(text)
+    if message is None:  # an empty target is no target
+        assert asked_ladder(str(path), TARGET, SETS).target.num_steps > 0
+        return
+    with pytest.raises(RecipeError, match=message):
+        asked_ladder(str(path), TARGET, SETS)
+
+
+def test_horizons_hold_warm_up_cool_down_and_whole_sequences():
+    def horizons(*sets):
+        asked = asked_ladder("gpt", "gpt:depth=3,width=160@16e6", sets)
+        return grid_of(target_recipe(asked), factor=10, unit="flops").horizons
+
+    short = ("base.data.context=256", "base.train.batch_size=8")
+    assert min(horizons(*short)) < 600
+    assert min(horizons(*short, "base.train.sequence_warmup={context: 64, steps: 300}")) >= 600
+    long = [*short, "base.train.schedule.cooldown_frac=0.8", "base.train.schedule.warmup_steps=100"]
+    assert all(0.2 * steps > 100 for steps in horizons(*long))
+    with pytest.raises(RecipeError, match="a cool-down over 0 of a run leaves no shorter horizons"):
+        horizons(*short, "base.train.schedule.cooldown_frac=0")
+
+
 def test_a_target_without_a_width_cannot_be_scaled():
     with pytest.raises(RecipeError, match="must be given by its width or its parameters"):
         grid_of(target_recipe(asked_ladder("gpt", "gpt:depth=3@12e6", SETS)), factor=10, unit="flops")

@@ -163,11 +163,13 @@ def _prepare(
 ) -> tuple[LadderDesign, LadderPlan]:
     """Return design and plan, after showing it; the data is ready then, and the design stands in the folder."""
     from kleiber.cost import load_calibration
+    from kleiber.study.design import rungs_of
     from kleiber.study.ladder import forget_ladder, measure_machine, open_ladder, prepare_data
     from kleiber.study.ladder_plan import plan_ladder
 
     asked = prepare_data(asked, lambda stage: out.say(f"{stage} ..."))
     if fresh:
+        rungs_of(asked)  # what breaks a rule is refused before anything is removed
         forget_ladder(folder)
     open_ladder(folder, asked)
     calibration = load_calibration()

@@ -88,16 +88,14 @@ def study(
     folder, report.
     """
     from kleiber.report.study import write_study_page
-    from kleiber.study.growing.run import forget_study, run_study
+    from kleiber.study.growing.run import run_study
 
     asked = _asked(
         source, data, budget, decades, params, sizes, seeds, workers, assignments(preset, sets), seed
     )
     out, folder = Output(json_), output or Path("runs") / f"study-{asked.base.model.family}"
-    if fresh:
-        forget_study(folder)
     with out.progress() as bar:
-        found = run_study(asked, folder, on_event=_Story(out, bar, RunBars(bar)).tell)
+        found = run_study(asked, folder, on_event=_Story(out, bar, RunBars(bar)).tell, fresh=fresh)
     page = write_study_page(found, folder / "study.html", lang=lang)
     _print(out, found)
     out.say(f"\n{page}: open it in a browser.")

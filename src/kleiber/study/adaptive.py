@@ -140,13 +140,14 @@ def run_adaptive(
     while True:
         decisions = read_decisions(folder)
         done = [rung for decision in decisions for rung in decision.wave]
-        if done:
+        if decisions:
+            # Here and not beside the decision: a kill between the two would leave the old plan.
+            study.of([*done, *decisions[-1].rest]).write(folder / ADAPTED_FILE)
             train_rungs(study.of(done), folder, executor, on_event)
         if decisions and not decisions[-1].rest:
             return ladder_rows(study.of(done), folder)
-        decision = _decide(study, done, decisions[-1].rest if decisions else design.rungs)
+        decision = _decide(study, decisions)
         _write(folder, [*decisions, decision])
-        study.of([*done, *decision.wave, *decision.rest]).write(folder / ADAPTED_FILE)
         if on_decision:
             on_decision(decision)
 
@@ -174,13 +175,16 @@ def _grid(design: LadderDesign, within: WithinDesign, calibration: Calibration |
     )
 
 
-def _decide(study: _Study, done: Sequence[RungDesign], planned: Sequence[RungDesign]) -> Decision:
+def _decide(study: _Study, decisions: Sequence[Decision]) -> Decision:
     """Return what is trained next: a part of what was planned, or of a better plan by the law of what is known."""
+    done = [rung for decision in decisions for rung in decision.wave]
+    planned = decisions[-1].rest if decisions else study.design.rungs
     rows = ladder_rows(study.of(done), study.folder) if done else []
     law = _law(study, rows)
     beliefs = beliefs_of(study.grid, study.target, law)
     information = Information(beliefs, study.state(done))
-    spent = study.cost(done) if done else 0.0
+    # Waves follow each other: only within one do trunks run side by side.
+    spent = sum((study.cost(decision.wave) for decision in decisions), 0.0)
     rest, is_changed = tuple(planned), False
     if law is not None:
         found = Search(study.grid, information, study.within.amount - spent, Guard()).best()

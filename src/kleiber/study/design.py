@@ -12,7 +12,7 @@ from pydantic import Field, model_validator
 
 from kleiber.errors import RecipeError
 from kleiber.models import Spec, resolve_spec
-from kleiber.runs import Convention, Document, ModelRecipe, Recipe
+from kleiber.runs import Convention, Document, ModelRecipe, Recipe, StopRecipe
 from kleiber.runs.recipe import assign
 
 __all__ = [
@@ -99,6 +99,8 @@ class LadderDesign(Document):
         if not self.rungs and not (self.sizes and self.horizons):
             raise ValueError("a ladder needs sizes and horizons, or rungs")
         _check_order(self.seeds, self.horizons)
+        if self.base.train.stop != StopRecipe():
+            raise ValueError("base.train.stop must be left out: horizons say where the runs of a ladder stop")
         if self.base.train.schedule.name != "wsd":
             raise ValueError(
                 f"base.train.schedule.name must be wsd, whose trunk branches can leave, got {self.base.train.schedule.name}"

@@ -17,7 +17,7 @@ from kleiber.runs import Excluded, Row, RunFolder, row_of
 from kleiber.study.design import LadderDesign, rungs_of, target_recipe
 from kleiber.study.probe import calibrate
 from kleiber.study.rung import excluded_runs, has_ended, run_names, train_rung
-from kleiber.train.lock import is_held
+from kleiber.train.lock import is_held, require_free
 
 __all__ = [
     "RungStatus",
@@ -89,7 +89,12 @@ def current_ladder(folder: Path) -> LadderDesign:
 
 
 def forget_ladder(folder: Path) -> None:
-    """Remove the ladder that stands in `folder`: its runs, its design and its target's recipe."""
+    """Remove the ladder that stands in `folder`: its runs, its design and its target's recipe.
+
+    Raises:
+        UsageError: A run of it is being written.
+    """
+    require_free(folder / "ladder")
     if (folder / "ladder").exists():
         shutil.rmtree(folder / "ladder")
     for name in (DESIGN_FILE, TARGET_FILE, ADAPTED_FILE, DECISIONS_FILE):

@@ -12,7 +12,7 @@ from pathlib import Path
 from kleiber.errors import UsageError
 from kleiber.runs.files import storage_errors
 
-__all__ = ["exclusive", "is_held"]
+__all__ = ["exclusive", "is_held", "require_free"]
 
 _LOCK = ".lock"
 _NUM_TRIES, _PAUSE_S = 10, 0.02
@@ -46,10 +46,7 @@ def _taken(folder: Path) -> int:
             handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
         if not _take_patiently(handle):
             os.close(handle)
-            raise UsageError(
-                f"{folder} is being written by another process.",
-                hint="wait for it, or choose another folder with -o",
-            )
+            raise _held(folder)
         # Whoever held it may have removed it with its folder, and another stand there by now.
         with contextlib.suppress(FileNotFoundError):
             if os.path.samestat(os.fstat(handle), path.stat()):
@@ -75,6 +72,24 @@ def is_held(folder: Path) -> bool:
         return not _take(handle)
     finally:
         os.close(handle)
+
+
+def require_free(parent: Path) -> None:
+    """Do nothing where no folder in `parent` is held.
+
+    Raises:
+        UsageError: A live process holds one.
+    """
+    for folder in sorted(parent.iterdir()) if parent.is_dir() else ():
+        if is_held(folder):
+            raise _held(folder)
+
+
+def _held(folder: Path) -> UsageError:
+    return UsageError(
+        f"{folder} is being written by another process.",
+        hint="wait for it, or choose another folder with -o",
+    )
 
 
 def _lock_path(folder: Path) -> Path:

@@ -43,3 +43,13 @@ def test_rates_of_runs_follow_width_and_horizon_and_those_that_are_sought_do_not
         assert rates.matrix_lr == pytest.approx(0.004 * factor * times)
     sought = [one.train.optimizer.matrix_lr for name, one in found.items() if name.endswith(" rate")]
     assert sought == pytest.approx([0.004 * 2.0] * 3)
+
+
+def test_short_sequences_take_at_most_a_quarter_of_a_run(tmp_path):
+    sizes = [parse_size(f"gpt:depth=2,width={width}") for width in (32, 64, 128)]
+    base = Recipe().with_values(["preset=fast"])
+    design = StudyDesign(base=base, both=tuple(sizes), seeds=(0,), budget_s=100.0, num_workers=1)
+    assert base.train.sequence_warmup.steps == 200
+    for recipe in recipes_of(design, tmp_path).values():
+        assert recipe.train.sequence_warmup.steps == PLAN.num_steps / 4
+        assert recipe.train.sequence_warmup.context == base.train.sequence_warmup.context

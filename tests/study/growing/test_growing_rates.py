@@ -69,3 +69,10 @@ def test_bytes_of_eight_bits_are_a_quarter_and_less_where_they_repeat():
     assert 7000 < packed_bytes([noise]) < 10_800
     assert packed_bytes([torch.ones(100, 100)]) < 1500
     assert packed_bytes([torch.ones(3)]) > 0
+
+
+def test_where_the_usual_rates_diverge_lower_ones_are_sought():
+    losses, best = tune(lambda factor: math.nan if factor > 2**-4 else factor)
+    assert best == 2.0**-8
+    assert losses[1.0] == math.inf
+    assert tune(lambda factor: math.nan if factor > 0.1 else 1 / factor)[1] == 0.0625

@@ -2,7 +2,7 @@
 
 import pytest
 
-from kleiber.errors import Interrupted, RecipeError
+from kleiber.errors import Interrupted, RecipeError, UsageError
 from kleiber.fleet import Done, Progressed
 from kleiber.models import parse_size
 from kleiber.runs import DataMeta, DataShape, ModelRecipe, RunFolder
@@ -12,6 +12,7 @@ from kleiber.study.growing.design import StudyDesign, members_of
 from kleiber.study.growing.document import Study
 from kleiber.study.growing.extent import PLAN_FILE, StudyPlan, plan_study
 from kleiber.study.growing.run import forget_study, run_study
+from kleiber.train.lock import exclusive
 
 PLAN = StudyPlan(num_steps=40, short_steps=6, repeated_batches=2, expected_s=1.0, says=("By hand.",))
 SETS = ["data.max_samples=256", "train.batch_size=16"]
@@ -133,3 +134,39 @@ def test_the_plan_fills_the_budget_and_reads_a_text_once():
     assert short.num_steps == pytest.approx(long.num_steps * 455 / 855, rel=0.01)
     small = meta.model_copy(update={"num_train_tokens": 1024 * 1000})
     assert plan_study(design, members, times_s, small, 0.0).num_steps == 950
+
+
+def test_a_study_that_cannot_be_begun_removes_nothing(tmp_path, plain):
+    (tmp_path / "runs" / "mine").mkdir(parents=True)
+    (tmp_path / "study.json").write_text("{}")
+    ruled = usual_recipe(
+        parse_size("gpt:depth=1"), "stdlib", ["train.parametrization={name: mup_simple, base_width: 32}"]
+    )
+    for asked, message in (
+        (asked_of(decades=400.0), "a study spans at most 6 decades of N"),
+        (Asked(ruled, budget_s=100.0), "a study finds the rates of all sizes by itself"),
+    ):
+        with pytest.raises(RecipeError, match=message):
+            run_study(asked, tmp_path, executor_of=InThisProcess(), fresh=True)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["runs", "study.json"]
+    with (
+        exclusive(tmp_path / "runs" / "mine"),
+        pytest.raises(UsageError, match="is being written by another"),
+    ):
+        run_study(asked_of(), tmp_path, executor_of=InThisProcess(), fresh=True)
+    assert (tmp_path / "study.json").exists()
+
+
+def test_a_text_too_short_for_the_fewest_steps_is_refused():
+    base = usual_recipe(parse_size("gpt:depth=1"), "stdlib", [])
+    sizes = tuple(ModelRecipe(family="gpt", depth=1, width=width) for width in (16, 32, 48))
+    design = StudyDesign(base=base, both=sizes, budget_s=1000.0, num_workers=2)
+    members = members_of(design)
+    meta = DataMeta(
+        source="stdlib", shape=DataShape(inputs="tokens", vocab_size=512, context=128), corpus_hash="", python_version="",
+        eval_hash="", num_documents=1, num_train_tokens=20_000, num_val_tokens=32768,
+    )  # fmt: skip
+    with pytest.raises(
+        RecipeError, match="a text of 20000 tokens is 18 steps of 1024, read once, and 60 are the least"
+    ):
+        plan_study(design, members, dict.fromkeys((one.name for one in members), 0.01), meta, 0.0)

@@ -41,3 +41,10 @@ def test_where_all_diverge_nothing_is_bracketed():
 
 def test_a_flat_valley_keeps_its_grid_point():
     assert parabola_minimum({-1: 1.0, 0: 1.0, 1: 1.0}) == -1.0
+
+
+def test_where_all_diverge_the_search_goes_down():
+    found = search_powers(lambda power: math.inf if power > -4 else (power + 5.5) ** 2, max_trials=12)
+    assert found.best_power in {-5, -6}
+    assert found.is_bracketed
+    assert len(search_powers(lambda _: math.inf, max_trials=7).losses) == 7

@@ -116,6 +116,8 @@ def test_a_proxy_that_diverges_has_no_finite_loss(design, tmp_path):
     assert proxy.loss(Trial(0, 0, 16)) == math.inf  # as its record says
     assert proxy.loss(Trial(1, 0, 16)) == math.inf  # a recipe takes no rates from 10 on
     assert not (tmp_path / "h16-lr+1-matrix+0-s0").exists()
+    with pytest.raises(RecipeError, match="holds a run of another recipe"):  # and not: it diverges as well
+        Proxy(base, (0,), tmp_path).loss(Trial(0, 0, 16))
 
 
 def test_what_cannot_be_tuned_is_refused(design, tmp_path):
@@ -141,3 +143,14 @@ def test_where_every_trial_diverges_lower_rates_are_asked_for(design, monkeypatc
 def test_an_exponent_is_the_slope_of_a_line():
     assert fitted_exponent([1, 2, 4], [8, 4, 2]) == pytest.approx(1)
     assert fitted_exponent([1, 10], [1, 10**-0.32]) == pytest.approx(0.32)
+
+
+def test_horizons_too_near_to_each_other_fit_no_exponent(design, monkeypatch, tmp_path):
+    monkeypatch.setattr(
+        Proxy, "loss", lambda _, trial: (trial.joint + (2 if trial.num_steps > 16 else 0)) ** 2
+    )
+    tuning = tune(design, tmp_path, TuneSettings(horizons=(16, 20), max_trials=24))
+    assert tuning.token_exponent == 0.32
+    assert not tuning.is_exponent_fitted
+    assert "falls with the horizon as its power 6.21, which is scatter" in tuning.notes[-1]
+    assert LadderDesign.read(tmp_path / "ladder.yaml").base.train.parametrization.token_exponent == 0.32

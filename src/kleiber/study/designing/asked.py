@@ -38,7 +38,10 @@ def asked_ladder(base: str, target: str | None, assignments: Sequence[str] = ())
     raw = assign(_raw(base), assignments)
     recipe = Recipe.of(raw.get("base", {}), "the base", RecipeError)
     if target is not None:
-        raw["target"] = {**raw.get("target", {}), **_target(target, recipe)}
+        known = raw.get("target") or {}
+        if not isinstance(known, dict):
+            raise RecipeError("target takes keys such as model and num_steps.", got=known, hint=_EXAMPLE)
+        raw["target"] = {**known, **_target(target, recipe)}
     elif "target" not in raw:
         raise RecipeError("A design needs the run that the ladder is for.", hint=_EXAMPLE)
     run = raw["target"]
@@ -59,7 +62,10 @@ def _raw(base: str) -> dict[str, Any]:
             f"{base!r} is neither a file nor a family. {nearest(base, FAMILIES)}",
             hint=f"kleiber ladder design gpt {_EXAMPLE} --budget-flops 1e14",
         )
-    raw = yaml.safe_load(path.read_text(encoding="utf-8")) if path.suffix in (".yaml", ".yml") else None
+    try:
+        raw = yaml.safe_load(path.read_text(encoding="utf-8")) if path.suffix in (".yaml", ".yml") else None
+    except (yaml.YAMLError, UnicodeDecodeError):
+        raw = None  # read as a recipe below, which is refused with the reason
     if isinstance(raw, dict) and ("base" in raw or "target" in raw):
         return raw
     # A recipe; it says what is wrong with it itself.

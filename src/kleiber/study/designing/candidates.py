@@ -24,6 +24,8 @@ _MOST_SIZES, _MOST_HORIZONS = 10, 8
 _LEAST_SIZE_FRAC = 1 / 100
 """N of the smallest rung over the target's: below it runs obey other laws."""
 _WARM_UPS = 4
+_SHORT_SEQUENCES = 2
+"""Times their steps, at least: a run that never saw whole sequences is no row of a law."""
 """Warm-ups that the shortest run holds, for the same reason."""
 _NUM_WIDTHS = 400
 
@@ -91,13 +93,22 @@ def grid_of(
 def _horizons(recipe: Recipe) -> list[int]:
     """Return steps from the target's own down, by equal ratios."""
     schedule, last = recipe.train.schedule, recipe.train.num_steps
-    least = max(_WARM_UPS * schedule.warmup_steps, 20)
+    shorter = recipe.train.sequence_warmup
+    short_steps = 0 if shorter is None else shorter.steps
+    least = max(_WARM_UPS * schedule.warmup_steps, _SHORT_SEQUENCES * short_steps, 20)
     found = [round(last / _HORIZON_RATIO**k) for k in range(_MOST_HORIZONS)]
-    found = sorted({steps for steps in found if steps >= least})
+    found = sorted(
+        {
+            steps
+            for steps in found
+            if steps >= least and schedule.warmup_steps < schedule.cooldown_start(steps) < steps
+        }
+    )
     if len(found) < 3:
         raise RecipeError(
-            f"A target of {last} steps with a warm-up of {schedule.warmup_steps} leaves no shorter horizons for its ladder.",
-            hint="--set train.schedule.warmup_steps=..., or fewer samples a step",
+            f"A target of {last} steps with a warm-up of {schedule.warmup_steps}, {short_steps} steps of short sequences and a cool-down "
+            f"over {schedule.cooldown_frac:g} of a run leaves no shorter horizons for its ladder.",
+            hint="other steps by --set base.train.schedule.warmup_steps=..., or fewer samples a step",
         )
     return found
 

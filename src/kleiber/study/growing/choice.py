@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 
 import numpy as np
 
+from kleiber.errors import RecipeError
 from kleiber.models import resolve_spec
-from kleiber.runs import ModelRecipe, Recipe
+from kleiber.runs import ModelRecipe, ParametrizationRecipe, Recipe
 from kleiber.study.growing.asked import Asked
-from kleiber.study.growing.design import Line, StudyDesign, members_of, open_design, sized
+from kleiber.study.growing.design import Line, StudyDesign, members_of, sized
 from kleiber.study.growing.extent import affordable_size
 from kleiber.study.growing.lines import lines_between, smallest_size
 
@@ -19,21 +19,33 @@ __all__ = ["choose_design"]
 _GROWTH = 1.25
 """Between the largest sizes that a budget is tried with."""
 _MAX_PARAMS = 1e9
+_MOST_DECADES = 6.0
 _WARMUP_FRAC = 0.1
 _STRETCHES = (1.0, 1.1, 1.2, 1.35, 1.5)
 
 
-def choose_design(asked: Asked, base: Recipe, folder: Path) -> StudyDesign:
-    """Return the design of what is asked, which stands in the folder from then on.
+def choose_design(asked: Asked, base: Recipe) -> StudyDesign:
+    """Return the design of what is asked.
 
     Args:
         asked: What to study, in which time.
         base: Its recipe, with the shape of its data.
-        folder: The study.
 
     Raises:
-        RecipeError: The family's dial has too few sizes for this range, or the folder holds a study of something else.
+        RecipeError: The family's dial has too few sizes for this range, or the recipe carries its rates over by a rule of its own.
     """
+    if asked.decades > _MOST_DECADES:
+        raise RecipeError(
+            f"a study spans at most {_MOST_DECADES:g} decades of N.",
+            got=f"{asked.decades:g}",
+            hint="--decades 2",
+        )
+    if base.train.parametrization != ParametrizationRecipe():
+        raise RecipeError(
+            "a study finds the rates of all sizes by itself: train.parametrization must be left out.",
+            got=base.train.parametrization.name,
+            hint="--set train.parametrization={}",
+        )
     if asked.high is not None:
         high = asked.high
         low = asked.low if asked.low is not None else high / 10**asked.decades
@@ -42,7 +54,7 @@ def choose_design(asked: Asked, base: Recipe, folder: Path) -> StudyDesign:
         high = _affordable(asked, base, smallest)
         low = asked.low if asked.low is not None else high / 10**asked.decades
     lines, notes = _wide_enough(asked, base, low, high)
-    design = StudyDesign(
+    return StudyDesign(
         base=base,
         **{str(line): models for line, models in lines.items()},
         seeds=tuple(range(asked.seed, asked.seed + asked.num_seeds)),
@@ -52,7 +64,6 @@ def choose_design(asked: Asked, base: Recipe, folder: Path) -> StudyDesign:
         warmup_frac=None if "warmup_steps" in base.train.schedule.model_fields_set else _WARMUP_FRAC,
         notes=tuple(notes),
     )
-    return open_design(folder, design) or design
 
 
 def _wide_enough(

@@ -102,7 +102,7 @@ def plan_study(
         elapsed_s: Of the budget that is gone.
 
     Raises:
-        RecipeError: Not even the fewest steps fit.
+        RecipeError: Not even the fewest steps fit into the budget, or the text is too short for them.
     """
     room_s = (_room_s(design.budget_s) - elapsed_s) * design.num_workers * _PACKING_FRAC
     room_s -= sum(step_times_s[one.name] * _num_runs(one, design) for one in members) * _judged_steps(
@@ -126,6 +126,12 @@ def plan_study(
         most = math.floor(_SAFE_FRAC * meta.num_train_tokens / design.base.tokens_per_step)
         if most < num_steps:
             num_steps = most
+            if num_steps < MIN_STEPS:
+                raise RecipeError(
+                    f"a text of {meta.num_train_tokens} tokens is {num_steps} steps of {design.base.tokens_per_step}, read once, and "
+                    f"{MIN_STEPS} are the least.",
+                    hint="a longer text, or fewer a step: --set train.batch_size=1",
+                )
             says.append(f"The text is read once: {num_steps} steps.")
     repeated = max(4, round(num_steps * _REPEATED_FRAC / EPOCHS[-1]))
     return StudyPlan(

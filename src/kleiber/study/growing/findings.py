@@ -6,7 +6,7 @@ import math
 import statistics
 from collections.abc import Sequence
 
-from kleiber.errors import KleiberError
+from kleiber.errors import DivergedError, KleiberError
 from kleiber.runs import Baseline, Estimate, Row, hash_of, now, row_of
 from kleiber.scaling import fit
 from kleiber.study.growing.classical import best_baseline, notes_of
@@ -128,11 +128,14 @@ def study_of(found: Found, plan: StudyPlan, tuned: Tuned, baseline: Baseline | N
     """Return what a study found, of everything that stands in its folder.
 
     Raises:
-        ValueError: No run has finished.
+        DivergedError: No run has finished.
     """
     records = [record for runs in found.runs.values() for _, record in runs]
     if not records:
-        raise ValueError("a study without a finished run has found nothing")
+        raise DivergedError(
+            "every run of the study diverged.",
+            hint="lower rates: --set train.optimizer.lr=... and another folder with -o",
+        )
     design, data = found.design, records[0].data
     num_units = plan.num_steps * design.base.tokens_per_step
     return Study(

@@ -27,6 +27,8 @@ Report = Callable[[Progress], None]
 
 RUNS = "runs"
 """Folder of the run folders."""
+_MOST_SHORT_FRAC = 0.25
+"""Of a run's steps, on short sequences: one that never saw whole ones would be judged on what it was not trained for."""
 _TOLD_STEPS = 10
 """Of a run that logs every step, how often its bar moves."""
 
@@ -70,11 +72,13 @@ def run_recipe(
     schedule = train.schedule
     if design.warmup_frac is not None:
         schedule = schedule.model_copy(update={"warmup_steps": max(1, round(design.warmup_frac * num_steps))})
+    warmup, most_short = train.sequence_warmup, max(1, round(_MOST_SHORT_FRAC * num_steps))
     changes = {
         "num_steps": num_steps,
         "seed": seed,
         "optimizer": optimizer.model_copy(update=rates),
         "schedule": schedule,
+        "sequence_warmup": warmup and warmup.model_copy(update={"steps": min(warmup.steps, most_short)}),
         "log_every": 1,
         "val_every": num_steps,
         "checkpoint_every": max(20, num_steps // 4),

@@ -105,6 +105,8 @@ def find_rate(recipe: Recipe, member: str, num_steps: int, folder: Path, report:
 def tune(loss_at: Callable[[float], float]) -> tuple[dict[float, float], float]:
     """Return the losses of the factors that were tried, and the best factor: from 1 downhill by twos.
 
+    Where all diverge it goes down.
+
     Example:
         >>> tune(lambda factor: abs(math.log2(factor) - 2))
         ({1.0: 2.0, 2.0: 1.0, 4.0: 0.0, 8.0: 1.0}, 4.0)
@@ -120,7 +122,9 @@ def tune(loss_at: Callable[[float], float]) -> tuple[dict[float, float], float]:
     best = 1.0
     at(best)
     for ratio in (2.0, 0.5):
-        while _TUNED[1] <= best * ratio <= _TUNED[0] and at(best * ratio) < at(best):
+        while _TUNED[1] <= best * ratio <= _TUNED[0] and (
+            at(best * ratio) < at(best) or (ratio < 1 and math.isinf(at(best)))
+        ):
             best *= ratio
         if best != 1.0:
             break

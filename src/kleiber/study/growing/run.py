@@ -17,7 +17,14 @@ from kleiber.runs import Baseline
 from kleiber.runs.bench_result import BenchSettings
 from kleiber.study.growing.asked import Asked
 from kleiber.study.growing.choice import choose_design
-from kleiber.study.growing.design import DESIGN_FILE, Member, StudyDesign, members_of, sized
+from kleiber.study.growing.design import (
+    DESIGN_FILE,
+    Member,
+    StudyDesign,
+    members_of,
+    open_design,
+    sized,
+)
 from kleiber.study.growing.document import Study
 from kleiber.study.growing.extent import PLAN_FILE, StudyPlan, plan_study
 from kleiber.study.growing.findings import study_of
@@ -33,6 +40,7 @@ from kleiber.study.growing.jobs import (
 )
 from kleiber.study.growing.measured import Stepped, Tuned, measured_path, read_measured
 from kleiber.study.growing.rates import tune_rates
+from kleiber.train.lock import require_free
 
 __all__ = ["STUDY_FILE", "Planned", "StudyEvent", "forget_study", "run_study"]
 
@@ -56,7 +64,12 @@ StudyEvent: TypeAlias = str | Planned | JobEvent
 
 
 def forget_study(folder: Path) -> None:
-    """Remove what a study left in `folder`, and nothing else."""
+    """Remove what a study left in `folder`, and nothing else.
+
+    Raises:
+        UsageError: A run of it is being written.
+    """
+    require_free(folder / RUNS)
     for name in (RUNS, "measured"):
         if (folder / name).exists():
             shutil.rmtree(folder / name)
@@ -70,6 +83,7 @@ def run_study(
     *,
     executor_of: Callable[[int], Executor] = LocalExecutor,
     on_event: Callable[[StudyEvent], None] | None = None,
+    fresh: bool = False,
 ) -> Study:
     """Run a study in `folder` and return what it found, which also stands in `study.json`.
 
@@ -78,6 +92,7 @@ def run_study(
         folder: What is finished there is skipped; what was killed goes on.
         executor_of: Makes what runs so many jobs side by side; this machine's cores by default.
         on_event: Is told everything that a person would see.
+        fresh: Removes what stands in the folder, once it is known that the study can be begun.
 
     Raises:
         RecipeError: The family, the data and the budget do not go together, or the folder holds another study.
@@ -90,7 +105,10 @@ def run_study(
     stages.tell("Preparing the data")
     recipe = with_model_tokenizer(asked.base)
     meta = open_data(recipe.data, seed=asked.seed, task=recipe.task, on_progress=stages.tell).meta
-    design = choose_design(asked, recipe.with_shape(meta.shape), folder)
+    design = choose_design(asked, recipe.with_shape(meta.shape))
+    if fresh:
+        forget_study(folder)
+    design = open_design(folder, design) or design
     members = members_of(design)
     step_times_s = stages.step_times(design, members)
     path = folder / PLAN_FILE

@@ -73,7 +73,7 @@ def check_coordinates(
         num_steps: Of training; more leave the regime in which the sizes are alike.
 
     Raises:
-        RecipeError: The model is no gpt.
+        RecipeError: The model is no gpt, or one width or depth stands alone.
 
     Source:
         Yang et al. 2022, arXiv:2203.03466, appendix D.1, "coordinate checking".
@@ -85,6 +85,13 @@ def check_coordinates(
             got=spec.family,
             hint="--set base.model.family=gpt",
         )
+    for axis, sizes in (("width", widths), ("depth", depths)):
+        if len(sizes) == 1:
+            raise RecipeError(
+                f"nothing follows from one {axis} alone: two or more are compared.",
+                got=sizes[0],
+                hint="--widths 32,64,128" if axis == "width" else "--depths 2,4,8",
+            )
     data = open_data(recipe.data, seed=recipe.train.seed, task=recipe.task)
     rows: list[Movement] = []
     varied: tuple[tuple[Axis, Sequence[int]], ...] = (("width", widths), ("depth", depths))

@@ -15,6 +15,7 @@ from kleiber.models.gpt import GPTSpec
 from kleiber.runs import ModelRecipe, Recipe, RunFolder
 from kleiber.study.design import LadderDesign
 from kleiber.train import Progress, train
+from kleiber.train.start import resolve
 
 __all__ = ["Proxy", "Trial", "base_sized", "proxy_recipe", "resized"]
 
@@ -71,6 +72,7 @@ class Proxy:
 
         Raises:
             DataError: The data is missing, unreadable or too small.
+            RecipeError: The trial's folder holds a run of another recipe.
             Interrupted: SIGINT or SIGTERM; what has finished stays.
         """
         optimizer = trial.recipe(self.base, 0).train.optimizer
@@ -81,10 +83,11 @@ class Proxy:
     def _loss(self, trial: Trial, seed: int) -> float:
         path = self.folder / f"{trial.name}-s{seed}"
         run = RunFolder(path)
-        if run.exists() and run.read_record().is_diverged:
+        recipe = trial.recipe(self.base, seed)
+        if resolve(recipe, run) is not None and run.read_record().is_diverged:
             return math.inf
         try:
-            record = train(trial.recipe(self.base, seed), path, on_progress=self.report)
+            record = train(recipe, path, on_progress=self.report)
         except DivergedError:
             return math.inf
         return record.result.val_loss if record.result else math.inf

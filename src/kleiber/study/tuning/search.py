@@ -34,7 +34,7 @@ class Searched:
 def search_powers(loss_at: Callable[[int], float], *, start: int = 0, max_trials: int = 6) -> Searched:
     """Return the power of two at which a loss is least; the loss is taken to fall to one valley.
 
-    The start and its neighbours first, then on from the best until it stands inside.
+    The start and its neighbours first, then on from the best until it stands inside; down where all have diverged.
 
     Args:
         loss_at: Of a power; infinite where the training diverged.
@@ -53,7 +53,8 @@ def search_powers(loss_at: Callable[[int], float], *, start: int = 0, max_trials
         losses[power] = loss_at(power)
         if not wanted:
             best = min(losses, key=losses.__getitem__)
-            wanted = [near for near in (best + 1, best - 1) if near not in losses]
+            near = (best + 1, best - 1) if math.isfinite(losses[best]) else (min(losses) - 1,)
+            wanted = [power for power in near if power not in losses]
     best = min(losses, key=losses.__getitem__)
     is_bracketed = math.isfinite(losses[best]) and best - 1 in losses and best + 1 in losses
     return Searched(losses, parabola_minimum(losses), is_bracketed)

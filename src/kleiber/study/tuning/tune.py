@@ -25,6 +25,8 @@ __all__ = ["TUNED_FILE", "TUNING_FILE", "TuneSettings", "fitted_exponent", "tune
 TUNED_FILE, TUNING_FILE = "ladder.yaml", "tuning.json"
 _MIN_TRIALS = 3
 """Of one search: a rate and both its neighbours."""
+_STEEPEST = 2.0
+"""Power of the tokens that no recipe takes."""
 _PUBLISHED_EXPONENT = ParametrizationRecipe().token_exponent
 
 
@@ -113,7 +115,7 @@ def tune(
         at = replace(at, joint=round(expected), num_steps=num_steps)
         later = search.along("joint", at, search.num_left // (len(horizons) - place))
         found.append(_best(base, search, num_steps, later, matrix))
-    exponent, notes = _exponent(found)
+    exponent, is_fitted, notes = _exponent(found)
     tuning = Tuning(
         proxy=base.model,
         num_params=spec.count().total,
@@ -121,7 +123,7 @@ def tune(
         best=tuple(found),
         rule=settings.rule,
         token_exponent=exponent,
-        is_exponent_fitted=len(found) > 1,
+        is_exponent_fitted=is_fitted,
         train_flops=float(spec.flops(base.train.batch_size).total * settings.num_seeds * search.num_steps),
         notes=(*(_edge_note(one) for one in found if not one.is_bracketed), *notes),
         created_at=now(),
@@ -200,16 +202,21 @@ def _best(base: Recipe, search: _Search, num_steps: int, joint: Searched, matrix
     )
 
 
-def _exponent(found: Sequence[BestRates]) -> tuple[float, tuple[str, ...]]:
-    """Return the power of the tokens with which rates fall, and what is to be said of it."""
+def _exponent(found: Sequence[BestRates]) -> tuple[float, bool, tuple[str, ...]]:
+    """Return the power of the tokens with which rates fall, whether it is fitted, and what is to be said of it."""
     if len(found) == 1:
-        return _PUBLISHED_EXPONENT, ()
+        return _PUBLISHED_EXPONENT, False, ()
     fitted = fitted_exponent([one.num_tokens for one in found], [one.lr for one in found])
+    if fitted >= _STEEPEST:
+        said = (
+            f"The best rate falls with the horizon as its power {fitted:.2f}, which is scatter between horizons so near to each "
+            f"other: {_PUBLISHED_EXPONENT} is taken, as published."
+        )
+        return _PUBLISHED_EXPONENT, False, (said,)
     if fitted >= 0:
-        return fitted, ()
-    return 0.0, (
-        f"The best rate rises with the horizon, as its power {-fitted:.2f}: rates are left alone at longer ones.",
-    )
+        return fitted, True, ()
+    said = f"The best rate rises with the horizon, as its power {-fitted:.2f}: rates are left alone at longer ones."
+    return 0.0, True, (said,)
 
 
 def fitted_exponent(num_tokens: Sequence[float], rates: Sequence[float]) -> float:
