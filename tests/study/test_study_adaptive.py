@@ -135,6 +135,31 @@ def test_a_kill_after_a_decision_leaves_no_old_plan(ladder, trained, tmp_path):
     assert current_ladder(tmp_path) == final
 
 
+def test_what_diverged_says_nothing(ladder, trained, tmp_path, monkeypatch):
+    whole = run_adaptive(ladder, tmp_path / "whole")
+    first = read_decisions(tmp_path / "whole")[0].wave
+    lost = {
+        row.trunk
+        for row in whole
+        if row.trunk in {rung.trunk for rung in rungs_of(ladder.model_copy(update={"rungs": first}))}
+    }
+    gone, rows = min(lost), adaptive.ladder_rows
+    monkeypatch.setattr(adaptive, "ladder_rows", lambda *at: [row for row in rows(*at) if row.trunk != gone])
+    seen = []
+    state = adaptive.Information
+
+    def spied(beliefs, fixed):
+        seen.append(sum(len(trunks) for trunks in fixed))
+        return state(beliefs, fixed)
+
+    monkeypatch.setattr(adaptive, "Information", spied)
+    run_adaptive(ladder, tmp_path / "lost")
+    decisions = read_decisions(tmp_path / "lost")
+    trained_so_far = [sum(len(one.wave) for one in decisions[:k]) for k in range(len(decisions))]
+    assert decisions[0].wave == first
+    assert seen == [max(0, number - 1) for number in trained_so_far]
+
+
 def test_waves_are_paid_for_one_after_another(ladder, trained, tmp_path, monkeypatch):
     """Side by side a wave takes as long as its longest trunk; two waves take as long as both."""
     whole = adaptive._Study.cost

@@ -14,7 +14,7 @@ from kleiber.models import resolve_spec
 from kleiber.runs import Document, Row, now
 from kleiber.runs.files import write_text
 from kleiber.scaling import Law, fit
-from kleiber.study.design import LadderDesign, RungDesign, WithinDesign, target_recipe
+from kleiber.study.design import LadderDesign, RungDesign, WithinDesign, rungs_of, target_recipe
 from kleiber.study.designing.beliefs import beliefs_of
 from kleiber.study.designing.candidates import grid_of
 from kleiber.study.designing.designed import rungs_of_state
@@ -182,7 +182,7 @@ def _decide(study: _Study, decisions: Sequence[Decision]) -> Decision:
     rows = ladder_rows(study.of(done), study.folder) if done else []
     law = _law(study, rows)
     beliefs = beliefs_of(study.grid, study.target, law)
-    information = Information(beliefs, study.state(done))
+    information = Information(beliefs, study.state(_measured(study, done, rows)))
     # Waves follow each other: only within one do trunks run side by side.
     spent = sum((study.cost(decision.wave) for decision in decisions), 0.0)
     rest, is_changed = tuple(planned), False
@@ -203,6 +203,22 @@ def _decide(study: _Study, decisions: Sequence[Decision]) -> Decision:
         wave=wave,
         rest=later,
     )
+
+
+def _measured(study: _Study, done: Sequence[RungDesign], rows: Sequence[Row]) -> list[RungDesign]:
+    """Return the rungs that were trained, each with those horizons alone of which there is a row: what diverged says nothing."""
+    known = {(row.num_params.total, row.seed, row.num_tokens) for row in rows}
+    found = []
+    for part, rung in zip(done, rungs_of(study.of(done)) if done else (), strict=True):
+        size = rung.spec.count().total
+        horizons = tuple(
+            steps
+            for steps, (_, recipe) in zip(part.horizons, rung.branches, strict=True)
+            if (size, recipe.train.seed, recipe.num_tokens) in known
+        )
+        if horizons:
+            found.append(part.model_copy(update={"horizons": horizons}))
+    return found
 
 
 def _law(study: _Study, rows: Sequence[Row]) -> Law | None:
